@@ -1,0 +1,55 @@
+# make test: set up and run every check.
+# make demo: set up, then train and compare two networks on rooms that it draws itself.
+# NYUDV2=path make demo: the same on NYU Depth V2 (the official .mat file, or a prepared folder).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= auto
+
+ifdef NYUDV2
+DATA := $(NYUDV2)
+CONFIGS := configs/nyudv2_small
+BASELINE := inet128
+LOWER := 128 80 48
+RUNS := runs/demo_nyudv2
+else
+DATA := data/demo/rooms.mat
+CONFIGS := configs/rooms
+BASELINE := inet96
+LOWER := 96 64 32
+RUNS := runs/demo
+endif
+TRAIN = $(BIN)/python train_seg.py
+RSSEG = $(BIN)/rsseg
+
+.PHONY: test demo clean
+
+# One environment for everything; it is made again only when the dependencies change.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+test: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
+
+# Each line does nothing where its result is there already, so a demo that was stopped goes on.
+demo: $(VENV)/.installed
+	test -n "$(NYUDV2)" || $(BIN)/python -m datasets.rooms $(DATA) --height 240 --width 320
+	$(TRAIN) $(CONFIGS)/rsnet.yaml --continue --set data.root=$(DATA) --run $(RUNS)/rsnet
+	$(TRAIN) $(CONFIGS)/$(BASELINE).yaml --continue --set data.root=$(DATA) --run $(RUNS)/$(BASELINE)
+	test -e $(RUNS)/$(BASELINE)/lower.json || $(TRAIN) --evaluate $(RUNS)/$(BASELINE)/last.pt \
+		--set data.root=$(DATA) --resolutions $(LOWER) --out $(RUNS)/$(BASELINE)/lower.json
+	$(BIN)/python -m datasets.nyudv2 sample $(DATA) $(RUNS)/images --count 4
+	$(RSSEG) predict $(RUNS)/$(BASELINE)/last.pt $(RUNS)/images/images --resolutions $(LOWER) \
+		--compare $(RUNS)/rsnet/last.pt --name "I-Net $(firstword $(LOWER))" --compare-name RS-Net \
+		--labels $(RUNS)/images/labels --out $(RUNS)/pictures --overwrite
+	$(RSSEG) curves $(RUNS)/rsnet $(RUNS)/$(BASELINE) --out $(RUNS)/curves.png --overwrite
+	$(RSSEG) compare $(RUNS)/$(BASELINE)/lower.json $(RUNS)/rsnet/results.json
+	@echo "picture: $(RUNS)/pictures/fig8.png, curves: $(RUNS)/curves.png"
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,100 @@
+"""Parameters and multiply-adds of a network.
+
+Multiply-adds are those of convolutions, matrix products and attention, as torch's own counter
+sees them. Normalisation, activations, pooling and resizing are left out, as in published figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_macs(
+    network: nn.Module, resolution: int | tuple[int, int], *, in_channels: int = 3
+) -> int:
+    """Count the multiply-adds of one image in eval mode.
+
+    Nothing is computed, only shapes are followed, and the network is left as it was. A
+    switchable network, which has `resolutions` and `predict`, counts one prediction.
+
+    Args:
+        network: Maps images to anything.
+        resolution: Side of a square image in pixels, or its height and width.
+        in_channels: Channels of the image.
+
+    Returns:
+        Multiply-adds, half of what torch counts as floating point operations.
+
+    Raises:
+        ValueError: If a side is below 1.
+
+    Example:
+        >>> count_macs(nn.Conv2d(3, 8, kernel_size=3, padding=1), 10)  # 3 * 3 * 3 * 8 * 10 * 10
+        21600
+    """
+    size = (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
+    if min(size) < 1:
+        raise ValueError(f"the sides of an image must be at least 1 pixel, got {size}")
+    tensors = chain(network.parameters(), network.buffers(), [torch.empty(0)])
+    device = next(tensors).device
+    counter = FlopCounterMode(display=False)
+    with _evaluating(network), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), counter:
+        images = torch.empty(1, in_channels, *size, device=device)
+        _forward(network, images)
+    return int(counter.get_total_flops()) // 2
+
+
+def _forward(network: nn.Module, images: Tensor) -> None:
+    """Run a network, or one prediction of a switchable one (told by its methods, not imported)."""
+    predict, resolutions = getattr(network, "predict", None), getattr(network, "resolutions", None)
+    if predict is not None and resolutions is not None:
+        # Every BatchNorm set costs the same: a trained one serves images of any size.
+        predict(images, resolutions[0])
+    else:
+        network(images)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Put every module into eval mode inside a `with` block, then back, and back to its set."""
+    # Flags are set one by one: a network's own train() may skip what is frozen.
+    before = [(module, module.training) for module in network.modules()]
+    active = [(module, module.active) for module, _ in before if hasattr(module, "active")]
+    try:
+        for module, _ in before:
+            module.training = False
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+        for module, name in active:
+            module.active = name
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Count the parameters, shared ones once; buffers such as running statistics do not count.
+
+    Example:
+        >>> count_parameters(nn.Linear(10, 5))
+        55
+    """
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def batchnorm_parameters(network: nn.Module) -> int:
+    """Count the parameters in BatchNorm layers, the private sets of all resolutions included.
+
+    Example:
+        >>> batchnorm_parameters(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
+        16
+    """
+    layers = nn.ModuleList(m for m in network.modules() if isinstance(m, _BatchNorm))
+    return count_parameters(layers)

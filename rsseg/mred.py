@@ -1,0 +1,250 @@
+"""Multi-resolution ensemble distillation (MRED).
+
+The S logits of a batch are averaged into a teacher; every resolution then learns from
+the teacher and from each larger resolution. Functions over tensors only: nothing here
+knows a network, a dataset or a device. This is the readable reference; `pixelwise.py`
+computes the same loss over label maps with little memory.
+
+Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image
+Recognition", ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 5 to 10 and Table 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Term(NamedTuple):
+    """One distillation term: weight * D_kl(p_teacher || p_student).
+
+    Resolutions count from 1, the largest; teacher 0 is the ensemble.
+    """
+
+    teacher: int
+    student: int
+    weight: float
+
+
+class MREDLosses(NamedTuple):
+    """The loss of a batch and its three parts, scalars; total is their sum.
+
+    Attributes:
+        total: What training minimises.
+        classification: Cross entropy, summed over the resolutions.
+        ensemble: Cross entropy of the ensemble; trains the scores alone.
+        distillation: Weighted sum of the distillation terms.
+    """
+
+    total: Tensor
+    classification: Tensor
+    ensemble: Tensor
+    distillation: Tensor
+
+
+def full(count: int) -> list[Term]:
+    """Every resolution learns from the ensemble and from each larger one (Eq. 10)."""
+    weight = 2 / (count + 1)
+    return [Term(t, s, weight) for t in range(count) for s in range(t + 1, count + 1)]
+
+
+def vanilla(count: int) -> list[Term]:
+    """Every resolution learns from the ensemble (Eq. 8)."""
+    return [Term(0, s, 1.0) for s in range(1, count + 1)]
+
+
+def dense(count: int) -> list[Term]:
+    """The full variant without the ensemble; the paper gives no weight, so we keep its weight."""
+    return [term for term in full(count) if term.teacher > 0]
+
+
+def from_largest(count: int) -> list[Term]:
+    """Every resolution learns from the largest; the paper gives no weight, we take 1."""
+    return [Term(1, s, 1.0) for s in range(2, count + 1)]
+
+
+def none(_count: int) -> list[Term]:
+    """No distillation: parallel training (Eq. 3)."""
+    return []
+
+
+VARIANTS: dict[str, Callable[[int], list[Term]]] = {
+    "full": full,
+    "vanilla": vanilla,
+    "dense": dense,
+    "from_largest": from_largest,
+    "none": none,
+}
+
+
+def ensemble_logits(logits: Tensor, scores: Tensor) -> Tensor:
+    r"""Average the logits of all resolutions into the logits of the teacher.
+
+    .. math:: z_0 = \sum_s \mathrm{softmax}(a)_s \, z_s
+
+    The logits are detached: the result trains `scores` and nothing else.
+
+    Args:
+        logits: Logits z, largest resolution first, shape (S, B, K) or (S, B, K, H, W).
+        scores: Raw ensemble scores a, shape (S,).
+
+    Returns:
+        Logits of the teacher, shape (B, K) or (B, K, H, W); float32 for half precision.
+
+    Raises:
+        ValueError: If `scores` does not hold one value per resolution.
+
+    Example:
+        >>> logits = torch.stack([torch.zeros(1, 2), torch.ones(1, 2)])
+        >>> ensemble_logits(logits, torch.zeros(2))
+        tensor([[0.5000, 0.5000]])
+    """
+    _check_scores(scores, len(logits))
+    dtype = working_dtype(logits)
+    # Autocast would run the sum in half precision, and the teacher's small differences matter.
+    with torch.autocast(logits.device.type, enabled=False):
+        alpha = scores.to(dtype).softmax(dim=0)
+        return torch.einsum("s,s...->...", alpha, logits.detach().to(dtype))
+
+
+def mred_loss(
+    logits: Tensor | Sequence[Tensor],
+    target: Tensor,
+    scores: Tensor | None,
+    *,
+    variant: str = "full",
+    ignore_index: int = -100,
+    distillation_scale: float = 1.0,
+) -> MREDLosses:
+    r"""Compute classification, ensemble and distillation loss of a batch.
+
+    .. math:: L = \sum_s CE(z_s, y) + CE(z_0, y)
+              + \sum_{(t, s, w)} w \, D_{kl}(p_t \| p_s)
+
+    All means run over the positions whose target is not `ignore_index`; without any such
+    position every loss and gradient is 0. Teachers are detached. Half precision is computed
+    in float32, so are the losses then.
+
+    Args:
+        logits: Logits z, largest resolution first, shape (S, B, K) or (S, B, K, H, W), or a
+            sequence of S tensors of one shape.
+        target: Classes 0..K-1 or `ignore_index`, any integer type, shape (B,) or (B, H, W).
+            Other values are an error on the CPU; on a GPU, where looking would stall the
+            step, the reader has to guarantee the range.
+        scores: Raw ensemble scores a, shape (S,); None for no ensemble, whose loss is then 0.
+        variant: Name of the distillation terms, a key of VARIANTS.
+        ignore_index: Target of the positions that teach nothing.
+        distillation_scale: Factor on the distillation loss.
+
+    Returns:
+        The four losses, scalars that all carry gradients.
+
+    Raises:
+        ValueError: If the variant is unknown or needs scores that are None, or shapes, types or
+            values do not fit each other.
+
+    Example:
+        >>> logits = torch.zeros(2, 1, 4)
+        >>> mred_loss(logits, torch.tensor([3]), torch.ones(2)).classification
+        tensor(2.7726)
+    """
+    stacked = _stacked(logits)
+    check_target(target, (stacked.shape[1], *stacked.shape[3:]), stacked.shape[2], ignore_index)
+    terms = distillation_terms(variant, len(stacked), scores, distillation_scale)
+    target = target.long()
+    valid = target != ignore_index
+    # One log-softmax and one set of probabilities for each logits, shared by all terms.
+    log_p = list(stacked.log_softmax(dim=2))
+    classification = sum((_cross_entropy(z, target, valid) for z in log_p), stacked.new_zeros(()))
+    ensemble = distillation = stacked.new_zeros(())
+    teachers = [ensemble, *(z.detach() for z in log_p)]
+    if scores is not None:
+        log_p_0 = ensemble_logits(stacked, scores).log_softmax(dim=1)
+        ensemble = _cross_entropy(log_p_0, target, valid)
+        teachers[0] = log_p_0.detach()
+    p = [teacher.exp() for teacher in teachers]
+    for t, s, weight in terms:
+        divergence = (p[t] * (teachers[t] - log_p[s - 1])).sum(dim=1)
+        distillation = distillation + weight * _mean(divergence, valid)
+    total = classification + ensemble + distillation
+    return MREDLosses(total, classification, ensemble, distillation)
+
+
+def _cross_entropy(log_p: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    index = torch.where(valid, target, 0).unsqueeze(1)
+    return -_mean(log_p.gather(1, index).squeeze(1), valid)
+
+
+def _mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Average over the valid positions; 0 if there are none."""
+    return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)
+
+
+def distillation_terms(variant: str, count: int, scores: Tensor | None, scale: float) -> list[Term]:
+    """Give a variant's terms for `count` resolutions, weights times scale, or a ValueError."""
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
+    terms = [Term(t, s, weight * scale) for t, s, weight in VARIANTS[variant](count)]
+    if scores is not None:
+        _check_scores(scores, count)
+    elif any(term.teacher == 0 for term in terms):
+        raise ValueError(
+            f"variant {variant!r} learns from the ensemble, but scores is None; "
+            "pass scores, or choose dense, from_largest or none"
+        )
+    return terms
+
+
+def _check_scores(scores: Tensor, count: int) -> None:
+    """Raise a ValueError unless there is one score for each of `count` resolutions."""
+    if scores.shape != (count,):
+        raise ValueError(
+            f"scores must hold one value for each of the {count} resolutions, "
+            f"got shape {tuple(scores.shape)}"
+        )
+
+
+def check_target(target: Tensor, shape: tuple[int, ...], classes: int, ignore_index: int) -> None:
+    """Raise a ValueError unless `target` holds integers of this shape, classes or ignored."""
+    if target.shape != shape:
+        raise ValueError(f"target must have shape {shape}, got {tuple(target.shape)}")
+    if target.dtype == torch.bool or target.is_floating_point() or target.is_complex():
+        raise ValueError(f"target must hold integer classes, got {target.dtype}")
+    # Looking at values on a GPU waits for it.
+    if target.device.type != "cpu" or torch.compiler.is_compiling() or not target.numel():
+        return
+    target = target.long()
+    low, high = torch.where(target == ignore_index, 0, target).aminmax()
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"target must hold classes 0..{classes - 1} or ignore_index {ignore_index}, "
+            f"found {int(low if low < 0 else high)}"
+        )
+
+
+def working_dtype(*tensors: Tensor) -> torch.dtype:
+    """Give float64 if any tensor is float64, else float32."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def _stacked(logits: Tensor | Sequence[Tensor]) -> Tensor:
+    """Bring logits into one tensor (S, B, K) or (S, B, K, H, W) of the working type."""
+    if len(logits) == 0:
+        raise ValueError("logits hold no resolution; pass at least one")
+    if not isinstance(logits, Tensor):
+        shapes = [tuple(z.shape) for z in logits]
+        if len(set(shapes)) > 1:
+            raise ValueError(
+                f"logits must have one shape at all resolutions, got {shapes}; "
+                "for label maps, resize them or use pixelwise_mred_loss"
+            )
+        logits = torch.stack(list(logits))
+    if logits.ndim not in (3, 5) or not logits.is_floating_point():
+        raise ValueError(
+            "logits must be floating point of shape (S, B, K) or (S, B, K, H, W), "
+            f"got {logits.dtype} {tuple(logits.shape)}"
+        )
+    return logits.to(working_dtype(logits))

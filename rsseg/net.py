@@ -1,0 +1,179 @@
+"""SwitchableNet: S views of the images go in, S logits come out; or one view, one resolution.
+
+It holds the network, the resolutions and the scores of the ensemble. What it learns from the
+logits is in `mred` and `pixelwise`; how it is trained is in `engine`.
+
+Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rsseg.switchable import (
+    check_resolutions,
+    convert_to_switchable,
+    held_sets,
+    set_names,
+    sharing_copy,
+    specialize,
+    switch,
+    switchable_layers,
+    trained_sets,
+)
+from rsseg.unseen import RULES, borrowed_set
+
+
+def resolution_of(images: Tensor) -> int:
+    """Return the resolution of a batch of images (B, 3, H, W): its shorter side."""
+    return min(images.shape[-2:])
+
+
+class SwitchableNet(nn.Module):
+    """One network for several resolutions.
+
+    Args:
+        network: Any network from images (B, 3, H, W) to logits. It is converted in place unless
+            it has been converted with the same resolutions before.
+        resolutions: Sides of the views in pixels, from large to small.
+        scores: Hold the raw scores a of the ensemble, initialised to ones. Without an ensemble
+            there must be none: a parameter that gets no gradient stops distributed training.
+        batchnorm: "private" gives every resolution its own BatchNorm set; "shared" leaves the
+            network as it is, the baseline of Fig. 4.
+
+    Attributes:
+        unseen: Rule of `predict` for resolutions that were not trained: "interpolate",
+            "nearest" or "extrapolate".
+
+    Raises:
+        ValueError: If the resolutions are not valid, the network has no BatchNorm or has been
+            converted with other resolutions.
+
+    Example:
+        >>> plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        >>> net = SwitchableNet(plain, [64, 32])
+        >>> [tuple(z.shape) for z in net([torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 32, 32)])]
+        [(2, 4, 62, 62), (2, 4, 30, 30)]
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        resolutions: Sequence[int],
+        *,
+        scores: bool = True,
+        batchnorm: Literal["private", "shared"] = "private",
+    ) -> None:
+        super().__init__()
+        self.resolutions = check_resolutions(resolutions)
+        self._names = set_names(self.resolutions)
+        if batchnorm not in ("private", "shared"):
+            raise ValueError(f"batchnorm must be 'private' or 'shared', got {batchnorm!r}")
+        self.batchnorm = batchnorm
+        self.network = self._converted(network) if batchnorm == "private" else network
+        self.scores = nn.Parameter(torch.ones(len(self.resolutions))) if scores else None
+        self._unseen = RULES[0]
+
+    def _converted(self, network: nn.Module) -> nn.Module:
+        if not any(True for _ in switchable_layers(network)):
+            return convert_to_switchable(network, self.resolutions)
+        held = trained_sets(network)
+        if held != self._names:
+            raise ValueError(
+                f"the network holds BatchNorm sets {list(held)}, expected {list(self._names)}; "
+                "convert it with the resolutions of the SwitchableNet"
+            )
+        return network
+
+    @property
+    def unseen(self) -> str:
+        """Rule of `predict` for resolutions that were not trained."""
+        return self._unseen
+
+    @unseen.setter
+    def unseen(self, rule: str) -> None:
+        if rule not in RULES:
+            raise ValueError(
+                f"unknown rule '{rule}' for unseen resolutions; expected {list(RULES)}"
+            )
+        self._unseen = rule
+
+    def forward(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Compute the logits of every resolution, largest first.
+
+        Args:
+            views: One batch of normalised images for each resolution, in the order of
+                `resolutions`; the shorter side of each is its resolution, shape (B, 3, H, W).
+
+        Returns:
+            S logits at the network's own output size.
+
+        Raises:
+            ValueError: If number or sizes of the views do not fit the resolutions.
+        """
+        sizes = tuple(resolution_of(view) for view in views)
+        if sizes != self.resolutions:
+            raise ValueError(
+                f"expected one view for each resolution {list(self.resolutions)}, largest first, "
+                f"got views with the sides {list(sizes)}"
+            )
+        return tuple(
+            self._forward_one(view, name) for view, name in zip(views, self._names, strict=True)
+        )
+
+    def _forward_one(self, images: Tensor, name: str) -> Tensor:
+        if self.batchnorm == "private":
+            switch(self.network, name)
+        logits: Tensor = self.network(images)
+        return logits
+
+    def predict(self, images: Tensor, resolution: int | str | None = None) -> Tensor:
+        """Compute the logits at one resolution.
+
+        Images are not resized: the resolution only chooses the BatchNorm set. One that was not
+        trained uses a set made for this call by the rule `unseen`; to use it often, keep it with
+        `interpolate_set(net.network, resolution)`.
+
+        Args:
+            images: Normalised images, shape (B, 3, H, W).
+            resolution: Side in pixels or name of a set; default is the images' shorter side.
+
+        Returns:
+            Logits at the network's own output size.
+
+        Raises:
+            ValueError: If a name is given that no set has, or a side outside 1..4096.
+        """
+        resolution = resolution_of(images) if resolution is None else resolution
+        if self.batchnorm == "shared" or self._holds(resolution):
+            return self._forward_one(images, str(resolution))
+        with borrowed_set(self.network, int(resolution), self.unseen):
+            return self._forward_one(images, str(resolution))
+
+    def _holds(self, resolution: int | str) -> bool:
+        held = held_sets(self.network)
+        if not isinstance(resolution, str):
+            check_resolutions([resolution])
+        elif resolution not in held:
+            raise ValueError(f"no BatchNorm set is named {resolution!r}; there are {list(held)}")
+        return str(resolution) in held
+
+    def specialize(self, resolution: int | str) -> nn.Module:
+        """Return the ordinary network of one resolution, see `rsseg.specialize`.
+
+        For a resolution that was not trained, the set is made by the rule `unseen`.
+        """
+        if self.batchnorm == "shared":
+            return sharing_copy(self.network)
+        if self._holds(resolution):
+            return specialize(self.network, resolution)
+        with borrowed_set(self.network, int(resolution), self.unseen):
+            return specialize(self.network, resolution)
+
+    def extra_repr(self) -> str:
+        """Name resolutions and kind of BatchNorm when the network is printed."""
+        return f"resolutions={list(self.resolutions)}, batchnorm={self.batchnorm}"

@@ -1,0 +1,278 @@
+r"""The MRED loss over label maps, fast and small.
+
+Equal to `mred_loss` over logits resized bilinearly to the label map, but nothing of the label
+map's size times the classes is kept. One pass over bands of rows resizes the logits, a pair of
+matrix products, and has the value and the gradient in closed form,
+
+.. math:: \partial L / \partial z_s = (p_s - \mathrm{onehot}(y) + \sum_t w_{ts} (p_s - p_t)) / N
+
+over N valid pixels, w_ts the weight of teacher t for student s. Plain PyTorch on any device.
+
+Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image
+Recognition", ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 5 to 10 and appendix C.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rsseg.mred import MREDLosses, Term, check_target, distillation_terms, working_dtype
+
+# Values of one band, all resolutions together, and columns of one product. A CPU wants bands that
+# stay in its cache, and products narrow enough to leave out most of the zeros among the
+# interpolation weights; other devices want few and large kernels.
+_CPU_BAND, _CPU_COLUMNS = 1 << 19, 88
+_OTHER_BAND, _OTHER_COLUMNS = 1 << 24, 1 << 24
+
+# Logits count in bits inside the pass, e^x = 2^(x / ln 2): exp2 runs up to 4 x as fast as exp.
+_LN2 = math.log(2)
+
+
+def pixelwise_mred_loss(
+    logits: Sequence[Tensor],
+    target: Tensor,
+    scores: Tensor | None,
+    *,
+    variant: str = "full",
+    ignore_index: int = 255,
+    distillation_scale: float = 1.0,
+) -> MREDLosses:
+    """Compute the MRED losses of label maps from logits at their own sizes.
+
+    Args:
+        logits: S tensors, largest resolution first, shapes (B, K, h_s, w_s).
+        target: Classes 0..K-1 or `ignore_index`, any integer type, shape (B, H, W). Other values
+            are an error on the CPU; elsewhere the reader has to guarantee the range.
+        scores: Raw ensemble scores a, shape (S,); None for no ensemble, whose loss is then 0.
+        variant: Name of the distillation terms, a key of `rsseg.mred.VARIANTS`.
+        ignore_index: Target of the pixels that teach nothing.
+        distillation_scale: Factor on the distillation loss.
+
+    Returns:
+        The four losses, scalars, float32 for half precision. Only `total` carries gradients, and
+        only first derivatives; the three parts are detached, to be reported.
+
+    Raises:
+        ValueError: If the variant is unknown or needs scores that are None, or shapes, types or
+            values do not fit each other.
+
+    Example:
+        >>> logits = [torch.zeros(1, 4, 3, 3), torch.zeros(1, 4, 2, 2)]
+        >>> target = torch.zeros(1, 12, 12, dtype=torch.uint8)
+        >>> pixelwise_mred_loss(logits, target, torch.ones(2)).classification
+        tensor(2.7726)
+    """
+    _check_shapes(logits, target)
+    check_target(target, tuple(target.shape), logits[0].shape[1], ignore_index)
+    terms = distillation_terms(variant, len(logits), scores, distillation_scale)
+    gradients = torch.is_grad_enabled() and any(z.requires_grad for z in logits)
+    options = _Options(terms, ignore_index, gradients)
+    return MREDLosses(*_apply(options, target, scores, *logits))
+
+
+def _check_shapes(logits: Sequence[Tensor], target: Tensor) -> None:
+    shapes = [tuple(z.shape) for z in logits]
+    if not shapes or any(len(shape) != 4 or shape[:2] != shapes[0][:2] for shape in shapes):
+        raise ValueError(f"logits must be maps (B, K, h, w) of equal B and K, got {shapes}")
+    if target.ndim != 3 or len(target) != shapes[0][0]:
+        expected = f"(B, H, W) with B = {shapes[0][0]} as the logits"
+        raise ValueError(f"target must have shape {expected}, got {tuple(target.shape)}")
+
+
+class _Options(NamedTuple):
+    """What the pass is to compute, next to its tensors."""
+
+    terms: list[Term]
+    ignore_index: int
+    gradients: bool
+
+
+class _PixelwiseMRED(torch.autograd.Function):
+    """Finds the gradients along with the losses, as both come out of the same pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, options: _Options, target: Tensor, scores: Tensor | None, *logits: Tensor
+    ) -> tuple[Tensor, ...]:
+        with torch.autocast(target.device.type, enabled=False):
+            losses, gradients = _stream(options, target, scores, logits)
+        ctx.save_for_backward(*gradients)
+        ctx.mark_non_differentiable(*losses[1:])
+        return tuple(losses)
+
+    @staticmethod
+    def backward(ctx: Any, total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "pixelwise_mred_loss has no second derivatives; "
+                "leave out create_graph=True, or use mred_loss over resized logits"
+            )
+        # Half precision comes later, from autograd: a loss scale keeps small gradients alive.
+        return None, None, *(g if g is None else g * total for g in ctx.saved_tensors)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # Tracing would unroll the bands.
+def _apply(*inputs: Any) -> Any:
+    return _PixelwiseMRED.apply(*inputs)
+
+
+def _stream(
+    options: _Options, target: Tensor, scores: Tensor | None, logits: Sequence[Tensor]
+) -> tuple[MREDLosses, list[Tensor | None]]:
+    """Give the losses, and the gradients of their total for the scores and for each logits."""
+    dtype = working_dtype(*logits)
+    alpha = None if scores is None else scores.to(dtype).softmax(dim=0)
+    like = logits[0].new_empty(0, dtype=dtype)
+    weights = _weight_matrix(options.terms, len(logits), alpha is not None, like)
+    # The gradient for z_s but for its one-hot part is row s of this times the probabilities.
+    mix = (weights.sum(dim=1) + 1).diag() - weights
+    resizes = [_Resize(z.shape[2:], target.shape[1:], like) for z in logits]
+    gradients = [_rows_first(z, dtype).zero_() for z in logits] if options.gradients else []
+    sums = [weights.new_zeros(len(weights), len(weights) + 2)]
+    chunks, bands = _tiles(target, len(weights) * logits[0].shape[1])
+    for images in chunks:
+        maps = [_rows_first(z[images], dtype) / _LN2 for z in logits]
+        for rows in bands:
+            z = _resized(maps, resizes, rows, alpha)
+            labels = target[images, rows].transpose(0, 1).flatten(0, 1).long()
+            sums.append(_band(z, labels, options, mix[-len(logits) :]))
+            for part, resize, gradient in zip(z, resizes, gradients, strict=False):
+                resize.backward(part, rows, gradient[:, images])
+    pixels = (target.long() != options.ignore_index).sum().clamp(min=1)
+    losses, score_gradient = _losses(torch.stack(sums).sum(dim=0) / pixels, weights, alpha)
+    if not options.gradients:
+        return losses, [score_gradient] + [None] * len(logits)
+    return losses, [score_gradient, *((g / pixels).permute(1, 2, 0, 3) for g in gradients)]
+
+
+def _weight_matrix(terms: list[Term], count: int, ensemble: bool, like: Tensor) -> Tensor:
+    """Spread the weights over a matrix (student, teacher), with row 0 for an ensemble."""
+    first = 0 if ensemble else 1
+    weights = like.new_zeros(count + 1 - first, count + 1 - first)
+    for t, s, weight in terms:
+        weights[s - first, t - first] += weight
+    return weights
+
+
+def _tiles(target: Tensor, values_per_pixel: int) -> tuple[list[slice], list[slice]]:
+    """Cut the batch into chunks of images and those into bands of rows."""
+    budget = _CPU_BAND if target.device.type == "cpu" else _OTHER_BAND
+    rows = max(1, budget // (values_per_pixel * target.shape[2]))
+    images = max(1, rows // target.shape[1])
+    return _slices(target.shape[0], images), _slices(target.shape[1], rows)
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def _rows_first(maps: Tensor, dtype: torch.dtype) -> Tensor:
+    """Copy (B, K, h, w) to (h, B, K, w): the maps of a band of rows are then one matrix."""
+    copy = maps.new_empty([maps.shape[d] for d in (2, 0, 1, 3)], dtype=dtype)
+    return copy.copy_(maps.permute(2, 0, 1, 3))
+
+
+class _Resize:
+    """Bilinear resize of maps (h, B, K, w) to bands of label rows, as two matrix products."""
+
+    def __init__(self, size: torch.Size, target_size: torch.Size, like: Tensor) -> None:
+        self.rows = _weights_of_axis(size[0], target_size[0], like)
+        self.columns = _weights_of_axis(size[1], target_size[1], like)
+        step = _CPU_COLUMNS if like.device.type == "cpu" else _OTHER_COLUMNS
+        self.blocks = [(b, _sources(b, self.columns)) for b in _slices(target_size[1], step)]
+
+    def forward(self, maps: Tensor, rows: slice, out: Tensor) -> None:
+        """Write the resized rows, values in the order (rows, B, K, W), to `out`."""
+        source = _sources(rows, self.rows)
+        narrow = (self.rows[rows, source] @ maps[source].flatten(1)).view(-1, maps.shape[3])
+        wide = out.view(-1, len(self.columns))
+        for block, columns in self.blocks:
+            torch.mm(narrow[:, columns], self.columns[block, columns].t(), out=wide[:, block])
+
+    def backward(self, gradient: Tensor, rows: slice, total: Tensor) -> None:
+        """Add what the gradient of resized rows passes back to `total`, shape (h, B, K, w)."""
+        source = _sources(rows, self.rows)
+        wide = gradient.view(-1, len(self.columns))
+        narrow = wide.new_zeros(len(wide), total.shape[3])
+        for block, columns in self.blocks:
+            narrow[:, columns].addmm_(wide[:, block], self.columns[block, columns])
+        weights = self.rows[rows, source].t()
+        total[source].view(len(weights), -1).addmm_(weights, narrow.view(weights.shape[1], -1))
+
+
+def _weights_of_axis(size: int, target_size: int, like: Tensor) -> Tensor:
+    """Give the matrix (target_size, size) that interpolates one axis just as PyTorch does."""
+    unit = torch.eye(size, dtype=like.dtype, device=like.device)
+    return F.interpolate(unit[None], size=target_size, mode="linear")[0].t().contiguous()
+
+
+def _sources(outputs: slice, weights: Tensor) -> slice:
+    """Give the inputs that these outputs read, with a margin of one against rounding."""
+    target_size, size = weights.shape
+    first = int((outputs.start + 0.5) * size / target_size - 0.5)
+    last = int((outputs.stop - 0.5) * size / target_size - 0.5)
+    return slice(max(0, first - 1), min(size, last + 3))
+
+
+def _resized(
+    maps: list[Tensor], resizes: list[_Resize], rows: slice, alpha: Tensor | None
+) -> Tensor:
+    """Give a band's logits, shape (S, rows * B, K, W), behind the ensemble's if there is one."""
+    first = 0 if alpha is None else 1
+    _, images, classes, _ = maps[0].shape
+    count = (rows.stop - rows.start) * images
+    z = maps[0].new_empty(len(maps) + first, count, classes, len(resizes[0].columns))
+    for part, resize, own in zip(z[first:], resizes, maps, strict=True):
+        resize.forward(own, rows, part)
+    if alpha is not None:
+        torch.mm(alpha[None], z[1:].flatten(1), out=z[:1].flatten(1))
+    return z
+
+
+def _band(z: Tensor, labels: Tensor, options: _Options, mix: Tensor) -> Tensor:
+    """Sum up what the losses are made of, and turn a band's logits into gradients.
+
+    Of the logits z in bits, (R, N, K, W), the first S are overwritten by gradients; labels are
+    (N, W), and mix (S, R) holds the factors of the probabilities in the gradients. The sums, in
+    bits, (R, R + 2), are those of z_s p_t in column t, log denominator, and label's logit.
+    """
+    valid = labels != options.ignore_index
+    index = torch.where(valid, labels, 0)[None, :, None].expand(len(z), -1, -1, -1)
+    mask = valid[None, :, None].to(z.dtype)
+    z -= z.amax(dim=2, keepdim=True)
+    p = z.exp2()
+    denominator = p.sum(dim=2, keepdim=True)
+    p *= mask / denominator  # 0 at the other pixels, and with it all that follows.
+    products = z.flatten(1) @ p.flatten(1).t()
+    per_pixel = torch.stack([denominator.log2(), z.gather(2, index)]) * mask
+    if options.gradients:
+        gradient = z[: len(mix)]
+        torch.mm(mix, p.flatten(1), out=gradient.flatten(1))
+        gradient.scatter_add_(2, index[: len(mix)], -mask.expand_as(index[: len(mix)]))
+    return torch.cat([products, per_pixel.flatten(2).sum(dim=2).t()], dim=1)
+
+
+def _losses(
+    means: Tensor, weights: Tensor, alpha: Tensor | None
+) -> tuple[MREDLosses, Tensor | None]:
+    """Put together the losses, and the gradient for the raw scores, from means over pixels."""
+    products, log_sum, picked = torch.split(means * _LN2, [len(weights), 1, 1], dim=1)
+    cross_entropy = (log_sum - picked)[:, 0]
+    # D_kl(p_t || p_s) = <p_t, log p_t> - <p_t, log p_s>, as a matrix (s, t).
+    log_products = products - log_sum
+    distillation = (weights * (log_products.diag() - log_products)).sum()
+    if alpha is None:
+        classification, ensemble = cross_entropy.sum(), torch.zeros_like(distillation)
+        score_gradient = None
+    else:
+        classification, ensemble = cross_entropy[1:].sum(), cross_entropy[0]
+        slope = products[1:, 0] - picked[1:, 0]
+        score_gradient = alpha * (slope - (alpha * slope).sum())
+    total = classification + ensemble + distillation
+    return MREDLosses(total, classification, ensemble, distillation), score_gradient

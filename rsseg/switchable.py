@@ -1,0 +1,316 @@
+"""Switchable BatchNorm: one private set of a layer's BatchNorm for each resolution.
+
+Convert an ordinary network, switch it to a resolution, specialize it to an ordinary network
+again. Convolutions and all other layers stay shared. Sets for resolutions that were not trained
+are made in `unseen`.
+
+Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
+ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 and Eq. 2.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar, cast
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
+
+Network = TypeVar("Network", bound=nn.Module)
+LARGEST_RESOLUTION = 4096
+
+
+def check_resolutions(resolutions: Sequence[int]) -> tuple[int, ...]:
+    """Return resolutions as a tuple, or say what is wrong with them.
+
+    Args:
+        resolutions: Sides in pixels, 1..4096, from large to small; one may be listed twice.
+
+    Raises:
+        ValueError: If there is none, one is no whole number in range, or they are unsorted.
+    """
+    given = list(resolutions)
+    if not given:
+        raise ValueError("no resolution given; expected at least one, such as [224, 192, 160]")
+    for resolution in given:
+        whole = isinstance(resolution, int) and not isinstance(resolution, bool)
+        if not whole or not 1 <= resolution <= LARGEST_RESOLUTION:
+            raise ValueError(
+                f"resolution {resolution!r} is not a whole number of pixels from 1 to "
+                f"{LARGEST_RESOLUTION}"
+            )
+    if given != sorted(given, reverse=True):
+        raise ValueError(
+            f"resolutions must run from large to small, got {given}; "
+            f"write {sorted(given, reverse=True)}"
+        )
+    return tuple(given)
+
+
+def set_names(resolutions: Sequence[int]) -> tuple[str, ...]:
+    """Name one BatchNorm set for each resolution; repeated ones are numbered from the second on.
+
+    Example:
+        >>> set_names([224, 224, 96])
+        ('224', '224_2', '96')
+    """
+    names = []
+    for index, resolution in enumerate(resolutions):
+        count = list(resolutions[: index + 1]).count(resolution)
+        names.append(str(resolution) if count == 1 else f"{resolution}_{count}")
+    return tuple(names)
+
+
+class SwitchableBatchNorm2d(nn.Module):
+    """A BatchNorm layer with a private set of weights and statistics for each resolution.
+
+    The sets lie in the state dict under their names, such as `sets.224.weight`. One of them is
+    active and normalises what passes through; the others are untouched.
+
+    Args:
+        layer: BatchNorm of any kind (1d, 2d, 3d, synchronised, with a fused activation). It is
+            copied, once for each name.
+        names: Names of the sets, the first is active. See `set_names`.
+        memos: For each name, what `copy.deepcopy` has copied so far. Layers made with the same
+            memos that share a parameter share its copy in each set.
+    """
+
+    def __init__(
+        self,
+        layer: _BatchNorm,
+        names: Sequence[str],
+        *,
+        memos: Mapping[str, dict[int, object]] | None = None,
+    ) -> None:
+        super().__init__()
+        memos = memos or {name: {} for name in names}
+        # Copied, not rebuilt: a BatchNorm subclass may fuse an activation.
+        self.sets = nn.ModuleDict({name: copy.deepcopy(layer, memos[name]) for name in names})
+        self.trained = tuple(names)  # Sets for other resolutions may be added, see `unseen`.
+        self.active = names[0]
+        self.training = layer.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise with the active set; shapes and errors are those of the BatchNorm itself."""
+        output: Tensor = self.sets[self.active](x)
+        return output
+
+    @property
+    def active_set(self) -> _BatchNorm:
+        """The BatchNorm that normalises at present."""
+        return cast(_BatchNorm, self.sets[self.active])
+
+    # Networks look at these attributes of their BatchNorms; the active set answers.
+
+    @property
+    def num_features(self) -> int:
+        """Number of channels C."""
+        return self.active_set.num_features
+
+    @property
+    def eps(self) -> float:
+        """Number added to the variance."""
+        return self.active_set.eps
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Gamma of the active set, shape (C,), or None for a layer without affine part."""
+        return self.active_set.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Beta of the active set, shape (C,), or None for a layer without affine part."""
+        return self.active_set.bias
+
+    @property
+    def running_mean(self) -> Tensor | None:
+        """Running mean of the active set, shape (C,), or None for a layer without statistics."""
+        return self.active_set.running_mean
+
+    @property
+    def running_var(self) -> Tensor | None:
+        """Running variance of the active set, shape (C,), or None without statistics."""
+        return self.active_set.running_var
+
+    def extra_repr(self) -> str:
+        """Name the active set when the layer is printed."""
+        return f"active={self.active}"
+
+
+def switchable_layers(network: nn.Module) -> Iterator[SwitchableBatchNorm2d]:
+    """Yield every switchable BatchNorm of a network once."""
+    return (layer for layer in network.modules() if isinstance(layer, SwitchableBatchNorm2d))
+
+
+def held_sets(network: nn.Module) -> tuple[str, ...]:
+    """Return the names of all BatchNorm sets of a converted network, those added later last.
+
+    Raises:
+        ValueError: If the network has not been converted.
+    """
+    return tuple(_first_layer(network).sets)
+
+
+def trained_sets(network: nn.Module) -> tuple[str, ...]:
+    """Return the names of the BatchNorm sets that a network was converted with.
+
+    Raises:
+        ValueError: If the network has not been converted.
+    """
+    return _first_layer(network).trained
+
+
+def _first_layer(network: nn.Module) -> SwitchableBatchNorm2d:
+    for layer in switchable_layers(network):
+        return layer
+    raise ValueError(
+        f"{type(network).__name__} has no switchable BatchNorm; "
+        "convert it first with convert_to_switchable(network, resolutions)"
+    )
+
+
+def convert_to_switchable(
+    network: Network,
+    resolutions: Sequence[int],
+    *,
+    where: Callable[[str, nn.Module], bool] | None = None,
+) -> Network:
+    """Give every BatchNorm of a network one private set for each resolution (Eq. 2).
+
+    The network is changed in place and returned; its outputs stay the same at every resolution
+    until it is trained. An optimiser made before knows nothing of the new sets: make it after.
+
+    Args:
+        network: Any network with BatchNorm layers. A lone BatchNorm is returned converted.
+        resolutions: Sides of the views in pixels, from large to small. One may be listed
+            twice; the sets are then named 224, 224_2 and so on.
+        where: Called with the name and the layer of each BatchNorm; false leaves it shared.
+            Default: every BatchNorm is converted.
+
+    Returns:
+        The network, switched to the largest resolution.
+
+    Raises:
+        ValueError: If the resolutions are not valid, or the network has no BatchNorm, has been
+            converted before, is a scripted one or has lazy layers that have seen no input.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        >>> sorted(convert_to_switchable(network, [64, 32])[1].sets)
+        ['32', '64']
+    """
+    names = set_names(check_resolutions(resolutions))
+    _refuse_unconvertible(network)
+    memos: dict[str, dict[int, object]] = {name: {} for name in names}
+    found = {
+        layer: SwitchableBatchNorm2d(layer, names, memos=memos)
+        for name, layer in network.named_modules()
+        if isinstance(layer, _BatchNorm) and (where is None or where(name, layer))
+    }
+    if not found:
+        raise ValueError(
+            f"no BatchNorm to convert found in {type(network).__name__}; only a network with "
+            "BatchNorm layers (not frozen into constants, and not excluded by `where`) can "
+            "keep a private set for each resolution"
+        )
+    if isinstance(network, _BatchNorm):
+        return found[network]  # type: ignore[return-value]
+    # The same layer object may hang in several places: each of them gets the same new layer.
+    for parent in list(network.modules()):
+        for child_name, child in parent._modules.items():
+            if isinstance(child, _BatchNorm) and child in found:
+                setattr(parent, child_name, found[child])
+    return network
+
+
+def _refuse_unconvertible(network: nn.Module) -> None:
+    kind = type(network).__name__
+    for name, layer in network.named_modules():
+        if isinstance(layer, SwitchableBatchNorm2d):
+            raise ValueError(
+                f"{kind} is converted already: '{name}' holds the sets {', '.join(layer.sets)}; "
+                "convert a network once, with all its resolutions"
+            )
+        if any(is_lazy(tensor) for tensor in layer.parameters(recurse=False)):
+            raise ValueError(
+                f"'{name}' in {kind} is lazy and has no sizes yet; "
+                "pass one input through the network before it is converted"
+            )
+        # Scripted layers have fixed code that no longer looks up its submodules by name.
+        if type(layer).__module__.startswith("torch.jit"):
+            raise ValueError(f"'{name}' in {kind} is a scripted layer; convert before scripting")
+
+
+def switch(network: nn.Module, resolution: int | str) -> None:
+    """Make the BatchNorm sets of one resolution the active ones.
+
+    Args:
+        network: A converted network.
+        resolution: Side in pixels, or the name of a set ("224_2" for the second 224).
+
+    Raises:
+        ValueError: If the network is not converted or has no set for the resolution.
+
+    Example:
+        >>> network = convert_to_switchable(nn.Sequential(nn.BatchNorm2d(4)), [64, 32])
+        >>> switch(network, 32)
+        >>> [layer.active for layer in switchable_layers(network)]
+        ['32']
+    """
+    name = str(resolution)
+    _check_held(network, name)
+    for layer in switchable_layers(network):
+        layer.active = name
+
+
+def _check_held(network: nn.Module, name: str) -> None:
+    held = held_sets(network)
+    if name not in held:
+        raise ValueError(
+            f"resolution {name} has no BatchNorm set; this network holds {', '.join(held)}"
+        )
+
+
+def specialize(network: nn.Module, resolution: int | str) -> nn.Module:
+    """Return the ordinary network of one resolution, which shares parameters and buffers.
+
+    Nothing of rsseg is left in it: its state dict loads into the original class. Training either
+    network trains both; use `copy.deepcopy` on the result for an independent one.
+
+    Args:
+        network: A converted network, or a SwitchableNet (which also makes resolutions that were
+            not trained, and gives the network inside).
+        resolution: Side in pixels, or the name of a set.
+
+    Returns:
+        A network of the original class, in the same mode (training or evaluation).
+
+    Raises:
+        ValueError: If the network is not converted or has no set for the resolution.
+    """
+    own = getattr(network, "specialize", None)
+    if callable(own):
+        plain: nn.Module = own(resolution)
+        return plain
+    name = str(resolution)
+    _check_held(network, name)
+    return sharing_copy(network, name)
+
+
+def sharing_copy(network: nn.Module, name: str | None = None) -> nn.Module:
+    """Copy a network but none of its tensors, keeping one BatchNorm set (or none to choose)."""
+    # What the memo names is taken as it is, everything else is copied. Networks may also keep
+    # tensors computed from parameters (attention biases), which Python cannot copy.
+    memo: dict[int, object] = {
+        id(leaf): leaf
+        for module in network.modules()
+        for leaf in tree_leaves(vars(module))
+        if isinstance(leaf, Tensor)
+    }
+    if name is not None:
+        for layer in list(switchable_layers(network)):
+            memo[id(layer)] = copy.deepcopy(layer.sets[name], memo)
+    return copy.deepcopy(network, memo)

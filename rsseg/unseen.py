@@ -1,0 +1,195 @@
+"""BatchNorm sets for resolutions that were not trained.
+
+A new set is interpolated between its neighbours, taken from the nearest, extrapolated, or its
+statistics are measured anew on images (recalibration). Shared weights are never changed.
+
+Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Fig. 4 (right) and Table 8.
+The rule outside the trained range and recalibration are choices of this project.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from rsseg.switchable import (
+    check_resolutions,
+    held_sets,
+    switch,
+    switchable_layers,
+    trained_sets,
+)
+
+RULES = ("interpolate", "nearest", "extrapolate")
+# An extrapolated variance may fall below 0; BatchNorm needs it above.
+SMALLEST_VARIANCE = 1e-5
+_TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+
+def neighbours(
+    resolution: int, trained: Sequence[int], rule: str = "interpolate"
+) -> tuple[int, int, float]:
+    r"""Choose two trained resolutions a, b and the share t of a in the set of `resolution`.
+
+    .. math:: t = (r - b) / (a - b), \quad set_r = t \, set_a + (1 - t) \, set_b
+
+    Args:
+        resolution: Side r in pixels.
+        trained: Resolutions that were trained.
+        rule: "interpolate" goes linearly between the two neighbours and takes the nearest set
+            outside the trained range; "nearest" always takes the nearest (the larger of two
+            equally near ones); "extrapolate" also continues linearly outside the range.
+
+    Raises:
+        ValueError: If the rule is unknown.
+
+    Example:
+        >>> neighbours(208, [224, 192, 160])
+        (224, 192, 0.5)
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown rule '{rule}' for unseen resolutions; expected {list(RULES)}")
+    sides = sorted(set(trained), reverse=True)
+    nearest = min(sides, key=lambda side: abs(side - resolution))
+    outside = not sides[-1] <= resolution <= sides[0]
+    if rule == "nearest" or len(sides) == 1 or (outside and rule == "interpolate"):
+        return nearest, nearest, 1.0
+    upper = max((i for i, side in enumerate(sides[:-1]) if side >= resolution), default=0)
+    a, b = sides[upper], sides[upper + 1]
+    return a, b, (resolution - b) / (a - b)
+
+
+def _blend(a: _BatchNorm, b: _BatchNorm, share: float) -> _BatchNorm:
+    nearer = copy.deepcopy(a if share >= 0.5 else b)
+    if share in (0.0, 1.0):
+        return nearer
+    for name in _TENSORS:
+        first, second, made = getattr(a, name), getattr(b, name), getattr(nearer, name)
+        if made is not None:
+            # Not lerp: this form gives the end points exactly.
+            made.data.copy_(share * first.data + (1 - share) * second.data)
+    if nearer.running_var is not None and not 0 <= share <= 1:
+        nearer.running_var.clamp_(min=SMALLEST_VARIANCE)
+    return nearer
+
+
+def sides_of(names: Iterable[str]) -> list[int]:
+    """Return the resolutions that BatchNorm sets are named after ("224_2" stands for 224)."""
+    return [int(name.split("_")[0]) for name in names]
+
+
+def interpolate_set(network: nn.Module, resolution: int, *, rule: str = "interpolate") -> None:
+    """Give a network a BatchNorm set for a resolution that was not trained.
+
+    Gamma, beta, mean and variance are interpolated linearly between the two neighbours. The set
+    is added under the resolution's name: `switch` and `specialize` then know it, and it is part
+    of the state dict. `SwitchableNet.predict` needs no such call, it makes the set on its way.
+
+    Args:
+        network: A converted network.
+        resolution: Side in pixels, 1..4096.
+        rule: "interpolate", "nearest" or "extrapolate", see `neighbours`.
+
+    Raises:
+        ValueError: If the network is not converted, has a set of this name, or the resolution
+            or the rule is not valid.
+    """
+    check_resolutions([resolution])
+    names = held_sets(network)
+    if str(resolution) in names:
+        raise ValueError(
+            f"resolution {resolution} has a BatchNorm set already; this network holds "
+            f"{', '.join(names)}"
+        )
+    # Neighbours are trained sets only: what was added before must not change what is added now.
+    a, b, share = neighbours(resolution, sides_of(trained_sets(network)), rule)
+    for layer in switchable_layers(network):
+        first, second = layer.sets[str(a)], layer.sets[str(b)]
+        assert isinstance(first, _BatchNorm)
+        assert isinstance(second, _BatchNorm)
+        layer.sets[str(resolution)] = _blend(first, second, share)
+
+
+def remove_set(network: nn.Module, resolution: int | str) -> None:
+    """Take an added BatchNorm set out of a network, which is switched to its first set if need be.
+
+    Raises:
+        ValueError: If the network is not converted, has no such set, or was trained with it.
+    """
+    name, trained = str(resolution), trained_sets(network)
+    added = [held for held in held_sets(network) if held not in trained]
+    if name not in added:
+        raise ValueError(
+            f"cannot remove the set {name}: only added sets can be removed, this network has "
+            f"{', '.join(added) or 'none'}"
+        )
+    for layer in switchable_layers(network):
+        del layer.sets[name]
+        if layer.active == name:
+            layer.active = next(iter(layer.sets))
+
+
+@contextmanager
+def borrowed_set(network: nn.Module, resolution: int, rule: str) -> Iterator[None]:
+    """Hold a set for a resolution that was not trained inside a `with` block, then remove it."""
+    interpolate_set(network, resolution, rule=rule)
+    try:
+        yield
+    finally:
+        remove_set(network, resolution)
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, images: Iterable[Tensor], resolution: int | str) -> None:
+    """Measure the BatchNorm statistics of one resolution anew; no parameter is changed.
+
+    Running statistics are reset, then averaged with equal weight over the batches. Dropout stays
+    off. Statistics of the network as trained are overwritten: keep a checkpoint.
+
+    Args:
+        network: A converted network that holds a set for the resolution; for one that was not
+            trained, call `interpolate_set` first. A network without switchable BatchNorm works
+            too, then all its BatchNorms are measured.
+        images: Batches of normalised images at the resolution, shape (B, 3, H, W).
+        resolution: Side in pixels, or the name of a set.
+
+    Raises:
+        ValueError: If `images` is empty or the network has no set for the resolution.
+    """
+    if any(True for _ in switchable_layers(network)):
+        switch(network, resolution)
+        layers = [layer.sets[layer.active] for layer in switchable_layers(network)]
+    else:
+        layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+    measured = [m for m in layers if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    modes = {module: module.training for module in network.modules()}
+    before = [copy.deepcopy(layer) for layer in measured]
+    # A SwitchableNet has resolutions and a network inside; its own forward takes several views.
+    forward = getattr(network, "network", network) if hasattr(network, "resolutions") else network
+    batches = 0
+    try:
+        network.eval()
+        for layer in measured:
+            layer.reset_running_stats()
+            layer.momentum = None  # None averages all batches with equal weight.
+            layer.training = True  # Not train(): a fused dropout stays off.
+        for batch in images:
+            forward(batch)
+            batches += 1
+        if not batches:
+            raise ValueError("recalibrate needs at least one batch of images, got none")
+    except BaseException:
+        # Half-measured statistics are of no use: the old ones come back.
+        for layer, old in zip(measured, before, strict=True):
+            layer.load_state_dict(old.state_dict())
+        raise
+    finally:
+        for layer, old in zip(measured, before, strict=True):
+            layer.momentum = old.momentum
+        for module, training in modes.items():
+            module.training = training
