@@ -1,0 +1,274 @@
+"""Reading a run's configuration: YAML in, validated frozen dataclasses out.
+
+Every fault of a file is reported at once, each with the full path of its key. The settings that
+both tasks share are here; what a task adds is in its own `config.py`. Values are obeyed as they
+are written, nothing is derived from the name of an architecture.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Hashable, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
+
+from rsseg.mred import VARIANTS
+from rsseg.preprocessing import Preprocessing
+from rsseg.switchable import check_resolutions
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Config = TypeVar("Config")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message lists every fault."""
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class OptimConfig:
+    """Stochastic gradient descent.
+
+    Args:
+        lr: Learning rate, or one for each stage of a staged schedule.
+        encoder_lr: The same for a segmenter's encoder; default is `lr`.
+        momentum: Momentum, 0..1.
+        nesterov: Use Nesterov's momentum.
+        weight_decay: Weight decay of all parameters but those named next.
+        decay_scores: Decay the raw ensemble scores as well.
+        decay_batchnorm: Decay gamma and beta as well (the paper does).
+        clip_norm: Largest norm of the gradient; default is no limit.
+    """
+
+    lr: Positive | tuple[Positive, ...]
+    encoder_lr: Positive | tuple[Positive, ...] | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: NotNegative = 1e-4
+    decay_scores: bool = False
+    decay_batchnorm: bool = True
+    clip_norm: Positive | None = None
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ScheduleConfig:
+    """How the learning rate falls over the run.
+
+    Args:
+        kind: "cosine" and "poly" fall to 0 with every step, "staged" takes the next learning
+            rate of the list at each milestone, "constant" keeps it.
+        milestones: Epochs at which the next stage begins, for "staged" only.
+        power: Exponent of "poly".
+        warmup_epochs: The learning rate rises linearly over so many epochs first.
+    """
+
+    kind: Literal["cosine", "poly", "staged", "constant"] = "cosine"
+    milestones: tuple[Count, ...] = ()
+    power: Positive = 0.9
+    warmup_epochs: NotNegative = 0.0
+
+    @field_validator("milestones")
+    @classmethod
+    def _rising(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError(f"milestones must rise, got {list(milestones)}")
+        return milestones
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class RunConfig:
+    """What every run sets, whatever its task.
+
+    Args:
+        resolutions: Sides of the views in pixels, from large to small.
+        epochs: Passes over the training images.
+        batch_size: Images in a training step.
+        optim: The optimiser.
+        schedule: The learning rate's course.
+        preprocessing: From an image to a view; part of every checkpoint.
+        distillation: "full", "vanilla", "dense", "from_largest", or "none" for parallel
+            training without ensemble.
+        distillation_scale: Factor on the distillation loss.
+        batchnorm: "private" sets for each resolution, or one "shared" by all (Fig. 4).
+        freeze_batchnorm: Keep statistics, gamma and beta of every BatchNorm as loaded.
+        precision: Number format of the forward pass: "fp32", or "bf16" (autocast).
+        channels_last: Memory layout of images and convolution weights.
+        evaluate_every: Evaluate after every so many epochs; the last epoch is always evaluated.
+        seed: Seed of everything that is drawn.
+        deterministic: Use deterministic algorithms only; an operation without one is an error.
+        workers: Processes that load images; 0 loads in the training process.
+        device: "auto" takes a CUDA device where there is one.
+    """
+
+    resolutions: tuple[int, ...]
+    epochs: Count
+    batch_size: Count
+    optim: OptimConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    distillation: str = "full"
+    distillation_scale: NotNegative = 1.0
+    batchnorm: Literal["private", "shared"] = "private"
+    freeze_batchnorm: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    evaluate_every: Count = 10
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    deterministic: bool = False
+    workers: Annotated[int, Field(ge=0)] = 4
+    device: str = "auto"
+
+    @field_validator("resolutions", mode="before")
+    @classmethod
+    def _valid_resolutions(cls, given: object) -> object:
+        return check_resolutions(given) if isinstance(given, list | tuple) else given
+
+    @field_validator("distillation")
+    @classmethod
+    def _known_variant(cls, name: str) -> str:
+        if name not in VARIANTS:
+            raise ValueError(f"unknown variant '{name}', expected one of {sorted(VARIANTS)}")
+        return name
+
+    def __post_init__(self) -> None:
+        stages = len(self.schedule.milestones) + 1 if self.schedule.kind == "staged" else 1
+        for name in ("lr", "encoder_lr"):
+            rate = getattr(self.optim, name)
+            if isinstance(rate, tuple) and len(rate) != stages:
+                raise ValueError(
+                    f"optim.{name} lists {len(rate)} learning rates, but the schedule "
+                    f"'{self.schedule.kind}' has {stages} stage(s): a staged schedule has one "
+                    "more than milestones"
+                )
+        if self.schedule.kind == "staged" and not isinstance(self.optim.lr, tuple):
+            raise ValueError("a staged schedule needs a list of learning rates in optim.lr")
+        late = max(self.schedule.milestones, default=0)
+        if late >= self.epochs or self.schedule.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"the run has {self.epochs} epochs; milestones ({list(self.schedule.milestones)}) "
+                f"and warmup_epochs ({self.schedule.warmup_epochs:g}) must lie below that"
+            )
+        if self.schedule.kind != "staged" and self.schedule.milestones:
+            raise ValueError(f"schedule '{self.schedule.kind}' takes no milestones")
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key written twice, where plain YAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise ConfigError(f"key '{key}' is written twice in the block at line {line}")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose top level is a mapping.
+
+    Raises:
+        ConfigError: If the file is missing, no YAML, or its top level is something else.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ConfigError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no mapping of keys to values at its top level")
+    return values
+
+
+def _override(values: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set expects key=value, such as optim.lr=0.05, got '{assignment}'")
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {key}: '{parent}' is a value, not a group of keys")
+    try:
+        values[last] = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: '{text}' is not valid YAML: {error}") from error
+
+
+def load_config(kind: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate a configuration file.
+
+    Args:
+        kind: The dataclass to fill.
+        path: YAML file.
+        overrides: Assignments such as "optim.lr=0.05"; they win over the file.
+
+    Raises:
+        ConfigError: With all faults at once: unknown keys (and what was probably meant),
+            missing keys, wrong types, values out of range.
+    """
+    return overridden(kind, read_yaml(path), overrides, source=path.name)
+
+
+def overridden(
+    kind: type[Config],
+    values: dict[str, Any],
+    overrides: Sequence[str],
+    *,
+    source: str = "the checkpoint",
+) -> Config:
+    """Do the same with plain values; `source` names them in messages."""
+    values = copy.deepcopy(values)
+    for assignment in overrides:
+        _override(values, assignment)
+    return validate(kind, values, source)
+
+
+def validate(kind: type[Config], values: dict[str, Any], source: str) -> Config:
+    """Fill a dataclass from plain values; `source` names them in the message of a ConfigError."""
+    adapter = TypeAdapter(kind)
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        known = _known_keys(adapter.json_schema())
+        faults = {_describe(fault, known, source): None for fault in error.errors()}
+        raise ConfigError("\n".join(faults)) from error
+
+
+def plain(config: object) -> dict[str, Any]:
+    """Return a configuration as plain values, as YAML and JSON hold them."""
+    values = TypeAdapter(type(config)).dump_python(config, mode="json")
+    assert isinstance(values, dict)
+    return values
+
+
+def _known_keys(schema: dict[str, Any]) -> list[str]:
+    blocks = [schema, *schema.get("$defs", {}).values()]
+    return [key for block in blocks for key in block.get("properties", {})]
+
+
+def _describe(fault: ErrorDetails, known: Sequence[str], source: str) -> str:
+    # A union of a number and a list adds the name of each alternative to the path.
+    path = [str(part) for part in fault["loc"]]
+    names = [part for part in path if part in known or part.isdigit() or part == path[0]]
+    key = ".".join(names)
+    if fault["type"] == "unexpected_keyword_argument":
+        close = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        return f"unknown key '{'.'.join(path)}' in {source}{hint}"
+    if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"key '{key}' is missing in {source}"
+    message = fault["msg"].removeprefix("Value error, ")
+    where = f"'{key}' in {source}: " if key else f"{source}: "
+    given = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
+    return f"{where}{message}{given}"

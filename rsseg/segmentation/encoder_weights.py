@@ -1,0 +1,160 @@
+"""Weights for the encoder of a segmenter, by name or from a file.
+
+A name ("imagenet") is downloaded by segmentation-models-pytorch's or timm's own client. A file
+may hold the layout of the encoder itself, of torchvision or of timm, with or without the
+classifier: keys are compared without the prefixes that wrappers add. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+from segmentation_models_pytorch.encoders import encoders
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+# How the names of what may follow the encoder in a file begin: a classifier, or a decoder.
+_NOT_THE_ENCODER = frozenset(
+    ["fc", "classifier", "last", "linear", "head", "segmentation", "classification", "decoder"]
+)
+_OPTIONAL = "num_batches_tracked"  # absent from files older than this counter
+
+
+def load_encoder_weights(encoder: nn.Module, encoder_name: str, weights: str | None) -> None:
+    """Load the weights of an encoder in place.
+
+    Args:
+        encoder: Encoder of segmentation-models-pytorch. Where it has another number of input
+            channels than the weights, the first convolution's weights are repeated and scaled.
+        encoder_name: Its name there.
+        weights: None leaves the encoder as it is; a name of weights that exist for the encoder
+            downloads them; anything else is the path of a .pth or .safetensors file.
+
+    Raises:
+        ValueError: If there are no weights of that name and no such file, if the file is not a
+            state dict, or if its keys or shapes are not the encoder's; names what differs.
+        ConnectionError: If the download fails; names a way without it.
+    """
+    if weights is None:
+        return
+    names = weight_names(encoder_name)
+    if weights in names:
+        source, state = f"{weights} weights", _download(encoder_name, weights)
+    elif Path(weights).is_file():
+        source, state = weights, read_state(Path(weights))
+    else:
+        raise ValueError(
+            f"encoder {encoder_name!r} has no weights named {weights!r} and there is no such file; "
+            f"give the path of a .pth or .safetensors file, or one of: {', '.join(names) or '-'}"
+        )
+    # timm's encoders drop layers of the whole network; for its own weights that is no fault.
+    title = f"{source} for encoder {encoder_name!r}"
+    _load(encoder, state, title, ignore_extra=weights in names)
+
+
+def weight_names(encoder_name: str) -> list[str]:
+    """List the names of the weights that can be downloaded for an encoder."""
+    if encoder_name.startswith("tu-"):
+        return ["imagenet"] if timm.models.is_model_pretrained(encoder_name[3:]) else []
+    return sorted(encoders.get(encoder_name, {}).get("pretrained_settings", {}))
+
+
+def _download(encoder_name: str, weights: str) -> State:
+    try:
+        if encoder_name.startswith("tu-"):
+            model: nn.Module = timm.create_model(encoder_name[3:], pretrained=True)
+            return model.state_dict()
+        settings = encoders[encoder_name]["pretrained_settings"][weights]
+        path = hf_hub_download(
+            settings["repo_id"], "model.safetensors", revision=settings["revision"]
+        )
+    except Exception as error:  # every client of the network raises errors of its own
+        raise ConnectionError(
+            f"could not download the {weights} weights of encoder {encoder_name!r} "
+            f"({type(error).__name__}); without a network, set encoder_weights to the path of a "
+            f".pth or .safetensors file with the encoder's state dict, or to None"
+        ) from error
+    return read_state(Path(path))
+
+
+def read_state(path: Path) -> State:
+    """Read a state dict from a .safetensors file or from what torch.save has written.
+
+    Raises:
+        ValueError: If the file cannot be read so, or holds something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise errors of many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as a state dict: {reason}") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        raise ValueError(f"{path} must hold a state dict (names to tensors)")
+    return dict(content)
+
+
+def _canonical(key: str) -> str:
+    """Give the name of a tensor without what wrappers and versions of libraries add."""
+    key = re.sub(r"^((module|encoder|model)\.)+", "", key)
+    # torchvision's first DenseNets say norm.1 for norm1; timm says stages_0 for stages.0.
+    key = re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.", r"\1", key)
+    return key.strip("_").replace("_", ".")
+
+
+def _load(encoder: nn.Module, state: State, source: str, *, ignore_extra: bool) -> None:
+    own: State = encoder.state_dict()
+    given = {_canonical(key): value for key, value in state.items()}
+    fitted = {
+        key: _fit_input(given[_canonical(key)], value) if _canonical(key) in given else value
+        for key, value in own.items()
+    }
+    known = {_canonical(key) for key in own}
+    faults = {
+        "missing": [key for key in own if _canonical(key) not in given and _OPTIONAL not in key],
+        "extra": []
+        if ignore_extra
+        else [key for key in state if _canonical(key) not in known and not _follows(key)],
+        "other shape": [
+            f"{key} {tuple(fitted[key].shape)} instead of {tuple(value.shape)}"
+            for key, value in own.items()
+            if fitted[key].shape != value.shape
+        ],
+    }
+    if any(faults.values()):
+        text = "; ".join(f"{kind}: {_shortened(keys)}" for kind, keys in faults.items() if keys)
+        raise ValueError(f"{source} do not fit; {text}")
+    encoder.load_state_dict(fitted)
+
+
+def _follows(key: str) -> bool:
+    """Tell whether a tensor belongs to what follows the encoder."""
+    return _canonical(key).partition(".")[0] in _NOT_THE_ENCODER
+
+
+def _fit_input(value: Tensor, own: Tensor) -> Tensor:
+    """Fit the weights of a convolution on RGB images to another number of input channels."""
+    if value.dim() != 4 or value.shape[1] != 3 or own.dim() != 4 or own.shape[1] == 3:
+        return value
+    fitted: Tensor = adapt_input_conv(own.shape[1], value)
+    return fitted
+
+
+def _shortened(keys: list[str], most: int = 8) -> str:
+    shown = ", ".join(sorted(keys)[:most])
+    return shown if len(keys) <= most else f"{shown} and {len(keys) - most} more"

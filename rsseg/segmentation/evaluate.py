@@ -1,0 +1,223 @@
+"""Evaluation of segmenters: one confusion matrix over the whole data set, and what follows from it.
+
+Nothing is averaged over images or batches. Void pixels count nowhere. The evaluator knows one set
+of logits; running it at every resolution is not its task.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+_CLASSES_AT_ONCE = 16  # resized together: large enough to be fast, small enough to stay in cache
+
+
+class ClassRow(TypedDict):
+    """How one class did; None where a number is undefined.
+
+    accuracy: share of the class's pixels that were found, 0..1; undefined without such pixels.
+    iou: intersection over union, 0..1; undefined where the class is neither present nor predicted.
+    """
+
+    name: str
+    accuracy: float | None
+    iou: float | None
+    truth_pixels: int
+    predicted_pixels: int
+
+
+class SegmentationEvaluator:
+    """Collects the confusion matrix of a data set.
+
+    Args:
+        classes: Names of the classes, or their number.
+        ignore_index: Label of the pixels that do not count.
+
+    Raises:
+        ValueError: If there is no class, or `ignore_index` is one of them.
+
+    Example:
+        >>> evaluator = SegmentationEvaluator(["wall", "floor"])
+        >>> evaluator.update_labels(torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 0, 255]]]))
+        >>> evaluator.result()["pixel_accuracy"]
+        0.5
+    """
+
+    def __init__(self, classes: Sequence[str] | int, ignore_index: int = 255) -> None:
+        names = [str(i) for i in range(classes)] if isinstance(classes, int) else classes
+        self.classes = tuple(names)
+        self.ignore_index = ignore_index
+        if not self.classes:
+            raise ValueError(f"at least one class is needed, got {classes!r}")
+        if 0 <= ignore_index < len(self.classes):
+            raise ValueError(
+                f"ignore_index {ignore_index} is one of the {len(self.classes)} classes; "
+                f"choose a label outside 0..{len(self.classes) - 1}"
+            )
+        # Its own checks would sort all pixels of every batch; ours are in _check_labels.
+        self._matrix = MulticlassConfusionMatrix(
+            len(self.classes), ignore_index=ignore_index, validate_args=False
+        )
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add images: resize their logits to the labels' size, then take the best class.
+
+        Args:
+            logits: Any float dtype, shape (B, K, h, w).
+            target: Labels at the original image size, integers, shape (B, H, W).
+
+        Raises:
+            ValueError: If shapes, the number of classes or labels do not fit.
+        """
+        if logits.dim() != 4 or target.dim() != 3 or len(logits) != len(target):
+            raise ValueError(
+                "expected logits (B, K, h, w) and target (B, H, W), "
+                f"got {tuple(logits.shape)} and {tuple(target.shape)}"
+            )
+        if logits.shape[1] != len(self.classes):
+            raise ValueError(
+                f"logits must have one channel for each of the {len(self.classes)} classes, "
+                f"got {logits.shape[1]}"
+            )
+        for image, labels in zip(logits.detach(), target, strict=True):
+            self.update_labels(predict_labels(image, labels.shape), labels)
+
+    def update_labels(self, prediction: Tensor, target: Tensor) -> None:
+        """Add label maps.
+
+        Args:
+            prediction: Predicted classes, integers of any shape; free where the target is void.
+            target: Labels, integers, same shape.
+
+        Raises:
+            ValueError: If the shapes differ, or a value is not a class.
+        """
+        if prediction.shape != target.shape:
+            raise ValueError(
+                f"prediction and target must have one shape, got {tuple(prediction.shape)} "
+                f"and {tuple(target.shape)}"
+            )
+        target = target.to(prediction.device)
+        valid = target != self.ignore_index
+        prediction, target = prediction[valid].long(), target[valid].long()
+        self._check_labels("target", target, f" or {self.ignore_index} for void")
+        self._check_labels("prediction", prediction, "")
+        self._matrix.to(prediction.device)
+        self._matrix.update(prediction, target)
+
+    def _check_labels(self, name: str, labels: Tensor, besides: str) -> None:
+        if labels.numel() == 0:
+            return
+        low, high = (int(value) for value in labels.aminmax())
+        if low < 0 or high >= len(self.classes):
+            raise ValueError(
+                f"{name} has values in {low}..{high}, "
+                f"expected classes 0..{len(self.classes) - 1}{besides}"
+            )
+
+    @property
+    def confusion(self) -> Tensor:
+        """Pixels by class: rows the truth, columns the prediction; int64, shape (K, K)."""
+        with warnings.catch_warnings():
+            # No update yet is a fair state: all zeros.
+            warnings.filterwarnings("ignore", message=".*before the ``update`` method")
+            matrix: Tensor = self._matrix.compute()
+        return matrix.clone().reshape(len(self.classes), -1)  # a single class comes as a number
+
+    def result(self) -> dict[str, float]:
+        """Compute the measures over all images so far, shares in 0..1.
+
+        Returns:
+            pixel_accuracy, mean_accuracy (over the classes that have pixels), mean_iou (over the
+            classes that have pixels or were predicted), frequency_weighted_iou; how many classes
+            the two means cover: classes_in_mean_accuracy, classes_in_mean_iou; and pixels.
+
+        Raises:
+            ValueError: If no pixel has counted, so that no measure is defined.
+        """
+        correct, truth, predicted = self._totals()
+        pixels = truth.sum()
+        if pixels == 0:
+            raise ValueError(
+                "no pixel to evaluate: every label so far is void, or no image was given"
+            )
+        present, seen = truth > 0, truth + predicted > 0
+        accuracy = correct[present] / truth[present]
+        iou = correct / (truth + predicted - correct).clamp(min=1)
+        return {
+            "pixel_accuracy": float(correct.sum() / pixels),
+            "mean_accuracy": float(accuracy.mean()),
+            "mean_iou": float(iou[seen].mean()),
+            "frequency_weighted_iou": float((truth * iou).sum() / pixels),
+            "classes_in_mean_accuracy": float(present.sum()),
+            "classes_in_mean_iou": float(seen.sum()),
+            "pixels": float(pixels),
+        }
+
+    def per_class(self) -> list[ClassRow]:
+        """List how every class did, in the order of the classes."""
+        rows = zip(self.classes, *(total.tolist() for total in self._totals()), strict=True)
+        return [
+            ClassRow(
+                name=name,
+                accuracy=correct / truth if truth else None,
+                iou=correct / union if (union := truth + predicted - correct) else None,
+                truth_pixels=int(truth),
+                predicted_pixels=int(predicted),
+            )
+            for name, correct, truth, predicted in rows
+        ]
+
+    def _totals(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Count the correct, true and predicted pixels of every class, float64, shape (K,)."""
+        matrix = self.confusion.double().cpu()
+        return matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self._matrix.reset()
+
+
+def predict_labels(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize the logits of one image bilinearly and take the best class of each pixel.
+
+    The same classes as from resizing all logits at once, without holding these in memory.
+
+    Args:
+        logits: Any float dtype, shape (K, h, w).
+        size: Height and width of the result.
+
+    Returns:
+        Classes, int64, shape (*size).
+    """
+    if logits.shape[-2:] == tuple(size):
+        return _best_class(logits)
+    best = labels = torch.empty(0)
+    for start in range(0, len(logits), _CLASSES_AT_ONCE):
+        part = logits[None, start : start + _CLASSES_AT_ONCE].float()
+        # Channels last is the faster order for both steps.
+        part = part.contiguous(memory_format=torch.channels_last)
+        resized = F.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)
+        values, classes = resized[0].max(dim=0)
+        if start == 0:
+            best, labels = values, classes
+        else:
+            labels = torch.where(values > best, classes + start, labels)
+            best = torch.maximum(best, values)
+    return labels
+
+
+def _best_class(logits: Tensor) -> Tensor:
+    """Take the first best class; faster than argmax, which strides through memory here."""
+    best = logits[0].clone()
+    labels = torch.zeros_like(best, dtype=torch.int64)
+    for index, values in enumerate(logits[1:], start=1):
+        labels.masked_fill_(values > best, index)
+        torch.maximum(best, values, out=best)
+    return labels

@@ -1,0 +1,115 @@
+"""Colours for label maps: a palette, a label map in colour, a label map laid over its image.
+
+Arrays in, arrays out: nothing here reads files or draws text.
+
+The palette is built greedily: each colour is the one farthest, in CIE L*a*b*, from all colours
+before it. Distances there follow what the eye sees, so neighbours in the list never look alike,
+and a palette of few classes is the beginning of a palette of many.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rsseg.preprocessing import Image, LabelMap
+
+VOID_LABEL: Final = 255
+VOID_COLOUR: Final = (38, 38, 38)  # dark grey: darker than every colour of a class
+_LIGHTNESS: Final = (38.0, 88.0)  # L*, 0..100: apart from void below and from white paper above
+_CHROMA: Final = (22.0, 72.0)  # no greys, which image and void already use, and no glare
+
+
+def palette(classes: int) -> NDArray[np.uint8]:
+    """Give every class a colour of its own, the same ones at every call.
+
+    Args:
+        classes: Number of classes, 1..255.
+
+    Returns:
+        RGB colours, shape (classes, 3).
+
+    Raises:
+        ValueError: If `classes` is not in 1..255.
+    """
+    if not 1 <= classes <= VOID_LABEL:
+        raise ValueError(f"a palette has 1 to {VOID_LABEL} classes, got {classes}")
+    colours = _candidates()
+    places = _to_lab(colours)
+    nearest = np.full(len(colours), np.inf)
+    chosen = [int(np.argmin(np.abs(places - (60, 30, -70)).sum(axis=1)))]  # begins with a blue
+    while len(chosen) < classes:
+        distance = np.square(places - places[chosen[-1]]).sum(axis=1)
+        nearest = np.minimum(nearest, distance)
+        chosen.append(int(nearest.argmax()))
+    return colours[chosen]
+
+
+def colourise(labels: LabelMap, classes: int) -> Image:
+    """Paint a label map.
+
+    Args:
+        labels: Class of each pixel, 255 for void, shape (H, W).
+        classes: Number of classes.
+
+    Returns:
+        RGB, uint8, shape (H, W, 3); void is dark grey.
+
+    Raises:
+        ValueError: If the map holds a value that is neither a class nor void.
+    """
+    largest = int(labels.max(initial=0, where=labels != VOID_LABEL))
+    if largest >= classes:
+        raise ValueError(
+            f"the label map holds the value {largest}, expected 0..{classes - 1} or "
+            f"{VOID_LABEL} for void; give the number of classes it was made with"
+        )
+    table = np.empty((VOID_LABEL + 1, 3), dtype=np.uint8)
+    table[:] = VOID_COLOUR
+    table[:classes] = palette(classes)
+    return table[labels]
+
+
+def overlay(image: Image, labels: LabelMap, classes: int, *, opacity: float = 0.55) -> Image:
+    """Lay the colours of a label map over its image; void darkens the image.
+
+    Args:
+        image: RGB, uint8, shape (H, W, 3).
+        labels: Class of each pixel, 255 for void, shape (H, W).
+        classes: Number of classes.
+        opacity: Share of the colours in the result, 0 (image alone) to 1 (colours alone).
+
+    Returns:
+        RGB, uint8, shape (H, W, 3).
+
+    Raises:
+        ValueError: If the sizes differ, `opacity` is not in 0..1, or a label is no class.
+    """
+    if image.shape[:2] != labels.shape:
+        raise ValueError(
+            f"image and labels must have one size, got {image.shape[:2]} and {labels.shape}"
+        )
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must be in 0..1, got {opacity}")
+    mixed = (1 - opacity) * image + opacity * colourise(labels, classes)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _candidates() -> NDArray[np.uint8]:
+    """Give the colours a palette is chosen from: a grid of RGB without greys and extremes."""
+    steps = np.arange(0, 256, 15, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    lightness, *opponents = _to_lab(grid).T
+    chroma = np.hypot(*opponents)
+    wanted = (_LIGHTNESS[0] < lightness) & (lightness < _LIGHTNESS[1])
+    wanted &= (_CHROMA[0] < chroma) & (chroma < _CHROMA[1])
+    return np.asarray(grid[wanted], dtype=np.uint8)
+
+
+def _to_lab(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Turn RGB colours, shape (N, 3), into L*a*b* (L* in 0..100), same shape."""
+    scaled = colours[None].astype(np.float32) / 255
+    return np.asarray(cv2.cvtColor(scaled, cv2.COLOR_RGB2LAB)[0], dtype=np.float32)

@@ -1,0 +1,71 @@
+"""Colours of label maps: distinct, repeatable, and put where the labels say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rsseg.segmentation.palette import VOID_COLOUR, colourise, overlay, palette
+
+
+def test_palette_gives_every_class_another_colour() -> None:
+    for classes in (1, 2, 40, 150, 255):
+        colours = palette(classes)
+        assert colours.shape == (classes, 3)
+        assert colours.dtype == np.uint8
+        assert len(np.unique(colours, axis=0)) == classes
+
+
+def test_colours_of_forty_classes_are_far_apart_and_far_from_void() -> None:
+    colours = np.vstack([palette(40), [VOID_COLOUR]]).astype(int)
+    distance = np.abs(colours[:, None] - colours[None]).max(axis=-1)
+    np.fill_diagonal(distance, 255)
+    assert distance.min() >= 30
+
+
+def test_palette_is_the_same_at_every_call_and_grows_by_appending() -> None:
+    np.testing.assert_array_equal(palette(40), palette(40))
+    np.testing.assert_array_equal(palette(7), palette(40)[:7])
+
+
+@pytest.mark.parametrize("classes", [0, -1, 256])
+def test_palette_refuses_a_number_of_classes_that_uint8_cannot_hold(classes: int) -> None:
+    with pytest.raises(ValueError, match=f"1 to 255 classes, got {classes}"):
+        palette(classes)
+
+
+def test_colourised_pixels_have_the_colour_of_their_class() -> None:
+    labels = np.array([[0, 2, 255], [1, 1, 0]], dtype=np.uint8)
+    painted = colourise(labels, 3)
+    colours = [*(tuple(map(int, colour)) for colour in palette(3)), VOID_COLOUR]
+    for place, label in np.ndenumerate(labels):
+        assert tuple(painted[place]) == colours[3 if label == 255 else label]
+
+
+def test_colourise_names_a_label_that_is_no_class() -> None:
+    with pytest.raises(ValueError, match=r"value 3, expected 0..2 or 255"):
+        colourise(np.array([[0, 3]], dtype=np.uint8), 3)
+
+
+def test_colourise_accepts_a_map_of_void_alone() -> None:
+    labels = np.full((2, 2), 255, dtype=np.uint8)
+    assert (colourise(labels, 5) == VOID_COLOUR).all()
+
+
+def test_overlay_mixes_image_and_colours_by_the_opacity() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    labels = rng.integers(0, 6, (4, 5), dtype=np.uint8)
+    painted = colourise(labels, 6)
+    np.testing.assert_array_equal(overlay(image, labels, 6, opacity=0), image)
+    np.testing.assert_array_equal(overlay(image, labels, 6, opacity=1), painted)
+    half = overlay(image, labels, 6, opacity=0.5).astype(float)
+    assert np.abs(half - (image.astype(float) + painted) / 2).max() <= 0.5
+
+
+def test_overlay_refuses_other_sizes_and_opacities() -> None:
+    image = np.zeros((4, 5, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match=r"one size, got \(4, 5\) and \(5, 4\)"):
+        overlay(image, np.zeros((5, 4), dtype=np.uint8), 2)
+    with pytest.raises(ValueError, match=r"0..1, got 55"):
+        overlay(image, np.zeros((4, 5), dtype=np.uint8), 2, opacity=55)
