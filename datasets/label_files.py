@@ -1,0 +1,155 @@
+"""Label maps as PNG files: the values on disk, and which of them mean a class or void.
+
+Two conventions are common for K classes: 0 is void and the classes are 1..K, or the classes
+are 0..K-1 and 255 is void. Read with the wrong one, every class is off by one and nothing
+crashes, so the convention is told, or found beyond doubt, or the files are refused.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pictures
+
+from rsseg.preprocessing import LabelMap
+
+VOID: Final = 255
+_SCANNED: Final = 16  # label files that detection looks at
+# What Pillow raises on broken files: SyntaxError is its word for a PNG with faulty chunks.
+PICTURE_ERRORS: Final = (OSError, SyntaxError, ValueError, Pictures.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class LabelConvention:
+    """Which values of a label file mean which class.
+
+    Args:
+        classes: Number of classes.
+        label_offset: Value of the first class.
+        void_value: Value of the pixels without class.
+
+    Raises:
+        ValueError: If void is also the value of a class, or a value does not fit into a byte.
+    """
+
+    classes: int
+    label_offset: int
+    void_value: int
+
+    def __post_init__(self) -> None:
+        last = self.label_offset + self.classes - 1
+        values = (self.label_offset, last, self.void_value)
+        if self.classes < 1 or min(values) < 0 or max(values) > 255:
+            raise ValueError(f"{self} does not fit into the values 0..255 of a label file")
+        if self.label_offset <= self.void_value <= last:
+            raise ValueError(
+                f"void_value={self.void_value} is also the value of a class: label_offset="
+                f"{self.label_offset} puts {self.classes} classes at {self.label_offset}..{last}"
+            )
+
+    def __str__(self) -> str:
+        last = self.label_offset + self.classes - 1
+        return f"classes {self.label_offset}..{last}, void {self.void_value}"
+
+    def decode(self, values: NDArray[np.uint8], *, where: object) -> LabelMap:
+        """Turn the values of a file into classes 0..K-1 and 255 for void, shape (H, W).
+
+        Raises:
+            ValueError: If a value is neither a class nor void; `where` names the file.
+        """
+        table = np.full(256, VOID, dtype=np.uint8)
+        table[self.label_offset : self.label_offset + self.classes] = range(self.classes)
+        known = table != VOID
+        known[self.void_value] = True
+        if not known[values].all():
+            found = np.unique(values)
+            raise ValueError(
+                f"{where}: holds the values {spoken(found[~known[found]])} beside {self} (all "
+                f"values: {spoken(found)}); set label_offset, void_value and the number of "
+                "classes to what the file was written with"
+            )
+        return table[values]
+
+
+def read_label_values(path: Path) -> NDArray[np.uint8]:
+    """Read the values of a label file as they lie on disk, shape (H, W).
+
+    A palette PNG gives its indices, whatever their colours.
+
+    Raises:
+        ValueError: If the file is not a PNG with one 8-bit value per pixel, or is damaged.
+        OSError: If the file cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        with Pictures.open(io.BytesIO(content)) as picture:
+            picture.load()
+    except PICTURE_ERRORS as error:
+        raise ValueError(f"{path}: unreadable label file ({error}); replace it") from error
+    # Byte 24 of a PNG is its bit depth. Grey values of fewer bits would arrive stretched to 255.
+    grey = picture.mode == "L" and content[24] == 8
+    if picture.format != "PNG" or not (grey or picture.mode == "P"):
+        raise ValueError(
+            f"{path}: a label file is a PNG with one value per pixel, 8-bit greyscale or palette; "
+            f"this is {picture.format} of mode {picture.mode}, so its values are no classes; "
+            "save the class of each pixel instead of its colour"
+        )
+    return np.array(picture, dtype=np.uint8)
+
+
+def detect_convention(paths: Sequence[Path], classes: int) -> LabelConvention:
+    """Find the convention of label files from the values in some of them.
+
+    Raises:
+        ValueError: If the values fit neither or both conventions.
+    """
+    step = max(1, len(paths) // _SCANNED)
+    found = {path: np.unique(read_label_values(path)) for path in paths[::step]}
+    foreign = {p: v for p, v in found.items() if ((v > classes) & (v != VOID)).any()}
+    from_one = {path: values for path, values in found.items() if classes in values}
+    from_zero = {path: values for path, values in found.items() if VOID in values}
+    if not foreign and bool(from_one) != bool(from_zero):
+        return LabelConvention(classes, *((1, 0) if from_one else (0, VOID)))
+    shown = list((foreign or {**dict([*from_one.items()][:1]), **from_zero} or found).items())[:2]
+    values = "; ".join(f"{path}: {spoken(v)}" for path, v in shown)
+    reason = (
+        f"values above {classes} are no classes"
+        if foreign
+        else f"{classes} says that classes begin at 1, 255 that they begin at 0"
+        if from_one
+        else f"neither {classes} nor 255 occurs, so classes may begin at 0 or at 1"
+    )
+    raise ValueError(
+        f"cannot tell the label convention for {classes} classes: {reason} ({values}); set "
+        f"label_offset=1, void_value=0 for classes 1..{classes} or label_offset=0, "
+        f"void_value=255 for classes 0..{classes - 1}, or the number of classes"
+    )
+
+
+def told_convention(
+    classes: int, label_offset: int | None, void_value: int | None
+) -> LabelConvention | None:
+    """Complete what the caller told about the convention; None if he told nothing.
+
+    Raises:
+        ValueError: If the two contradict each other.
+    """
+    if label_offset is None and void_value is None:
+        return None
+    if label_offset is None:
+        label_offset = 1 if void_value == 0 else 0
+    if void_value is None:
+        void_value = VOID if label_offset == 0 else 0
+    return LabelConvention(classes, label_offset, void_value)
+
+
+def spoken(values: NDArray[Any]) -> str:
+    """Write sorted values with their runs joined: 0..3, 7, 255."""
+    runs = np.split(values, np.flatnonzero(np.diff(values.astype(int)) != 1) + 1)
+    return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

@@ -1,0 +1,110 @@
+"""NYU Depth V2, labelled: 1449 images of rooms with 40 classes, one reader for every form of it.
+
+The forms are the official .mat file and folders of images and label PNGs; drawn rooms come in
+the layout of the official file. On the command line:
+
+    python -m datasets.nyudv2 download TARGET
+    python -m datasets.nyudv2 prepare SOURCE TARGET
+    python -m datasets.nyudv2 sample SOURCE TARGET --count 4
+    python -m datasets.nyudv2 check ROOT --sheet sheet.png
+
+Source: Silberman, Hoiem, Kohli, Fergus, "Indoor Segmentation and Support Inference from RGBD
+Images", ECCV 2012, https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import get_args
+
+import h5py
+
+from datasets.nyudv2_folder import FolderReader
+from datasets.nyudv2_mat import MatReader
+from datasets.samples import CROPS, Reader, Sample, Split
+
+__all__ = ["CROPS", "FolderReader", "MatReader", "Reader", "Sample", "Split", "open_nyudv2"]
+
+
+def open_nyudv2(
+    root: Path | str,
+    split: Split,
+    *,
+    crop: str | None = None,
+    void_value: int | None = None,
+    label_offset: int | None = None,
+    classes: int = 40,
+    partial: bool = False,
+) -> Reader:
+    """Open one split of the data set.
+
+    Args:
+        root: The official .mat file, a folder that holds it, or a folder with images, labels
+            and lists (see datasets/nyudv2_folder.py).
+        split: "train" or "test".
+        crop: Name of a crop of CROPS, or None for whole images.
+        void_value: Value of void in the label PNGs of a folder; None: from its dataset.json,
+            else from the files.
+        label_offset: Value of the first class in the label PNGs of a folder; None as above.
+        classes: Number of classes.
+        partial: Leave out the samples of a folder that lack image or labels, and do not refuse.
+
+    Returns:
+        A sequence of samples: image (uint8, (H, W, 3)), labels (uint8, (H, W), 255 for void)
+        and name.
+
+    Raises:
+        ValueError: If an argument or a file does not fit, with the remedy.
+        OSError: If a file is missing or cannot be read.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"unknown split {split!r}; the splits are {', '.join(get_args(Split))}")
+    root = Path(root).expanduser()
+    if root.is_dir() and (root / "images").is_dir():
+        return FolderReader(
+            root,
+            split,
+            crop=crop,
+            classes=classes,
+            label_offset=label_offset,
+            void_value=void_value,
+            partial=partial,
+        )
+    path = root if root.is_file() else find_mat(root)
+    if (void_value, label_offset, classes) != (None, None, 40):
+        raise ValueError(
+            f"{path}: the labels of a .mat file are known: leave void_value and label_offset "
+            f"unset and classes at 40, got {void_value}, {label_offset} and {classes}"
+        )
+    return MatReader(path, split, crop=crop)
+
+
+def find_mat(folder: Path) -> Path:
+    """Find the one .mat file with images in a folder.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+        FileNotFoundError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder}: no such file or folder; expected nyu_depth_v2_labeled.mat, a folder that "
+            "holds it, or a prepared folder"
+        )
+    every = sorted(folder.glob("*.mat"))
+    # The split and the mapping are often kept beside the data as .mat files of the older format.
+    found = every if len(every) == 1 else [path for path in every if h5py.is_hdf5(path)]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found or every) or "none"
+        raise ValueError(
+            f"{folder}: expected a folder images/ or exactly one .mat file with images, found "
+            f"{names}; name the file itself"
+        )
+    return found[0]
+
+
+if __name__ == "__main__":
+    from datasets.nyudv2_tools import main
+
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""Reader of a folder of images and label PNGs, as `prepare` writes it or as found elsewhere.
+
+images/NAME.jpg | .jpeg | .png
+labels40/NAME.png or labels/NAME.png
+train.txt, test.txt     one NAME per line
+classes.txt             optional, one class per line
+dataset.json            optional, the label convention: {"label_offset": 0, "void_value": 255}
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image as Pictures
+from PIL import ImageOps
+
+from datasets.label_files import (
+    PICTURE_ERRORS,
+    LabelConvention,
+    detect_convention,
+    read_label_values,
+    told_convention,
+)
+from datasets.nyudv2_mat import load_tables
+from datasets.samples import Reader, Sample, Split, check_crop
+from rsseg.preprocessing import Image
+
+IMAGE_SUFFIXES: Final = (".jpg", ".png", ".jpeg")
+LABEL_FOLDERS: Final = ("labels40", "labels")
+
+
+class FolderReader(Reader):
+    """The samples of one split of a folder.
+
+    Args:
+        root: The folder.
+        split: "train" or "test".
+        crop: Name of a crop, or None.
+        classes: Number of classes.
+        label_offset: Value of the first class in the label files; None takes it from
+            dataset.json, else from the files.
+        void_value: Value of void in the label files; None as above.
+        partial: Leave out the samples without image or label, instead of refusing the folder;
+            `missing` then names the absent files.
+
+    Raises:
+        ValueError: If lists, classes or label convention are faulty.
+        FileNotFoundError: If a list, an image or a label is missing.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: Split,
+        *,
+        crop: str | None = None,
+        classes: int = 40,
+        label_offset: int | None = None,
+        void_value: int | None = None,
+        partial: bool = False,
+    ) -> None:
+        check_crop(crop)
+        self.root, self.crop = root.resolve(), crop
+        self.classes = _read_classes(self.root, classes)
+        self.missing = self._find(read_names(self.root / f"{split}.txt"))
+        if self.missing and not partial:
+            raise FileNotFoundError(
+                f"{root}: {len(self.missing)} files of {split}.txt are missing: "
+                f"{', '.join(self.missing[:5])}{' ...' * (len(self.missing) > 5)}; add them or "
+                f"take the names out of {split}.txt"
+            )
+        self.convention = (
+            told_convention(classes, label_offset, void_value)
+            or _recorded_convention(self.root, classes)
+            or detect_convention(self.label_paths, classes)
+        )
+        if crop and self.names:
+            self[0]  # a crop that does not fit is refused here and not in the first epoch
+
+    def _find(self, names: list[str]) -> tuple[str, ...]:
+        """Set the files of each name; give the missing ones."""
+        folders = [folder for folder in LABEL_FOLDERS if (self.root / folder).is_dir()]
+        labels = self.root / (folders or LABEL_FOLDERS)[0]
+        found: list[tuple[str, Path, Path]] = []
+        missing: list[str] = []
+        for name in names:
+            image = find_image(self.root / "images", name)
+            label = labels / f"{name}.png"
+            if image and label.is_file():
+                found.append((name, image, label))
+                continue
+            missing += [] if image else [f"images/{name}.jpg (or .png, .jpeg)"]
+            missing += [] if label.is_file() else [f"{labels.name}/{name}.png"]
+        self.names = tuple(name for name, _, _ in found)
+        self.image_paths = tuple(image for _, image, _ in found)
+        self.label_paths = tuple(label for _, _, label in found)
+        return tuple(missing)
+
+    def where(self, index: int) -> str:
+        """Name the image file of a sample."""
+        return str(self.image_paths[index])
+
+    def read(self, index: int) -> Sample:
+        """Read an image and its labels at full size."""
+        image = read_image(self.image_paths[index])
+        path = self.label_paths[index]
+        labels = self.convention.decode(read_label_values(path), where=path)
+        if image.shape[:2] != labels.shape:
+            sizes = [f"{width}x{height}" for height, width in (image.shape[:2], labels.shape)]
+            raise ValueError(
+                f"{self.where(index)} has {sizes[0]} pixels and {path} {sizes[1]}; an image and "
+                "its labels must have one size"
+            )
+        return Sample(image, labels, self.names[index])
+
+
+def read_names(path: Path) -> list[str]:
+    """Read a list of names, one per line.
+
+    Raises:
+        ValueError: If the list is empty or names a sample twice.
+        FileNotFoundError: If there is no such list.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing; expected a list with one name per line")
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"{path}: empty; expected one name per line")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path}: names {twice} twice; expected each name once")
+    return names
+
+
+def find_image(folder: Path, name: str) -> Path | None:
+    """Find the image of a name.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    paths = [folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
+    found = [path for path in paths if path.is_file()]
+    if len(found) > 1:
+        both = " and ".join(path.name for path in found)
+        raise ValueError(f"{folder}: both {both} exist; keep one image per name")
+    return found[0] if found else None
+
+
+def read_image(path: Path) -> Image:
+    """Read an image of any colour mode as RGB, uint8, shape (H, W, 3), turned as EXIF says.
+
+    Raises:
+        ValueError: If the file is damaged, no image, or has more than 8 bits per channel.
+        OSError: If the file cannot be read.
+    """
+    with path.open("rb") as stream:
+        try:
+            with Pictures.open(stream) as picture:
+                upright = ImageOps.exif_transpose(picture)
+                # Transparency of a palette is lost on the way to RGB with a warning, here without.
+                upright = upright.convert("RGBA") if upright.mode == "P" else upright
+                rgb = upright.convert("RGB")
+        except PICTURE_ERRORS as error:
+            raise ValueError(f"{path}: unreadable image ({error}); replace it") from error
+    if upright.mode[:1] in "IF":
+        raise ValueError(f"{path}: mode {upright.mode} has more than 8 bits; save it as 8-bit RGB")
+    return np.array(rgb, dtype=np.uint8)
+
+
+def _read_classes(root: Path, classes: int) -> tuple[str, ...]:
+    path = root / "classes.txt"
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        names = tuple(line.strip() for line in lines if line.strip())
+        if len(names) != classes:
+            raise ValueError(
+                f"{path}: names {len(names)} classes, expected {classes}; set the number of "
+                "classes, and leave void out of the list"
+            )
+        return names
+    known = load_tables().classes
+    return known if classes == len(known) else tuple(f"class {i}" for i in range(classes))
+
+
+def _recorded_convention(root: Path, classes: int) -> LabelConvention | None:
+    """Read the convention from dataset.json; None where it is not written."""
+    path = root / "dataset.json"
+    if not path.is_file():
+        return None
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        offset, void = facts.get("label_offset"), facts.get("void_value")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not a JSON object ({error}); repair or remove it") from error
+    if any(value is not None and type(value) is not int for value in (offset, void)):
+        raise ValueError(f"{path}: label_offset and void_value must be whole numbers or absent")
+    return told_convention(classes, offset, void)

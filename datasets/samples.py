@@ -1,0 +1,98 @@
+"""What a reader of labelled images is: a sequence of samples, and the crops known by name.
+
+Nothing here knows a file format.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from operator import index as as_index
+from typing import Final, Literal, NamedTuple, SupportsIndex
+
+import numpy as np
+
+from rsseg.preprocessing import Image, LabelMap
+
+Split = Literal["train", "test"]
+
+# Rows and columns of a 640x480 frame, 0-based, the end excluded.
+CROPS: Final[dict[str, tuple[int, int, int, int]]] = {
+    "gupta": (45, 470, 40, 600),
+    "toolbox": (44, 471, 40, 601),
+    "border": (6, 474, 7, 632),
+}
+
+
+class Sample(NamedTuple):
+    """One labelled image.
+
+    Attributes:
+        image: RGB, uint8, shape (H, W, 3).
+        labels: Class of each pixel from 0, 255 for void, uint8, shape (H, W).
+        name: Name of the image, without folder or suffix.
+    """
+
+    image: Image
+    labels: LabelMap
+    name: str
+
+
+class Reader(ABC):
+    """A sequence of samples; reading one may raise ValueError or OSError with the file's name.
+
+    Attributes:
+        names: Name of each sample.
+        classes: Name of each class.
+        crop: Name of the crop, one of CROPS, or None for whole images.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    crop: str | None
+
+    @abstractmethod
+    def read(self, index: int) -> Sample:
+        """Read a sample at its full size; `index` is in 0..len - 1."""
+
+    @abstractmethod
+    def where(self, index: int) -> str:
+        """Say where a sample lies, for messages."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: SupportsIndex) -> Sample:
+        position = as_index(index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"sample {position} of {len(self)}")
+        position %= len(self)
+        sample = self.read(position)
+        return crop_sample(sample, self.crop, where=self.where(position)) if self.crop else sample
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+
+def check_crop(crop: str | None) -> None:
+    """Raise ValueError if there is no crop of this name."""
+    if crop is not None and crop not in CROPS:
+        raise ValueError(f"unknown crop {crop!r}; the crops are {', '.join(CROPS)}, or None")
+
+
+def crop_sample(sample: Sample, crop: str, *, where: str) -> Sample:
+    """Cut the named crop out of a frame of 640x480 pixels.
+
+    Raises:
+        ValueError: If the frame has another size; `where` names it.
+    """
+    height, width = sample.labels.shape
+    if (height, width) != (480, 640):
+        raise ValueError(
+            f"{where}: the crop {crop!r} is meant for frames of 640x480 pixels, this one has "
+            f"{width}x{height}; set crop to None"
+        )
+    top, bottom, left, right = CROPS[crop]
+    image = np.ascontiguousarray(sample.image[top:bottom, left:right])
+    labels = np.ascontiguousarray(sample.labels[top:bottom, left:right])
+    return Sample(image, labels, sample.name)

@@ -1,0 +1,67 @@
+"""The batches of a segmentation run, as its configuration describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from datasets.loader import TestBatch, TrainLoader, test_loader
+from datasets.nyudv2 import open_nyudv2
+from datasets.samples import Reader, Sample, Split
+from datasets.views import TestViews, TrainingViews
+from rsseg.segmentation.config import DataConfig, SegmentationConfig
+
+
+class Subset(Reader):
+    """So many samples of a reader, spread evenly over it."""
+
+    def __init__(self, reader: Reader, count: int) -> None:
+        self.reader = reader
+        self.indices = np.linspace(0, len(reader) - 1, min(count, len(reader))).astype(int).tolist()
+        self.names = tuple(reader.names[index] for index in self.indices)
+        self.classes = reader.classes
+        self.crop = None  # The reader has cropped already.
+
+    def read(self, index: int) -> Sample:
+        """Read a sample."""
+        return self.reader[self.indices[index]]
+
+    def where(self, index: int) -> str:
+        """Say where a sample lies, for messages."""
+        return self.reader.where(self.indices[index])
+
+
+def open_reader(data: DataConfig, split: Split, classes: int) -> Reader:
+    """Open the samples of a split, "train" or "test"."""
+    reader = open_nyudv2(
+        data.root,
+        split,
+        crop=data.crop,
+        void_value=data.void_value,
+        label_offset=data.label_offset,
+        classes=classes,
+    )
+    if split == "train" and data.limit is not None:
+        return Subset(reader, data.limit)
+    return reader
+
+
+def training_batches(config: SegmentationConfig) -> TrainLoader:
+    """Return the augmented training batches of a run."""
+    reader = open_reader(config.data, "train", config.model.classes)
+    views = TrainingViews(reader, config.resolutions, config.preprocessing, config.augmentation)
+    return TrainLoader(views, config.batch_size, seed=config.seed, workers=config.workers)
+
+
+def test_batches(
+    config: SegmentationConfig, resolutions: Sequence[int]
+) -> tuple[DataLoader[TestBatch], tuple[str, ...]]:
+    """Return the test batches at the given resolutions, and the names of the classes."""
+    reader = open_reader(config.data, "test", config.model.classes)
+    views = TestViews(reader, resolutions, config.preprocessing)
+    return test_loader(views, config.batch_size, workers=config.workers), reader.classes
+
+
+test_batches.__test__ = False  # type: ignore[attr-defined]

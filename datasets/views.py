@@ -1,0 +1,141 @@
+"""Views: one random scale, crop and flip of a sample, then one resize for each resolution.
+
+All resolutions of a sample, and its label map, come from the same crop and the same flip; the
+label map is as large as the largest view. Samples that are tested are not cropped, and keep
+their label map at the original size. The only file that uses albumentations.
+
+Source: Wang et al., ECCV 2020, Section 3 and Table 6 (why one crop serves all resolutions).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.samples import Reader
+from rsseg.preprocessing import VOID, Preprocessing, resize_image, resize_labels
+from rsseg.segmentation.config import AugmentationConfig
+from rsseg.switchable import check_resolutions
+
+# Set before the import: the library would look for a newer version of itself on the network.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+import albumentations as A
+
+
+class Draw(NamedTuple):
+    """One sample of an epoch: which one, and the seed of its random changes."""
+
+    sample: int
+    seed: int
+
+
+class BoundedScale(A.RandomScale):  # type: ignore[misc]
+    """A random scale that leaves the shorter side at least `shorter_side` pixels long."""
+
+    def __init__(self, scale: tuple[float, float], shorter_side: int) -> None:
+        super().__init__(
+            (scale[0] - 1, scale[1] - 1),
+            # Plain "nearest" looks at corners, not centres, and moves labels against the image.
+            mask_interpolation=cv2.INTER_NEAREST_EXACT,
+            area_for_downscale="image",
+            p=1.0,
+        )
+        self.shorter_side = shorter_side
+
+    def get_params_dependent_on_data(
+        self, params: dict[str, Any], data: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Raise the drawn scale where the image would become too small."""
+        # A hair more than the ratio: sizes are rounded down, 103 * (64 / 103) to 63.
+        least = self.shorter_side / min(params["shape"][:2]) * (1 + 1e-9)
+        return {"scale": max(params["scale"], least)}
+
+
+def _augmentation(config: AugmentationConfig, colour: Sequence[int]) -> A.Compose:
+    side = config.crop
+    return A.Compose(
+        [
+            # Before the padding, which keeps its colour and has to stay recognisable.
+            A.ColorJitter(0.3, 0.3, 0.3, 0.05, p=config.photometric),
+            BoundedScale(config.scale, config.shorter_side),
+            A.PadIfNeeded(side, side, fill=tuple(colour), fill_mask=VOID, position="random"),
+            A.RandomCrop(side, side),
+            A.HorizontalFlip(p=config.flip),
+        ]
+    )
+
+
+class TrainingViews(Dataset[tuple[list[Tensor], Tensor]]):
+    """Augmented samples as S views and one label map at the size of the largest view.
+
+    Args:
+        reader: The samples.
+        resolutions: Sides of the views in pixels, from large to small.
+        preprocessing: Its mean colour fills the padding.
+        augmentation: The random changes.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        resolutions: Sequence[int],
+        preprocessing: Preprocessing,
+        augmentation: AugmentationConfig,
+    ) -> None:
+        self.reader = reader
+        self.resolutions = check_resolutions(resolutions)
+        self.augment = _augmentation(augmentation, preprocessing.mean_colour)
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, draw: Draw) -> tuple[list[Tensor], Tensor]:
+        """Give views, uint8 (3, r, r) for each resolution r, and labels, uint8 (R, R)."""
+        sample = self.reader[draw.sample]
+        # Seeded for each sample: what is drawn depends on no worker and on no order. One generator
+        # for all transforms: set_random_seed would give each its own copy, and scale, place and
+        # flip would be one and the same number.
+        self.augment.set_random_state(np.random.default_rng(draw.seed), random.Random(draw.seed))
+        changed = self.augment(image=sample.image, mask=sample.labels)
+        image = torch.from_numpy(np.ascontiguousarray(changed["image"])).permute(2, 0, 1)
+        labels = torch.from_numpy(np.ascontiguousarray(changed["mask"]))
+        largest = self.resolutions[0]
+        views = [resize_image(image, (side, side)) for side in self.resolutions]
+        return views, resize_labels(labels, (largest, largest))
+
+
+class TestViews(Dataset[tuple[list[Tensor], Tensor]]):
+    """Unchanged samples as one view for each resolution, with labels at the original size.
+
+    Args:
+        reader: The samples.
+        resolutions: Resolutions to test at, in any order.
+        preprocessing: How an image is fitted to a resolution.
+    """
+
+    __test__ = False  # Not a class of tests.
+
+    def __init__(
+        self, reader: Reader, resolutions: Sequence[int], preprocessing: Preprocessing
+    ) -> None:
+        self.reader = reader
+        self.resolutions = tuple(resolutions)
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> tuple[list[Tensor], Tensor]:
+        """Give views, uint8 (3, h, w) for each resolution, and labels, uint8 (H, W)."""
+        sample = self.reader[index]
+        views = [self.preprocessing.view(sample.image, side) for side in self.resolutions]
+        # Copied: the reader's array may be read-only.
+        return views, torch.from_numpy(np.array(sample.labels, order="C"))
