@@ -1,0 +1,74 @@
+"""Curves of runs as one picture: the losses over the steps, a metric over the epochs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rsseg.run import RunError
+
+LOSSES = ("total", "classification", "ensemble", "distillation")
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """Read log.jsonl of a run folder.
+
+    Raises:
+        RunError: If there is none, or a line of it is no JSON.
+    """
+    path = run / "log.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+    except FileNotFoundError as error:
+        raise RunError(f"{run} is no run folder with a log: there is no {path}") from error
+    except ValueError as error:
+        raise RunError(f"{path} holds a line that is no JSON: {error}") from error
+
+
+def plot_curves(runs: Sequence[Path], metric: str) -> Figure:
+    """Draw the losses of each run, and its metric at every resolution.
+
+    Args:
+        runs: Run folders, one row of the figure for each.
+        metric: Name of a metric in the log, such as "mean_iou".
+
+    Raises:
+        RunError: If a run has no log, or the metric is unknown to it.
+    """
+    figure = Figure(figsize=(11, 3.4 * len(runs)), layout="constrained")
+    axes = figure.subplots(len(runs), 2, squeeze=False)
+    for run, (left, right) in zip(runs, axes, strict=True):
+        log = read_log(run)
+        _plot_losses(left, [entry for entry in log if "step" in entry])
+        _plot_metric(right, [entry for entry in log if "metrics" in entry], metric, run)
+        left.set_title(run.name)
+    return figure
+
+
+def _plot_losses(axes: Axes, steps: Sequence[dict[str, Any]]) -> None:
+    for name in LOSSES:
+        values = [entry[name] for entry in steps]
+        if any(values):
+            axes.plot([entry["step"] for entry in steps], values, label=name, linewidth=1)
+    axes.set(xlabel="step", ylabel="loss", yscale="symlog")
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _plot_metric(axes: Axes, evaluations: Sequence[dict[str, Any]], metric: str, run: Path) -> None:
+    for name in evaluations[-1]["metrics"] if evaluations else ():
+        known = evaluations[-1]["metrics"][name]
+        if metric not in known:
+            raise RunError(f"{run} has no metric '{metric}'; it has {', '.join(sorted(known))}")
+        values = [entry["metrics"][name][metric] for entry in evaluations]
+        axes.plot([entry["epoch"] for entry in evaluations], values, "o-", label=name)
+    axes.set(xlabel="epoch", ylabel=metric.replace("_", " "))
+    axes.grid(alpha=0.3)
+    if evaluations:
+        axes.legend()

@@ -1,0 +1,33 @@
+"""The device of a run, and how exactly it repeats."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; "auto" takes a CUDA device where there is one.
+
+    Raises:
+        ValueError: If there is no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device '{name}' cannot be used here ({reason}); expected auto, cpu or cuda"
+        ) from error
+    return device
+
+
+def make_deterministic() -> None:
+    """Use deterministic algorithms only; an operation that has none raises an error."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False

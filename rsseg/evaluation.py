@@ -1,0 +1,114 @@
+"""Run an evaluator at every resolution, and for the ensemble of all trained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from rsseg.mred import ensemble_logits
+from rsseg.net import SwitchableNet
+from rsseg.preprocessing import Preprocessing
+from rsseg.switchable import set_names
+
+ENSEMBLE = "ensemble"
+
+
+class Evaluator(Protocol):
+    """Collects one set of logits over a data set."""
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Take in a batch: logits (B, K) or (B, K, h, w), target (B,) or (B, H, W)."""
+
+    def result(self) -> dict[str, float]:
+        """Return the metrics of all batches so far by name."""
+
+
+E = TypeVar("E", bound=Evaluator)
+
+
+@dataclass(frozen=True)
+class Evaluation(Generic[E]):
+    """The evaluators by name of the resolution ("352", ..., "ensemble"), and the shares alpha."""
+
+    evaluators: dict[str, E]
+    alpha: list[float] | None
+
+    def results(self) -> dict[str, dict[str, float]]:
+        """Return the metrics by resolution, then by name."""
+        return {name: evaluator.result() for name, evaluator in self.evaluators.items()}
+
+
+def alpha_of(net: SwitchableNet) -> list[float] | None:
+    """Return the shares alpha = softmax(a) of the ensemble, or None without an ensemble."""
+    return None if net.scores is None else net.scores.detach().softmax(0).tolist()
+
+
+def combine(logits: Sequence[Tensor], scores: Tensor) -> Tensor:
+    """Return the logits of the ensemble; label maps are brought to the largest one's size first."""
+    if logits[0].dim() == 4:
+        size = logits[0].shape[-2:]
+        logits = [F.interpolate(z, size=size, mode="bilinear") for z in logits]
+    return ensemble_logits(torch.stack(list(logits)), scores)
+
+
+@torch.inference_mode()
+def evaluate(
+    net: SwitchableNet,
+    batches: Iterable[tuple[Sequence[Tensor], Tensor | Sequence[Tensor]]],
+    make_evaluator: Callable[[], E],
+    *,
+    resolutions: Sequence[int],
+    preprocessing: Preprocessing,
+    device: torch.device,
+) -> Evaluation[E]:
+    """Evaluate a network at several resolutions in one pass over the data.
+
+    The ensemble is evaluated when the resolutions are the trained ones and there are several. A
+    network without scores (trained without ensemble) takes part with equal shares.
+
+    Args:
+        net: The network; it is put into evaluation mode and back.
+        batches: Pairs of one uint8 view for each resolution and the target; a target may be a
+            list of label maps of different sizes, one for each image.
+        make_evaluator: Makes one empty evaluator.
+        resolutions: The resolution of each view; one that was not trained uses the net's rule
+            `unseen`.
+        preprocessing: Normalises the views.
+        device: Device of the network.
+    """
+    names = list(set_names(resolutions))
+    with_ensemble = tuple(resolutions) == net.resolutions and len(names) > 1
+    evaluators = {name: make_evaluator() for name in [*names, *[ENSEMBLE] * with_ensemble]}
+    scores = torch.ones(len(names), device=device) if net.scores is None else net.scores
+    sets = _sets(net, resolutions)
+    training = net.training
+    net.eval()
+    for views, target in tqdm(batches, desc="evaluate", unit="batch", leave=False):
+        inputs = [preprocessing.normalise(view.to(device)) for view in views]
+        logits = [net.predict(x, held) for x, held in zip(inputs, sets, strict=True)]
+        if with_ensemble:
+            logits.append(combine(logits, scores))
+        for evaluator, z in zip(evaluators.values(), logits, strict=True):
+            _update(evaluator, z, target)
+    net.train(training)
+    return Evaluation(evaluators, alpha_of(net))
+
+
+def _sets(net: SwitchableNet, resolutions: Sequence[int]) -> list[int | str]:
+    """Choose trained sets by their names ("224_2"), the others by resolution."""
+    trained, names = set_names(net.resolutions), set_names(resolutions)
+    return [n if n in trained else r for n, r in zip(names, resolutions, strict=True)]
+
+
+def _update(evaluator: Evaluator, logits: Tensor, target: Tensor | Sequence[Tensor]) -> None:
+    if isinstance(target, Tensor):
+        evaluator.update(logits, target.to(logits.device))
+        return
+    for one, label_map in zip(logits, target, strict=True):
+        evaluator.update(one[None], label_map[None].to(logits.device))

@@ -1,0 +1,55 @@
+"""From a checkpoint file to the network in it: the one place that knows how each kind is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from rsseg.checkpoint import CheckpointError, load_weights, read_checkpoint
+from rsseg.config import validate
+from rsseg.net import SwitchableNet
+from rsseg.preprocessing import Preprocessing
+from rsseg.segmentation.model import ModelConfig, build_segmenter
+
+
+def _segmenter(description: dict[str, Any]) -> nn.Module:
+    # The weights come from the checkpoint; the encoder's own need not be there any more.
+    values = {**description, "encoder_weights": None}
+    return build_segmenter(validate(ModelConfig, values, "the checkpoint"))
+
+
+# What `metadata["task"]` may be, and how a network is built from `metadata["model"]`.
+BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {"segmentation": _segmenter}
+
+
+def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:
+    """Read a checkpoint that a training run has written.
+
+    Args:
+        path: Checkpoint file, such as `runs/NAME/last.pt`.
+
+    Returns:
+        The network in evaluation mode on the CPU, its preprocessing, and metadata: "task",
+        "model", "resolutions", "classes" (names), "epoch", "config" (of the whole run).
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, or does not fit what it says it is.
+    """
+    path = Path(path)
+    content = read_checkpoint(path)
+    try:
+        metadata = dict(content["metadata"])
+        net = SwitchableNet(
+            BUILDERS[metadata["task"]](metadata["model"]),
+            metadata["resolutions"],
+            scores="scores" in content["net"],
+            batchnorm=metadata["batchnorm"],
+        )
+        preprocessing = validate(Preprocessing, metadata["preprocessing"], path.name)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} describes no network that can be built: {error}") from error
+    load_weights(net, content["net"], str(path))
+    return net.eval(), preprocessing, metadata

@@ -1,0 +1,179 @@
+"""Prediction for images: label maps at the images' own size, and how long the network takes.
+
+Networks and images in, panels out (`visualize` draws them). Which files are read and written is
+decided in `predict_files`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsseg.net import SwitchableNet
+from rsseg.preprocessing import Image, LabelMap, Preprocessing
+from rsseg.segmentation.palette import VOID_LABEL
+from rsseg.segmentation.visualize import Panel, Row
+
+_TIMED_PASSES = 5
+# Upsampled logits that are held at once: an image of 24 megapixels with 40 classes has 1e9.
+_LOGITS_AT_ONCE = 2**26
+
+
+def label_map(logits: Tensor, size: tuple[int, int]) -> LabelMap:
+    """Resize logits bilinearly, then take the class with the largest one at each pixel.
+
+    Args:
+        logits: Logits of one image, shape (K, h, w).
+        size: Height and width of the result.
+
+    Returns:
+        Class of each pixel, shape `size`.
+    """
+    # A few classes at a time: all of them at the size of a large photo do not fit into memory.
+    step = max(1, _LOGITS_AT_ONCE // (size[0] * size[1]))
+    best = torch.full(size, -torch.inf, device=logits.device)
+    labels = torch.zeros(size, dtype=torch.uint8, device=logits.device)
+    for first in range(0, len(logits), step):
+        part = logits[None, first : first + step].float()
+        resized = F.interpolate(part, size=size, mode="bilinear", align_corners=False)
+        value, index = resized[0].max(dim=0)
+        better = value > best
+        best = torch.where(better, value, best)
+        labels = torch.where(better, (index + first).to(torch.uint8), labels)
+    return labels.cpu().numpy()
+
+
+def pixel_accuracy(labels: LabelMap, truth: LabelMap) -> float | None:
+    """Give the share of pixels with the true class, 0..1; None where all is void."""
+    valid = truth != VOID_LABEL
+    return float((labels == truth)[valid].mean()) if valid.any() else None
+
+
+class Predictor:
+    """A named network, ready to predict images of any size at any resolution.
+
+    The network that is given keeps its mode and its active set: each resolution runs in an
+    ordinary network that shares the parameters. A network in training can lend itself.
+
+    Args:
+        net: A network that was trained, from views to logits (B, K, h, w).
+        preprocessing: How it reads images; the one of its checkpoint.
+        classes: Names of its classes, in the order of the labels.
+        name: Name in pictures and tables.
+        device: Where it is moved to, such as "cpu" or "cuda"; default: where it is.
+    """
+
+    def __init__(
+        self,
+        net: SwitchableNet,
+        preprocessing: Preprocessing,
+        classes: Sequence[str],
+        *,
+        name: str = "RS-Net",
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.net = net if device is None else net.to(device)
+        self.preprocessing = preprocessing
+        self.classes = tuple(classes)
+        self.name = name
+        self.device = next(net.parameters()).device
+        self._networks: dict[int, nn.Module] = {}
+        self._latencies: dict[tuple[int, ...], float] = {}
+
+    def __call__(self, image: Image, resolution: int) -> Panel:
+        """Predict an image at one resolution.
+
+        Args:
+            image: RGB, uint8, shape (H, W, 3).
+            resolution: Side of the view in pixels; one that was not trained uses `net.unseen`.
+
+        Returns:
+            The label map, shape (H, W), and the median time of a few passes of the network
+            alone, measured once for each size of the view.
+
+        Raises:
+            ValueError: If the network cannot read a view of this size, or its logits are not
+                those of the classes.
+        """
+        view = self.preprocessing.view(image, resolution)[None].to(self.device)
+        batch = self.preprocessing.normalise(view)
+        network = self._network(resolution)
+        try:
+            with torch.inference_mode():
+                logits = network(batch)
+                latency = self._latency(network, batch)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"'{self.name}' cannot predict at resolution {resolution}, with views of "
+                f"{batch.shape[-1]}x{batch.shape[-2]} pixels: {reason}"
+            ) from error
+        self._check(logits)
+        labels = label_map(logits[0], image.shape[:2])
+        return Panel(self.name, resolution, labels, latency=latency)
+
+    def _network(self, resolution: int) -> nn.Module:
+        # Made once: a set for a resolution that was not trained must not count as latency.
+        if resolution not in self._networks:
+            self._networks[resolution] = self.net.specialize(resolution).eval()
+        return self._networks[resolution]
+
+    def _latency(self, network: nn.Module, batch: Tensor) -> float:
+        """Give the median time of a pass in milliseconds; the network has run once before."""
+        if batch.shape not in self._latencies:
+            times = []
+            for _ in range(_TIMED_PASSES):
+                self._wait()
+                start = time.perf_counter()
+                network(batch)
+                self._wait()
+                times.append(time.perf_counter() - start)
+            self._latencies[batch.shape] = 1000 * statistics.median(times)
+        return self._latencies[batch.shape]
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _check(self, logits: Tensor) -> None:
+        if logits.ndim != 4 or logits.shape[1] != len(self.classes):
+            raise ValueError(
+                f"'{self.name}' gives logits of shape {tuple(logits.shape)}, expected "
+                f"(1, {len(self.classes)}, h, w) for {len(self.classes)} named classes"
+            )
+
+
+def predict_row(
+    predictors: Sequence[Predictor],
+    image: Image,
+    resolutions: Sequence[int],
+    *,
+    truth: LabelMap | None = None,
+    name: str = "image",
+) -> Row:
+    """Predict one image with every network at every resolution.
+
+    Args:
+        predictors: The networks.
+        image: RGB, uint8, shape (H, W, 3).
+        resolutions: Sides of the views in pixels.
+        truth: True class of each pixel, 255 for void, shape (H, W): gives the pixel accuracies.
+        name: Title of the image.
+
+    Returns:
+        What `comparison_figure` draws.
+    """
+    panels = []
+    for predictor in predictors:
+        for resolution in resolutions:
+            panel = predictor(image, resolution)
+            if truth is not None:
+                panel = replace(panel, accuracy=pixel_accuracy(panel.labels, truth))
+            panels.append(panel)
+    return Row(image, panels, truth, name)

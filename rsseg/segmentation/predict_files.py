@@ -1,0 +1,243 @@
+"""From image files to files of label maps, overlays and pictures: the work of `rsseg predict`.
+
+Everything that can be checked is checked before the first network runs, and no file that exists
+is written over unless that is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as Pictures
+from tqdm import tqdm
+
+from rsseg.preprocessing import Image, LabelMap
+from rsseg.segmentation.files import TruthFiles, image_size, read_image
+from rsseg.segmentation.palette import overlay
+from rsseg.segmentation.predict import Predictor, predict_row
+from rsseg.segmentation.visualize import Panel, Row, comparison_figure, save_figure
+from rsseg.switchable import check_resolutions
+
+FIGURE_ROWS = 6  # Images in the common figure; with more of them it no longer fits a screen.
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """Where the files of a prediction lie.
+
+    Label maps are `labels/NETWORK_RESOLUTION/IMAGE.png`, so that each of these folders can be
+    used as ground truth again; overlays likewise, pictures are `side_by_side/IMAGE.png`.
+    """
+
+    root: Path
+
+    def labels(self, image: Path, network: str, resolution: int) -> Path:
+        """Label map: 8-bit greyscale PNG, class of each pixel."""
+        return self.root / "labels" / _folder(network, resolution) / f"{image.stem}.png"
+
+    def overlay(self, image: Path, network: str, resolution: int) -> Path:
+        """Colours of the label map over the image."""
+        return self.root / "overlays" / _folder(network, resolution) / f"{image.stem}.png"
+
+    def picture(self, image: Path) -> Path:
+        """Side-by-side picture of one image."""
+        return self.root / "side_by_side" / f"{image.stem}.png"
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where label maps, overlays and pictures lie."""
+        return [self.root / name for name in ("labels", "overlays", "side_by_side")]
+
+    @property
+    def figure(self) -> Path:
+        """The figure of several images."""
+        return self.root / "fig8.png"
+
+    def files(
+        self, images: Sequence[Path], networks: Sequence[str], resolutions: Sequence[int]
+    ) -> list[Path]:
+        """List every file that will be written."""
+        found = [self.figure] if len(images) > 1 else []
+        for image in images:
+            found.append(self.picture(image))
+            for network in networks:
+                for resolution in resolutions:
+                    found.append(self.labels(image, network, resolution))
+                    found.append(self.overlay(image, network, resolution))
+        return found
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table: latency in milliseconds, accuracy 0..1 or None without truth."""
+
+    image: str
+    network: str
+    resolution: int
+    latency: float | None
+    accuracy: float | None
+
+
+def predict_files(
+    predictors: Sequence[Predictor],
+    images: Sequence[Path],
+    out: Path,
+    *,
+    resolutions: Sequence[int],
+    truth: TruthFiles | None = None,
+    overwrite: bool = False,
+) -> list[Result]:
+    """Predict image files and write label maps, overlays and pictures.
+
+    Args:
+        predictors: Networks of the same classes, with different names.
+        images: Image files with different names.
+        out: Folder that is written to, see `OutputFolder`; made if need be.
+        resolutions: Sides of the views in pixels, from large to small.
+        truth: Where the ground truth lies, if there is one.
+        overwrite: Write over files that exist.
+
+    Returns:
+        One result for each image, network and resolution, in this order.
+
+    Raises:
+        ValueError: If networks, resolutions or files do not fit together, a file to be written
+            exists, or an image or a label file is damaged.
+        OSError: If a file cannot be written.
+    """
+    _check_networks(predictors)
+    _check_distinct(resolutions)
+    _check_images(images)
+    labels = truth.find(images) if truth else {}
+    folder = OutputFolder(out)
+    names = [predictor.name for predictor in predictors]
+    written = folder.files(images, names, resolutions)
+    _check_output(folder, [*images, *labels.values()], written, overwrite=overwrite)
+    results: list[Result] = []
+    rows: list[Row] = []
+    for path in tqdm(images, desc="predict", unit="image", disable=len(images) == 1):
+        image = read_image(path)
+        true = truth.read(labels[path], image.shape[:2]) if truth else None
+        row = predict_row(predictors, image, resolutions, truth=true, name=path.stem)
+        _write_image(folder, path, row, predictors[0].classes)
+        results += [_result(path, panel) for panel in row.panels]
+        rows += [row.thumbnail()] if len(rows) < FIGURE_ROWS else []
+    if len(images) > 1:
+        save_figure(comparison_figure(rows, predictors[0].classes), folder.figure)
+    return results
+
+
+def table(results: Sequence[Result]) -> str:
+    """Write results as a table, with the pixel accuracy where there is ground truth."""
+    head = ["image", "network", "resolution", "latency"]
+    lines = [[r.image, r.network, f"{r.resolution}", _or_dash(r.latency, "ms")] for r in results]
+    if any(result.accuracy is not None for result in results):
+        head.append("pixel accuracy")
+        for line, r in zip(lines, results, strict=True):
+            line.append(_or_dash(None if r.accuracy is None else 100 * r.accuracy, "%"))
+    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+    # Names to the left, numbers to the right.
+    signs = "<<>>>"
+    return "\n".join(
+        "  ".join(f"{cell:{s}{w}}" for cell, s, w in zip(line, signs, widths, strict=False))
+        for line in [head, *lines]
+    )
+
+
+def _or_dash(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.1f} {unit}"
+
+
+def _folder(network: str, resolution: int) -> str:
+    return f"{_file_name(network)}_{resolution}"
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", name)
+
+
+def _write_image(folder: OutputFolder, path: Path, row: Row, classes: Sequence[str]) -> None:
+    for panel in row.panels:
+        place = path, panel.network, panel.resolution
+        _save(panel.labels, folder.labels(*place))
+        _save(overlay(row.image, panel.labels, len(classes)), folder.overlay(*place))
+    picture = folder.picture(path)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(comparison_figure([row], classes), picture)
+
+
+def _save(picture: Image | LabelMap, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pictures.fromarray(picture).save(path)
+
+
+def _result(path: Path, panel: Panel) -> Result:
+    return Result(path.name, panel.network, panel.resolution, panel.latency, panel.accuracy)
+
+
+def _check_networks(predictors: Sequence[Predictor]) -> None:
+    first = predictors[0]
+    for other in predictors[1:]:
+        if other.classes != first.classes:
+            raise ValueError(
+                f"'{first.name}' and '{other.name}' know other classes "
+                f"({len(first.classes)} and {len(other.classes)}); compare networks of one data set"
+            )
+    repeated = _repeated(_file_name(predictor.name) for predictor in predictors)
+    if repeated:
+        raise ValueError(
+            f"two networks are named '{repeated}'; name them apart with --name and --compare-name"
+        )
+
+
+def _check_distinct(resolutions: Sequence[int]) -> None:
+    check_resolutions(resolutions)
+    repeated = _repeated(resolutions)
+    if repeated:
+        raise ValueError(f"resolution {repeated} is given twice; give each once")
+
+
+def _check_images(images: Sequence[Path]) -> None:
+    if not images:
+        raise ValueError("no image given; give image files or folders with images")
+    repeated = _repeated(image.stem for image in images)
+    if repeated:
+        both = [str(image) for image in images if image.stem == repeated]
+        raise ValueError(
+            f"{' and '.join(both)} would be written to the same files, which are named after the "
+            "image; predict them into different folders"
+        )
+    # Reads only the beginnings of the files: a foreign one is found before hours of work.
+    for image in images:
+        image_size(image)
+
+
+def _check_output(
+    folder: OutputFolder,
+    read: Sequence[Path],
+    written: Sequence[Path],
+    *,
+    overwrite: bool,
+) -> None:
+    if folder.root.exists() and not folder.root.is_dir():
+        raise ValueError(f"{folder.root} is a file, expected a folder for the results")
+    inputs = {path.resolve() for path in read}
+    lost = [path for path in written if path.resolve() in inputs]
+    if lost:
+        raise ValueError(f"{lost[0]} is read and would be written over; give another folder")
+    existing = [path for path in written if path.exists()]
+    if existing and not overwrite:
+        raise ValueError(
+            f"{len(existing)} of {len(written)} files to be written exist, the first is "
+            f"{existing[0]}; give another folder, or --overwrite to replace them"
+        )
+
+
+def _repeated(values: Iterable[Any]) -> Any:
+    """Give a value that occurs twice, or None."""
+    return next((value for value, count in Counter(values).items() if count > 1), None)

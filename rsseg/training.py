@@ -1,0 +1,273 @@
+"""A run from its first to its last step: epochs, evaluations, checkpoints, curves, and resuming.
+
+It knows neither the task nor the data set: a `Job` brings the network, the batches, the loss and
+the evaluation.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from rsseg.checkpoint import load_weights, read_checkpoint, save_checkpoint
+from rsseg.config import RunConfig
+from rsseg.engine import Loss, TrainingError, set_training_mode, train_step
+from rsseg.evaluation import ENSEMBLE, Evaluation, alpha_of
+from rsseg.interrupt import Interrupted, StopRequest
+from rsseg.mred import MREDLosses
+from rsseg.net import SwitchableNet
+from rsseg.optim import build_optimizer, learning_rates, set_learning_rates
+from rsseg.run import RunFolder
+
+LOG_EVERY = 20  # steps
+
+
+class Batches(Protocol):
+    """Training batches: S uint8 views, largest first, and the target."""
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+        """Give the batches of an epoch (from 0), beginning with step `first_step`."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run needs.
+
+    Args:
+        config: Settings of the run.
+        net: The network, on its device.
+        batches: The training batches.
+        loss: From the S logits and the target to the losses.
+        evaluate: Evaluates the network as it is.
+        metadata: What `load_checkpoint` needs and returns; plain values.
+        report: Writes what the task adds to results.json into the run folder.
+        metric: The metric whose mean over the resolutions decides what is best.
+    """
+
+    config: RunConfig
+    net: SwitchableNet
+    batches: Batches
+    loss: Loss
+    evaluate: Callable[[], Evaluation[Any]]
+    metadata: Mapping[str, Any]
+    report: Callable[[Evaluation[Any], Path], None]
+    metric: str
+
+
+@dataclass
+class Progress:
+    """Where a run is: epochs that are done, steps of the next one, and the best metric."""
+
+    epoch: int = 0
+    step: int = 0
+    best: float = -1.0
+    seconds: float = 0.0
+
+
+class Training:
+    """A run in its folder: the state of a job, saved and continued.
+
+    Args:
+        job: What is trained.
+        folder: Where the run is written.
+
+    Attributes:
+        progress: Where the run is.
+    """
+
+    def __init__(self, job: Job, folder: RunFolder) -> None:
+        self.job = job
+        self.folder = folder
+        self.progress = Progress()
+        set_training_mode(job.net, freeze_batchnorm=job.config.freeze_batchnorm)
+        self.optimizer = build_optimizer(job.net, job.config.optim)
+
+    @classmethod
+    def resume(cls, job: Job, folder: RunFolder) -> Training:
+        """Continue where the folder's last checkpoint was written, to the step.
+
+        Raises:
+            CheckpointError: If it is missing, damaged or of another network.
+        """
+        training, content = cls(job, folder), read_checkpoint(folder.last)
+        load_weights(job.net, content["net"], str(folder.last))
+        training.optimizer.load_state_dict(content["optimizer"])
+        training.progress = Progress(**content["progress"])
+        torch.set_rng_state(content["rng"]["cpu"])
+        # The machine may have fewer devices than the one that wrote the checkpoint, or none.
+        torch.cuda.set_rng_state_all(content["rng"]["cuda"][: torch.cuda.device_count()])
+        return training
+
+    def save(self, path: Path, **metadata: object) -> None:
+        """Write the state of the run into a checkpoint; `metadata` is added to the job's."""
+        rng = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        content = {
+            "metadata": {**self.job.metadata, "epoch": self.progress.epoch, **metadata},
+            "net": self.job.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": asdict(self.progress),
+            "rng": rng,
+        }
+        save_checkpoint(path, content)
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the last epoch.
+
+        Returns:
+            The content of results.json; that of a run which was complete before is read.
+
+        Raises:
+            TrainingError: If the loss is not finite.
+            Interrupted: If a stop was asked for; the run has been saved.
+            CheckpointError: If a checkpoint cannot be written.
+        """
+        if self._is_complete():
+            return self.folder.read_results()
+        if not self.folder.last.exists():
+            # From the first step on there is something to continue from.
+            self.save(self.folder.last, chosen="the beginning")
+        with (
+            StopRequest() as stop,
+            SummaryWriter(str(self.folder.tensorboard)) as board,
+            self._progress_bar() as bar,
+        ):
+            while not self._is_complete():
+                self._train_epoch(bar, board, stop)
+                if self._evaluation_is_due():
+                    self._evaluate(board)
+                self.save(self.folder.last, chosen="the last epoch")
+                if stop.asked and not self._is_complete():
+                    self._stop()
+        return self.folder.read_results()
+
+    def _evaluation_is_due(self) -> bool:
+        config = self.job.config
+        return self.progress.epoch % config.evaluate_every == 0 or self._is_complete()
+
+    def _is_complete(self) -> bool:
+        return self.progress.epoch == self.job.config.epochs
+
+    def _progress_bar(self) -> tqdm[Any]:
+        batches, progress = self.job.batches, self.progress
+        bar: tqdm[Any] = tqdm(
+            total=self.job.config.epochs * batches.steps * batches.batch_size,
+            initial=(progress.epoch * batches.steps + progress.step) * batches.batch_size,
+            unit="img",
+            mininterval=0.5 if sys.stderr.isatty() else 20,
+            smoothing=0.05,
+        )
+        return bar
+
+    def _train_epoch(self, bar: tqdm[Any], board: SummaryWriter, stop: StopRequest) -> None:
+        job, progress = self.job, self.progress
+        set_training_mode(job.net, freeze_batchnorm=job.config.freeze_batchnorm)
+        bar.set_description(f"epoch {progress.epoch + 1}/{job.config.epochs}", refresh=False)
+        for views, target in job.batches.epoch(progress.epoch, progress.step):
+            begin = time.perf_counter()
+            losses = self._step(views, target)
+            progress.step += 1
+            progress.seconds += time.perf_counter() - begin
+            self._note(losses, board)
+            bar.set_postfix(loss=f"{losses.total:.3f}", refresh=False)
+            bar.update(job.batches.batch_size)
+            if stop.asked and progress.step < job.batches.steps:
+                self.save(self.folder.last, chosen="the last step")
+                self._stop()
+        progress.epoch, progress.step = progress.epoch + 1, 0
+
+    def _step(self, views: Sequence[Tensor], target: Tensor) -> MREDLosses:
+        job, progress = self.job, self.progress
+        epoch = progress.epoch + progress.step / job.batches.steps
+        rates = learning_rates(job.config.optim, job.config.schedule, epoch, job.config.epochs)
+        set_learning_rates(self.optimizer, rates)
+        inputs = [self._input(view) for view in views]
+        try:
+            return train_step(
+                job.net,
+                inputs,
+                target.to(inputs[0].device, non_blocking=True),
+                job.loss,
+                self.optimizer,
+                clip_norm=job.config.optim.clip_norm,
+                precision=job.config.precision,
+            )
+        except TrainingError as error:
+            raise TrainingError(self._explain(str(error))) from error
+
+    def _input(self, view: Tensor) -> Tensor:
+        device = next(self.job.net.parameters()).device
+        images = self.job.config.preprocessing.normalise(view.to(device, non_blocking=True))
+        layout = torch.channels_last if self.job.config.channels_last else torch.contiguous_format
+        return images.contiguous(memory_format=layout)
+
+    def _explain(self, fault: str) -> str:
+        return (
+            f"epoch {self.progress.epoch + 1}, step {self.progress.step + 1}: {fault}; "
+            f"the last good checkpoint is {self.folder.last}. "
+            "Lower optim.lr, or set optim.clip_norm"
+        )
+
+    def _note(self, losses: MREDLosses, board: SummaryWriter) -> None:
+        step = self.progress.epoch * self.job.batches.steps + self.progress.step
+        if step % LOG_EVERY and self.progress.step < self.job.batches.steps:
+            return
+        for name, value in losses._asdict().items():
+            board.add_scalar(f"loss/{name}", value, step)
+        for group in self.optimizer.param_groups:
+            board.add_scalar(f"learning rate/{group['rate']}", group["lr"], step)
+        for resolution, share in zip(
+            self.job.net.resolutions, alpha_of(self.job.net) or (), strict=False
+        ):
+            board.add_scalar(f"alpha/{resolution}", share, step)
+        self.folder.log({"step": step, **{k: v.item() for k, v in losses._asdict().items()}})
+
+    def _stop(self) -> None:
+        raise Interrupted(
+            f"stopped in epoch {self.progress.epoch + 1} after {self.progress.step} steps; "
+            f"continue with --resume {self.folder.path}"
+        )
+
+    def _evaluate(self, board: SummaryWriter) -> None:
+        job, progress = self.job, self.progress
+        evaluation = job.evaluate()
+        metrics = evaluation.results()
+        results = {
+            **job.metadata,
+            "epoch": progress.epoch,
+            "chosen": "the last epoch",
+            "training_seconds": round(progress.seconds, 1),
+            "metrics": metrics,
+            "alpha": evaluation.alpha,
+        }
+        for name, values in metrics.items():
+            for metric, value in values.items():
+                board.add_scalar(f"{metric}/{name}", value, progress.epoch)
+        self.folder.log({"epoch": progress.epoch, "metrics": metrics, "alpha": evaluation.alpha})
+        self.folder.write_results(results)
+        job.report(evaluation, self.folder.path)
+        self._keep_if_best(metrics)
+
+    def _keep_if_best(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        values = [row[self.job.metric] for name, row in metrics.items() if name != ENSEMBLE]
+        mean = sum(values) / len(values)
+        if mean > self.progress.best:
+            self.progress.best = mean
+            chosen = f"the best mean {self.job.metric} over the resolutions ON THE TEST SET"
+            self.save(self.folder.best, chosen=chosen)

@@ -1,0 +1,155 @@
+"""A run so small that it takes a moment, and a way to stop it after any step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rsseg import training
+from rsseg.config import RunConfig, validate
+from rsseg.engine import train_step
+from rsseg.evaluation import evaluate
+from rsseg.interrupt import StopRequest
+from rsseg.mred import MREDLosses
+from rsseg.net import SwitchableNet
+from rsseg.pixelwise import pixelwise_mred_loss
+from rsseg.run import RunFolder
+from rsseg.segmentation.evaluate import SegmentationEvaluator
+from rsseg.training import Job
+
+RESOLUTIONS = (16, 8)
+CLASSES = 5
+STEPS = 4
+EPOCHS = 3
+
+
+def small_net(**options: Any) -> SwitchableNet:
+    """Give a network of two convolutions with dropout, the same each time."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Conv2d(6, CLASSES, 3, padding=1),
+    )
+    return SwitchableNet(network, RESOLUTIONS, **options)
+
+
+def small_config(**values: Any) -> RunConfig:
+    settings = {
+        "resolutions": list(RESOLUTIONS),
+        "epochs": EPOCHS,
+        "batch_size": 2,
+        "optim": {"lr": 0.05, "weight_decay": 0.01},
+    }
+    return validate(RunConfig, {**settings, **values}, "the test")
+
+
+def draw(seed: int) -> tuple[list[Tensor], Tensor]:
+    """Draw two images as uint8 views of both resolutions, and their label maps with void."""
+    source = torch.Generator().manual_seed(seed)
+    views = [
+        torch.randint(0, 256, (2, 3, side, side), generator=source, dtype=torch.uint8)
+        for side in RESOLUTIONS
+    ]
+    labels = torch.randint(0, CLASSES, (2, 16, 16), generator=source, dtype=torch.uint8)
+    labels[:, :2] = 255
+    return views, labels
+
+
+class DrawnBatches:
+    """Batches that the epoch and the step decide."""
+
+    steps = STEPS
+    batch_size = 2
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+        return (draw(100 * epoch + step) for step in range(first_step, self.steps))
+
+
+def loss_of(net: SwitchableNet, logits: Sequence[Tensor], target: Tensor) -> MREDLosses:
+    variant = "dense" if net.scores is None else "full"
+    return pixelwise_mred_loss(logits, target, net.scores, variant=variant)
+
+
+def small_job(config: RunConfig | None = None, **options: Any) -> Job:
+    """Give a job with a new network, ready to be trained."""
+    config, net = config or small_config(), small_net()
+    parts: dict[str, Any] = {
+        "config": config,
+        "net": net,
+        "batches": DrawnBatches(),
+        "loss": partial(loss_of, net),
+        "evaluate": partial(
+            evaluate,
+            net,
+            [(views, list(labels)) for views, labels in (draw(1001), draw(1002))],
+            partial(SegmentationEvaluator, CLASSES),
+            resolutions=RESOLUTIONS,
+            preprocessing=config.preprocessing,
+            device=torch.device("cpu"),
+        ),
+        "metadata": {"task": "test"},
+        "report": lambda evaluation, folder: None,
+        "metric": "mean_iou",
+    }
+    return Job(**{**parts, **options})
+
+
+class SilentRequest(StopRequest):
+    """A request that no signal makes."""
+
+    def __enter__(self) -> StopRequest:
+        return self
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int | None) -> None:
+    """Ask every training from now on to stop after so many steps; None for never."""
+    request, done = SilentRequest(), 0
+
+    def step(*given: Any, **options: Any) -> MREDLosses:
+        nonlocal done
+        done += 1
+        request.asked = request.asked or done == steps
+        return train_step(*given, **options)
+
+    monkeypatch.setattr(training, "StopRequest", lambda: request)
+    monkeypatch.setattr(training, "train_step", step)
+
+
+def assert_equal(first: Any, second: Any) -> None:
+    """Check nested dicts, lists and tensors for equality to the bit."""
+    assert type(first) is type(second)
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_equal(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            assert_equal(one, other)
+    elif isinstance(first, Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second
+
+
+def assert_runs_are_equal(first: Path, second: Path) -> None:
+    """Check the checkpoints and results of two run folders; only the time may differ."""
+    for name in ("last.pt", "best.pt"):
+        contents = [torch.load(path / name, weights_only=True) for path in (first, second)]
+        for content in contents:
+            content["progress"].pop("seconds")
+        assert_equal(*contents)
+    results = [RunFolder(path).read_results() for path in (first, second)]
+    for result in results:
+        result.pop("training_seconds")
+    assert json.dumps(results[0]) == json.dumps(results[1])

@@ -1,0 +1,137 @@
+"""The command line: `rsseg predict` from arguments to files, and one line for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pictures
+from torch import nn
+
+from rsseg import cli
+from rsseg.net import SwitchableNet
+from rsseg.preprocessing import Preprocessing
+
+CLASSES = ["wall", "floor", "lamp"]
+
+
+def checkpoint(path: Path) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:
+    """Stand in for reading a checkpoint: the name of the file seeds the weights."""
+    if "gone" in path.name:
+        raise ValueError(f"there is no checkpoint {path}")
+    torch.manual_seed(len(path.name))
+    net = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
+    classes = ["a", "b", "c"] if "other" in path.name else CLASSES
+    return SwitchableNet(net, [32, 16]).eval(), Preprocessing(), {"classes": classes}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two images, `a` and `b`, and their labels from 1 on with void 0."""
+    monkeypatch.setattr(cli, "load_checkpoint", checkpoint)
+    for place in ("images", "labels"):
+        (tmp_path / place).mkdir()
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        image = rng.integers(0, 256, (12, 20, 3), dtype=np.uint8)
+        Pictures.fromarray(image).save(tmp_path / "images" / f"{name}.bmp")
+        labels = rng.integers(0, 4, (12, 20), dtype=np.uint8)
+        Pictures.fromarray(labels).save(tmp_path / "labels" / f"{name}.png")
+    return tmp_path
+
+
+def predict(folder: Path, *options: object, checkpoint: str = "rs-net.pt") -> int:
+    arguments = ["predict", checkpoint, folder / "images", "--out", folder / "out", *options]
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_predict_writes_what_it_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(folder) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[:3] for line in shown.splitlines()[1:5]] == [
+        [f"{name}.bmp", "rs-net", resolution] for name in "ab" for resolution in ("32", "16")
+    ]
+    for place in ("labels", "overlays", "side_by_side", "fig8.png"):
+        assert str(folder / "out" / place) in shown
+    with Pictures.open(folder / "out" / "labels" / "rs-net_16" / "b.png") as labels:
+        assert labels.size == (20, 12)
+        assert np.array(labels).max() < len(CLASSES)
+
+
+def test_compare_labels_and_resolutions_reach_the_table(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convention = ("--label-offset", 1, "--void-value", 0)
+    labels = ("--labels", folder / "labels", *convention)
+    compare = ("--compare", "runs/i/last.pt", "--name", "RS", "--resolutions", 32, 24)
+    assert predict(folder, *labels, *compare, "--unseen", "nearest") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("pixel accuracy")
+    assert [line.split()[1:3] for line in lines[1:5]] == [
+        *[["RS", "32"], ["RS", "24"]],
+        *[["i", "32"], ["i", "24"]],
+    ]
+    assert all(line.endswith(" %") for line in lines[1:9])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--labels", "nowhere"], "nowhere does not exist"),
+        (["--labels", "labels"], "expected classes 0..2 and void 255; set --label-offset"),
+        (["--compare", "other.pt"], "know other classes"),
+        (["--compare", "gone.pt"], "there is no checkpoint gone.pt"),
+        (["--resolutions", "16", "32"], "from large to small"),
+        (["--resolutions", "3"], "cannot predict at resolution 3"),
+        (["--device", "toaster"], "unknown device 'toaster'; expected cpu or cuda"),
+        (["nothing.jpg"], "nothing.jpg does not exist"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_status_2(
+    folder: Path,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    images = [options.pop()] if len(options) == 1 else ["images"]
+    assert cli.main(["predict", "rs-net.pt", *images, "--out", "out", *options]) == 2
+    complaints = [line for line in capsys.readouterr().err.splitlines() if "rsseg" in line]
+    assert len(complaints) == 1
+    assert complaints[0].startswith("rsseg predict: ")
+    assert message in complaints[0]
+
+
+def test_second_run_refuses_and_names_the_remedy(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(folder) == 0
+    assert predict(folder) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert predict(folder, "--overwrite") == 0
+
+
+def test_interruption_is_status_130(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "predict_files", interrupted)
+    assert predict(folder) == 130
+
+
+def test_checkpoints_of_runs_are_named_after_their_folders() -> None:
+    names = [cli._name(Path(path), None) for path in ("x/rs/last.pt", "x/i-352.pt")]
+    assert names == ["rs", "i-352"]
+    both = Path("x/rs/last.pt"), Path("x/rs/best.pt")
+    assert [cli._name(*both), cli._name(*both[::-1])] == ["rs last", "rs best"]
+
+
+def test_missing_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as status:
+        cli.main(["predict", "rs-net.pt"])
+    assert status.value.code == 2
+    assert "IMAGE" in capsys.readouterr().err

@@ -1,0 +1,213 @@
+"""`rsseg predict`: label maps at the images' own size, the files that are written, bad input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image as Pictures
+from torch import nn
+
+from rsseg.net import SwitchableNet
+from rsseg.preprocessing import Image, Preprocessing
+from rsseg.segmentation import predict as predict_module
+from rsseg.segmentation.palette import overlay
+from rsseg.segmentation.predict import Predictor, label_map, pixel_accuracy, predict_row
+from rsseg.segmentation.predict_files import OutputFolder, predict_files, table
+
+CLASSES = ("wall", "floor", "lamp", "other things")
+
+
+def small_net(seed: int = 0) -> SwitchableNet:
+    """A network from (B, 3, h, w) to (B, 4, h/4, w/4) whose sets differ."""
+    torch.manual_seed(seed)
+    plain = nn.Sequential(
+        nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)
+    )
+    net = SwitchableNet(plain, [32, 16])
+    for name, tensor in net.state_dict().items():
+        if ".sets." in name and tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    return net.eval()
+
+
+def some_image(height: int = 20, width: int = 30, seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def predictor(name: str = "RS-Net", seed: int = 0) -> Predictor:
+    return Predictor(small_net(seed), Preprocessing(), CLASSES, name=name)
+
+
+def by_hand(net: SwitchableNet, image: Image, resolution: int) -> Image:
+    """Resize, normalise, predict, resize the logits, argmax: each step in the open."""
+    whole = torch.from_numpy(image).permute(2, 0, 1)[None]
+    size = (resolution, resolution)
+    view = F.interpolate(whole, size=size, mode="bilinear", antialias=True).float() / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        logits = net.predict((view - mean[:, None, None]) / std[:, None, None], resolution)
+    resized = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)
+    return resized[0].argmax(dim=0).numpy().astype(np.uint8)
+
+
+@pytest.mark.parametrize("resolution", [32, 24, 16, 48])
+@pytest.mark.parametrize("rule", ["interpolate", "extrapolate"])
+def test_predicted_labels_are_those_of_the_steps_by_hand(resolution: int, rule: str) -> None:
+    one = predictor()
+    one.net.unseen = rule
+    image = some_image()
+    labels = one(image, resolution).labels
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, by_hand(one.net, image, resolution))
+
+
+def test_resolutions_give_different_labels_and_keep_the_size_of_the_image() -> None:
+    maps = [predictor()(some_image(61, 17), resolution).labels for resolution in (32, 16)]
+    assert [labels.shape for labels in maps] == [(61, 17)] * 2
+    assert (maps[0] != maps[1]).any()
+
+
+@pytest.mark.parametrize("at_once", [1, 700, 2**26])
+def test_classes_in_parts_give_the_argmax_of_all(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict_module, "_LOGITS_AT_ONCE", at_once)
+    logits = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
+    logits[3] = logits[1]  # a draw, which the first class wins
+    resized = F.interpolate(logits[None], size=(13, 20), mode="bilinear", align_corners=False)
+    np.testing.assert_array_equal(label_map(logits, (13, 20)), resized[0].argmax(dim=0))
+
+
+def test_predicting_leaves_mode_active_set_and_statistics_as_they_are() -> None:
+    net = small_net().train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    Predictor(net, Preprocessing(), CLASSES)(some_image(), 16)
+    assert all(module.training for module in net.modules())
+    assert net.network[1].active == "32"  # type: ignore[index]
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_latency_is_the_median_of_the_timed_passes_and_measured_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Clock: each pass begins and ends; passes take 1, 9, 2, 8 and 3 seconds.
+    ticks = iter([0, 1, 1, 10, 10, 12, 12, 20, 20, 23])
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    one = predictor()
+    assert one(some_image(), 32).latency == 3000
+    assert one(some_image(seed=1), 32).latency == 3000
+
+
+def test_pixel_accuracy_counts_valid_pixels_alone() -> None:
+    labels = np.array([[0, 1, 2, 3]], dtype=np.uint8)
+    assert pixel_accuracy(labels, np.array([[0, 1, 0, 255]], dtype=np.uint8)) == 2 / 3
+    assert pixel_accuracy(labels, np.full((1, 4), 255, dtype=np.uint8)) is None
+
+
+def test_row_holds_every_network_at_every_resolution_with_its_accuracy() -> None:
+    image = some_image()
+    truth = by_hand(small_net(), image, 16)
+    row = predict_row([predictor("a"), predictor("b", 1)], image, [32, 16], truth=truth)
+    assert [(p.network, p.resolution) for p in row.panels] == [
+        *[("a", 32), ("a", 16)],
+        *[("b", 32), ("b", 16)],
+    ]
+    assert row.panels[1].accuracy == 1
+    assert predict_row([predictor()], image, [32]).panels[0].accuracy is None
+
+
+def test_view_that_a_network_cannot_read_names_network_and_resolution() -> None:
+    with pytest.raises(ValueError, match=r"'RS-Net' .* resolution 3, with views of 3x3 pixels"):
+        predictor()(some_image(), 3)
+
+
+def test_logits_of_other_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(1, 4, 8, 8\), expected \(1, 2, h, w\)"):
+        Predictor(small_net(), Preprocessing(), ["a", "b"])(some_image(), 32)
+
+
+def test_files_hold_labels_overlays_and_pictures(tmp_path: Path) -> None:
+    images = [save(tmp_path / f"{name}.png", some_image(seed=i)) for i, name in enumerate("ab")]
+    results = predict_files(
+        [predictor("I 32"), predictor("RS", 1)], images, tmp_path / "out", resolutions=[32, 16]
+    )
+    assert len(results) == 8
+    folder = OutputFolder(tmp_path / "out")
+    expected = folder.files(images, ["I 32", "RS"], [32, 16])
+    assert sorted(p for p in folder.root.rglob("*") if p.is_file()) == sorted(expected)
+    assert len(expected) == 2 * (4 * 2 + 1) + 1
+    assert folder.labels(images[0], "I 32", 16).parent.name == "I_32_16"
+    labels = by_hand(small_net(1), some_image(seed=1), 16)
+    with Pictures.open(folder.labels(images[1], "RS", 16)) as written:
+        assert written.mode == "L"
+        np.testing.assert_array_equal(np.array(written), labels)
+    with Pictures.open(folder.overlay(images[1], "RS", 16)) as written:
+        np.testing.assert_array_equal(np.array(written), overlay(some_image(seed=1), labels, 4))
+
+
+def test_existing_files_are_kept_unless_asked_for(tmp_path: Path) -> None:
+    image = save(tmp_path / "a.png", some_image())
+    run: Callable[..., Any] = lambda **options: predict_files(  # noqa: E731
+        [predictor()], [image], tmp_path / "out", resolutions=[16], **options
+    )
+    run()
+    picture = OutputFolder(tmp_path / "out").picture(image)
+    picture.write_text("mine")
+    with pytest.raises(ValueError, match=r"3 of 3 files to be written exist, .* --overwrite"):
+        run()
+    assert picture.read_text() == "mine"
+    run(overwrite=True)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_read_is_never_written_over(tmp_path: Path) -> None:
+    labels = tmp_path / "labels" / "RS-Net_16"
+    labels.mkdir(parents=True)
+    image = save(labels / "a.png", some_image())
+    with pytest.raises(ValueError, match=r"a\.png is read and would be written over"):
+        predict_files([predictor()], [image], tmp_path, resolutions=[16], overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("networks", "names", "resolutions", "message"),
+    [
+        ("aa", "x.png", [32], "two networks are named 'a'"),
+        ("ab", "x.png y/x.jpg", [32], "x.png and .*x.jpg would be written to the same files"),
+        ("ab", "x.png", [32, 32], "resolution 32 is given twice"),
+        ("ab", "x.png", [16, 32], "from large to small"),
+        ("ab", "x.png", [9999], "from 1 to 4096"),
+    ],
+)
+def test_requests_that_contradict_themselves_are_refused_before_anything_is_written(
+    tmp_path: Path, networks: str, names: str, resolutions: list[int], message: str
+) -> None:
+    images = [save(tmp_path / name, some_image()) for name in names.split()]
+    predictors = [predictor(name) for name in networks]
+    with pytest.raises(ValueError, match=message):
+        predict_files(predictors, images, tmp_path / "out", resolutions=resolutions)
+    assert not (tmp_path / "out").exists()
+
+
+def test_table_has_accuracies_only_with_ground_truth(tmp_path: Path) -> None:
+    image = save(tmp_path / "a.png", some_image())
+    results = predict_files([predictor()], [image], tmp_path / "out", resolutions=[32, 16])
+    lines = table(results).splitlines()
+    assert lines[0].split() == ["image", "network", "resolution", "latency"]
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["a.png", "RS-Net", "32"],
+        ["a.png", "RS-Net", "16"],
+    ]
+    assert len({len(line) for line in lines}) == 1
+
+
+def save(path: Path, picture: Image) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pictures.fromarray(picture).save(path)
+    return path
