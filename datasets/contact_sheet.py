@@ -16,8 +16,8 @@ from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
 from datasets.samples import Sample
-from rsseg.preprocessing import Image, LabelMap
-from rsseg.segmentation.palette import VOID_COLOUR, VOID_LABEL, overlay, palette
+from rsseg.preprocessing import VOID, Image, LabelMap
+from rsseg.segmentation.palette import VOID_COLOUR, overlay, palette
 
 _BOX: Final = (400, 300)  # width and height of a picture
 _PAIRS: Final = 2  # samples in a row
@@ -82,7 +82,7 @@ def _draw_pair(
 def _regions(labels: LabelMap) -> list[tuple[int, int, int]]:
     """Give label, column and row of the innermost pixel of each large connected region."""
     found: list[tuple[int, int, int]] = []
-    for label in np.unique(labels[labels != VOID_LABEL]):
+    for label in np.unique(labels[labels != VOID]):
         mask: NDArray[np.uint8] = (labels == label).astype(np.uint8)
         count, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
         for part in range(1, count):

@@ -6,6 +6,8 @@ that stopped inside an epoch continues with the next sample.
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterator, Sized
 from typing import Any
 
@@ -103,8 +105,26 @@ def _collate_test(samples: list[tuple[list[Tensor], Tensor]]) -> TestBatch:
     return views, [labels for _, labels in samples]
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    # Ctrl-C reaches every process of the terminal; only the training process decides what follows.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def message_of(error: BaseException) -> str:
+    r"""Return an error's message; that of a worker process without its traceback.
+
+    Example:
+        >>> text = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback"
+        >>> message_of(ValueError(text + " ...\nValueError: a.png: no image\n"))
+        'a.png: no image'
+    """
+    text = str(error)
+    if not text.startswith("Caught "):
+        return text
+    last = list(re.finditer(r"^[\w.]*(?:Error|Exception): ", text, re.MULTILINE))
+    return text[last[-1].end() :].strip() if last else text
 
 
 def _workers(count: int) -> dict[str, Any]:
@@ -112,7 +132,7 @@ def _workers(count: int) -> dict[str, Any]:
         "num_workers": count,
         "persistent_workers": count > 0,
         "pin_memory": torch.cuda.is_available(),
-        "worker_init_fn": _one_thread,
+        "worker_init_fn": _start_worker,
         # Its own generator: else each epoch would draw from the one that dropout uses.
         "generator": torch.Generator(),
     }

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from datasets.label_files import VOID, spoken
 from datasets.nyudv2 import open_nyudv2
 from datasets.nyudv2_folder import FolderReader
 from datasets.samples import Reader, Sample, Split
+from rsseg.preprocessing import VOID
+from rsseg.segmentation.label_files import spoken
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 _SHOWN: Final = 4  # samples of a split on the contact sheet

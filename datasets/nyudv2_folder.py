@@ -11,22 +11,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-import numpy as np
-from PIL import Image as Pictures
-from PIL import ImageOps
-
-from datasets.label_files import (
-    PICTURE_ERRORS,
+from datasets.nyudv2_mat import load_tables
+from datasets.samples import Reader, Sample, Split, check_crop
+from rsseg.images import read_image
+from rsseg.segmentation.label_files import (
     LabelConvention,
     detect_convention,
     read_label_values,
     told_convention,
 )
-from datasets.nyudv2_mat import load_tables
-from datasets.samples import Reader, Sample, Split, check_crop
-from rsseg.preprocessing import Image
 
 IMAGE_SUFFIXES: Final = (".jpg", ".png", ".jpeg")
 LABEL_FOLDERS: Final = ("labels40", "labels")
@@ -75,15 +70,14 @@ class FolderReader(Reader):
         self.convention = (
             told_convention(classes, label_offset, void_value)
             or _recorded_convention(self.root, classes)
-            or detect_convention(self.label_paths, classes)
+            or detect_convention(_labels_of_all_splits(self.root), classes)
         )
         if crop and self.names:
             self[0]  # a crop that does not fit is refused here and not in the first epoch
 
     def _find(self, names: list[str]) -> tuple[str, ...]:
         """Set the files of each name; give the missing ones."""
-        folders = [folder for folder in LABEL_FOLDERS if (self.root / folder).is_dir()]
-        labels = self.root / (folders or LABEL_FOLDERS)[0]
+        labels = _label_folder(self.root)
         found: list[tuple[str, Path, Path]] = []
         missing: list[str] = []
         for name in names:
@@ -126,8 +120,7 @@ def read_names(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing; expected a list with one name per line")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    names = [line.strip() for line in lines if line.strip()]
+    names = _lines(path)
     if not names:
         raise ValueError(f"{path}: empty; expected one name per line")
     if len(set(names)) != len(names):
@@ -150,32 +143,28 @@ def find_image(folder: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
-def read_image(path: Path) -> Image:
-    """Read an image of any colour mode as RGB, uint8, shape (H, W, 3), turned as EXIF says.
+def _lines(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
-    Raises:
-        ValueError: If the file is damaged, no image, or has more than 8 bits per channel.
-        OSError: If the file cannot be read.
-    """
-    with path.open("rb") as stream:
-        try:
-            with Pictures.open(stream) as picture:
-                upright = ImageOps.exif_transpose(picture)
-                # Transparency of a palette is lost on the way to RGB with a warning, here without.
-                upright = upright.convert("RGBA") if upright.mode == "P" else upright
-                rgb = upright.convert("RGB")
-        except PICTURE_ERRORS as error:
-            raise ValueError(f"{path}: unreadable image ({error}); replace it") from error
-    if upright.mode[:1] in "IF":
-        raise ValueError(f"{path}: mode {upright.mode} has more than 8 bits; save it as 8-bit RGB")
-    return np.array(rgb, dtype=np.uint8)
+
+def _label_folder(root: Path) -> Path:
+    folders = [folder for folder in LABEL_FOLDERS if (root / folder).is_dir()]
+    return root / (folders or LABEL_FOLDERS)[0]
+
+
+def _labels_of_all_splits(root: Path) -> list[Path]:
+    """Give the label files of all lists: both splits have one convention, which all tell."""
+    lists = [root / f"{split}.txt" for split in get_args(Split)]
+    names = dict.fromkeys(name for path in lists if path.is_file() for name in _lines(path))
+    paths = [_label_folder(root) / f"{name}.png" for name in names]
+    return [path for path in paths if path.is_file()]
 
 
 def _read_classes(root: Path, classes: int) -> tuple[str, ...]:
     path = root / "classes.txt"
     if path.is_file():
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        names = tuple(line.strip() for line in lines if line.strip())
+        names = tuple(_lines(path))
         if len(names) != classes:
             raise ValueError(
                 f"{path}: names {len(names)} classes, expected {classes}; set the number of "

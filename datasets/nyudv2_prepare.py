@@ -20,11 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from datasets.label_files import VOID
 from datasets.nyudv2 import open_nyudv2
 from datasets.nyudv2_folder import FolderReader
 from datasets.nyudv2_mat import MatReader
 from datasets.samples import Reader, Split
+from rsseg.images import read_image
+from rsseg.listing import listed
+from rsseg.preprocessing import VOID, Image
+from rsseg.segmentation.label_files import read_label_values
+from rsseg.writing import written_whole
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 
@@ -81,26 +85,64 @@ def prepare(
 def write_samples(reader: Reader, target: Path, count: int) -> list[str]:
     """Write a few samples, spread over a reader, as images/NAME.png and labels/NAME.png.
 
-    Files that exist are left as they are. Label maps hold classes 0..39, and 255 for void.
+    Files that hold the same already are left as they are. Label maps hold classes 0..39, and 255
+    for void.
 
     Returns:
         Names of the samples.
 
     Raises:
         ValueError: If the reader holds fewer samples than `count`, or `count` is below 1.
+        FileExistsError: If the folders hold any other file; nothing is written then.
+        OSError: If a file cannot be written.
     """
     if not 1 <= count <= len(reader):
         raise ValueError(f"count must be in 1..{len(reader)}, the samples there are, got {count}")
     indices = np.linspace(0, len(reader) - 1, count).round().astype(int).tolist()
+    there = {path for folder in ("images", "labels") for path in (target / folder).glob("*")}
+    _check_foreign(there, {f"{reader.names[index]}.png" for index in indices})
+    for index in indices:
+        _check_kept(reader, index, target, there)
     for sample in (reader[index] for index in indices):
-        files = {
-            target / "images" / f"{sample.name}.png": sample.image[..., ::-1],
-            target / "labels" / f"{sample.name}.png": sample.labels,
-        }
-        for path, pixels in files.items():
-            if not path.exists():
-                _write_png(path, np.ascontiguousarray(pixels))
+        image, label = _sample_files(target, sample.name)
+        if image not in there:
+            _write_image(image, sample.image)
+        if label not in there:
+            _write_png(label, sample.labels)
     return [reader.names[index] for index in indices]
+
+
+def _sample_files(target: Path, name: str) -> tuple[Path, Path]:
+    return target / "images" / f"{name}.png", target / "labels" / f"{name}.png"
+
+
+def _check_foreign(there: set[Path], names: set[str]) -> None:
+    """Raise FileExistsError if a folder of samples holds a file of no sample."""
+    # Whoever shows the folder would show what was left there by another data set.
+    foreign = sorted(path for path in there if path.name not in names)
+    if foreign:
+        raise FileExistsError(
+            f"{foreign[0]}: is none of the samples that are to be written "
+            f"({listed(names)}); remove it or choose another target"
+        )
+
+
+def _check_kept(reader: Reader, index: int, target: Path, there: set[Path]) -> None:
+    """Raise FileExistsError if a file of a sample exists and does not hold that sample."""
+    image, label = _sample_files(target, reader.names[index])
+    for path, read in ((image, read_image), (label, read_label_values)):
+        if path not in there:
+            continue
+        sample = reader[index]
+        try:
+            same = np.array_equal(read(path), sample.image if path == image else sample.labels)
+        except ValueError:
+            same = False
+        if not same:
+            raise FileExistsError(
+                f"{path}: exists and is not {reader.where(index)}; remove it or choose another "
+                "target"
+            )
 
 
 def _facts(source: Path, readers: dict[Split, Reader]) -> dict[str, Any]:
@@ -156,16 +198,21 @@ def _write_split(work: Path, split: Split, reader: Reader) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(reader.image_paths[index], copy)
         else:
-            bgr = np.ascontiguousarray(sample.image[..., ::-1])  # the order OpenCV writes
-            _write_png(work / "images" / f"{name}.png", bgr)
+            _write_image(work / "images" / f"{name}.png", sample.image)
+
+
+def _write_image(path: Path, image: Image) -> None:
+    _write_png(path, np.ascontiguousarray(image[..., ::-1]))  # the order OpenCV writes
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Encoded in memory: cv2.imwrite reports a full disk by False alone.
     encoded = cv2.imencode(".png", pixels)[1]
-    path.write_bytes(encoded.tobytes())
+    with written_whole(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with written_whole(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -15,6 +15,8 @@ from datasets.nyudv2_check import check, describe
 from datasets.nyudv2_download import URL, download
 from datasets.nyudv2_prepare import prepare, write_samples
 from datasets.samples import CROPS
+from rsseg.run import check_new
+from rsseg.writing import written_whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,13 +46,16 @@ def _run(options: argparse.Namespace) -> int:
         names = write_samples(reader, options.target, options.count)
         print(f"{options.target} holds images and labels of {', '.join(names)}")
         return 0
+    if options.sheet:
+        options.sheet.parent.mkdir(parents=True, exist_ok=True)
+        check_new(options.sheet)  # now, and not when all images have been read
     reports = check(options.root, crop=options.crop, **told)
     print(*describe(reports), sep="\n")
     shown = [(f"{split} {s.name}", s) for split, report in reports.items() for s in report.shown]
     if options.sheet and shown:
         classes = max((report.classes for report in reports.values()), key=len)
-        options.sheet.parent.mkdir(parents=True, exist_ok=True)
-        Pictures.fromarray(contact_sheet(shown, classes)).save(options.sheet)
+        with written_whole(options.sheet) as temporary:
+            Pictures.fromarray(contact_sheet(shown, classes)).save(temporary, format="PNG")
         print(f"contact sheet: {options.sheet}")
     return int(any(report.faults for report in reports.values()))
 
@@ -70,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     few.add_argument("--count", type=int, default=4, help="how many (default: %(default)s)")
     look = commands.add_parser("check", help="count, measure and list every fault")
     look.add_argument("root", type=Path, help=".mat file or folder")
-    look.add_argument("--sheet", type=Path, help="write a contact sheet PNG here")
+    look.add_argument("--sheet", type=Path, help="write a contact sheet PNG here, a new file")
     look.add_argument("--crop", choices=CROPS, help="read this part of each image")
     for command in (write, few, look):
         command.add_argument("--label-offset", type=int, help="value of the first class")

@@ -10,6 +10,7 @@ Command line: python -m datasets.rooms PATH [--count 300] [--seed 0] [--height 4
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from datasets.hdf5_output import HDF5Output
 from datasets.rooms_plan import plan_room
 from datasets.rooms_raster import faces_of, rasterise
 from datasets.rooms_shade import frame_of, paint, photograph, unlabelled, view_of
@@ -123,6 +125,7 @@ def write_rooms(
     Raises:
         FileExistsError: If the path holds anything but these rooms.
         ValueError: If the count is not in 1..65535, or the size or seed cannot be drawn.
+        OSError: If the file cannot be written; nothing is left behind.
     """
     path = Path(path)
     if not 1 <= count <= MOST_ROOMS:
@@ -133,9 +136,13 @@ def write_rooms(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
-        with h5py.File(partial, "w") as file:
-            _write(file, count, seed, size)
+        with HDF5Output(partial, "w+") as output:
+            with h5py.File(output, "w") as file:
+                _write(file, count, seed, size, output)
+            output.check()
         partial.replace(path)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -145,7 +152,9 @@ def room_seed(seed: int, index: int) -> int:
     return seed * (MOST_ROOMS + 1) + index
 
 
-def _write(file: h5py.File, count: int, seed: int, size: tuple[int, int]) -> None:
+def _write(
+    file: h5py.File, count: int, seed: int, size: tuple[int, int], output: HDF5Output
+) -> None:
     height, width = size
     # MATLAB counts axes from the other end: an image (H, W, 3) is stored as (3, W, H).
     images = _frames(file, "images", (count, 3, width, height), np.uint8)
@@ -157,6 +166,7 @@ def _write(file: h5py.File, count: int, seed: int, size: tuple[int, int]) -> Non
         images[i] = room.image.transpose(2, 1, 0)
         labels[i], depths[i] = room.labels.T, room.depth.T
         scenes.append(room.scene)
+        output.check()
     _texts(file, "names", list(label_numbers()))
     _texts(file, "scenes", scenes)
     indices = np.arange(1, count + 1, dtype=np.uint16)
@@ -181,7 +191,7 @@ def _texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
         references[0, i] = stored.ref
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draw rooms from the command line."""
     parser = argparse.ArgumentParser(prog="python -m datasets.rooms", description=main.__doc__)
     parser.add_argument("path", type=Path)
@@ -196,10 +206,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_rooms(given.path, given.count, seed=given.seed, size=size)
     except (FileExistsError, ValueError) as problem:
         parser.error(str(problem))
+    except OSError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing is kept, run the same command again", file=sys.stderr)
+        return 130
     verb = "already holds" if there else "now holds"
     rooms = f"{given.count} rooms of {given.width} x {given.height} pixels, seed {given.seed}"
     print(f"{given.path} {verb} {rooms}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

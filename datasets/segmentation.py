@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -55,13 +57,36 @@ def training_batches(config: SegmentationConfig) -> TrainLoader:
     return TrainLoader(views, config.batch_size, seed=config.seed, workers=config.workers)
 
 
-def test_batches(
-    config: SegmentationConfig, resolutions: Sequence[int]
-) -> tuple[DataLoader[TestBatch], tuple[str, ...]]:
-    """Return the test batches at the given resolutions, and the names of the classes."""
-    reader = open_reader(config.data, "test", config.model.classes)
-    views = TestViews(reader, resolutions, config.preprocessing)
-    return test_loader(views, config.batch_size, workers=config.workers), reader.classes
+class TestSamples:
+    """The test samples of a run; `rsseg.segmentation.task.Tests`.
 
+    Args:
+        config: Settings of the run.
 
-test_batches.__test__ = False  # type: ignore[attr-defined]
+    Attributes:
+        classes: Names of the classes.
+    """
+
+    __test__ = False  # Not a class of tests.
+
+    def __init__(self, config: SegmentationConfig) -> None:
+        self.config = config
+        self.reader = open_reader(config.data, "test", config.model.classes)
+        self.classes = self.reader.classes
+        self._loaders: dict[tuple[int, ...], DataLoader[TestBatch]] = {}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Number of test samples, and a hash of their names."""
+        names = "\n".join(self.reader.names).encode()
+        return {"test_samples": len(self.reader), "names": hashlib.sha256(names).hexdigest()[:16]}
+
+    def batches(self, resolutions: Sequence[int]) -> DataLoader[TestBatch]:
+        """Give views at the given resolutions; the worker processes are kept for the next time."""
+        key = tuple(resolutions)
+        if key not in self._loaders:
+            views = TestViews(self.reader, key, self.config.preprocessing)
+            self._loaders[key] = test_loader(
+                views, self.config.batch_size, workers=self.config.workers
+            )
+        return self._loaders[key]

@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 
 from datasets.samples import Reader
 from rsseg.preprocessing import VOID, Preprocessing, resize_image, resize_labels
+from rsseg.resolutions import check_resolutions
 from rsseg.segmentation.config import AugmentationConfig
-from rsseg.switchable import check_resolutions
 
 # Set before the import: the library would look for a newer version of itself on the network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -59,12 +59,19 @@ class BoundedScale(A.RandomScale):  # type: ignore[misc]
         return {"scale": max(params["scale"], least)}
 
 
-def _augmentation(config: AugmentationConfig, colour: Sequence[int]) -> A.Compose:
+def _seed(transform: A.Compose, seed: int) -> None:
+    """Seed for one sample: what is drawn depends on no worker and on no order.
+
+    One generator for all steps: set_random_seed would give each its own copy, and scale, place and
+    flip would be one and the same number.
+    """
+    transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+
+
+def _reshaping(config: AugmentationConfig, colour: Sequence[int]) -> A.Compose:
     side = config.crop
     return A.Compose(
         [
-            # Before the padding, which keeps its colour and has to stay recognisable.
-            A.ColorJitter(0.3, 0.3, 0.3, 0.05, p=config.photometric),
             BoundedScale(config.scale, config.shorter_side),
             A.PadIfNeeded(side, side, fill=tuple(colour), fill_mask=VOID, position="random"),
             A.RandomCrop(side, side),
@@ -92,7 +99,8 @@ class TrainingViews(Dataset[tuple[list[Tensor], Tensor]]):
     ) -> None:
         self.reader = reader
         self.resolutions = check_resolutions(resolutions)
-        self.augment = _augmentation(augmentation, preprocessing.mean_colour)
+        self.recolour = A.Compose([A.ColorJitter(0.3, 0.3, 0.3, 0.05, p=augmentation.photometric)])
+        self.reshape = _reshaping(augmentation, preprocessing.mean_colour)
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -100,11 +108,11 @@ class TrainingViews(Dataset[tuple[list[Tensor], Tensor]]):
     def __getitem__(self, draw: Draw) -> tuple[list[Tensor], Tensor]:
         """Give views, uint8 (3, r, r) for each resolution r, and labels, uint8 (R, R)."""
         sample = self.reader[draw.sample]
-        # Seeded for each sample: what is drawn depends on no worker and on no order. One generator
-        # for all transforms: set_random_seed would give each its own copy, and scale, place and
-        # flip would be one and the same number.
-        self.augment.set_random_state(np.random.default_rng(draw.seed), random.Random(draw.seed))
-        changed = self.augment(image=sample.image, mask=sample.labels)
+        for transform in (self.recolour, self.reshape):
+            _seed(transform, draw.seed)
+        # Colours first: the padding keeps its own.
+        image = self.recolour(image=sample.image)["image"]
+        changed = self.reshape(image=image, mask=sample.labels)
         image = torch.from_numpy(np.ascontiguousarray(changed["image"])).permute(2, 0, 1)
         labels = torch.from_numpy(np.ascontiguousarray(changed["mask"]))
         largest = self.resolutions[0]

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rsseg.listing import listed
+
 FORMAT = "rsseg 1"
-LISTED = 8  # Names shown of each list in a message.
 
 
 class CheckpointError(ValueError):
@@ -90,13 +91,7 @@ def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
         "not in the network": state.keys() - own.keys(),
         "of another shape": reshaped,
     }
-    return [f"{kind}: {_listed(names)}" for kind, names in kinds.items() if names]
-
-
-def _listed(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    more = f" and {len(ordered) - LISTED} more" if len(ordered) > LISTED else ""
-    return ", ".join(ordered[:LISTED]) + more
+    return [f"{kind}: {listed(names)}" for kind, names in kinds.items() if names]
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

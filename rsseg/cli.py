@@ -16,10 +16,10 @@ from rsseg.device import choose_device
 from rsseg.load import load_checkpoint
 from rsseg.run import comparison_table
 from rsseg.segmentation.files import TruthFiles, find_images
-from rsseg.segmentation.palette import VOID_LABEL
 from rsseg.segmentation.predict import Predictor
 from rsseg.segmentation.predict_files import FIGURE_ROWS, OutputFolder, predict_files, table
 from rsseg.unseen import RULES
+from rsseg.writing import written_whole
 
 METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iou")
 
@@ -71,9 +71,9 @@ def _add_predict(verb: argparse.ArgumentParser) -> None:
     add("--name", help="name of the network in pictures; default: from the checkpoint")
     add("--compare-name", metavar="NAME", help="name of the second network")
     add("--labels", type=Path, metavar="PATH", help="ground truth: folder of PNGs, or one PNG")
-    add("--label-offset", type=int, default=0, metavar="N", help="value of the first class there")
-    add("--void-value", type=int, default=VOID_LABEL, metavar="N", help="value without class there")
-    add("--device", default="cpu", help="such as cpu or cuda")
+    add("--label-offset", type=int, metavar="N", help="value of the first class there; default: 0")
+    add("--void-value", type=int, metavar="N", help="value without class there; default: 255")
+    add("--device", default="auto", help="auto, cpu or cuda; default: auto")
     add("--overwrite", action="store_true", help="write over results that exist")
 
 
@@ -124,7 +124,9 @@ def _add_curves(verb: argparse.ArgumentParser) -> None:
 def _curves(args: argparse.Namespace) -> None:
     if args.out.exists() and not args.overwrite:
         raise ValueError(f"{args.out} exists; choose another name, or give --overwrite")
-    plot_curves(args.runs, args.metric).savefig(args.out, dpi=110)
+    figure = plot_curves(args.runs, args.metric)
+    with written_whole(args.out) as temporary:
+        figure.savefig(temporary, dpi=110, format=args.out.suffix[1:] or "png")
     print(f"curves: {args.out}")
 
 

@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
 from rsseg.mred import VARIANTS
 from rsseg.preprocessing import Preprocessing
-from rsseg.switchable import check_resolutions
+from rsseg.resolutions import check_resolutions
+from rsseg.yaml_files import ConfigError, read_yaml, set_value
+
+__all__ = ["ConfigError", "load_config", "overridden", "plain", "validate"]
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Config = TypeVar("Config")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message lists every fault."""
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -161,50 +159,6 @@ class RunConfig:
             raise ValueError(f"schedule '{self.schedule.kind}' takes no milestones")
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice, where plain YAML silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                line = node.start_mark.line + 1
-                raise ConfigError(f"key '{key}' is written twice in the block at line {line}")
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top level is a mapping.
-
-    Raises:
-        ConfigError: If the file is missing, no YAML, or its top level is something else.
-    """
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ConfigError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no mapping of keys to values at its top level")
-    return values
-
-
-def _override(values: dict[str, Any], assignment: str) -> None:
-    key, equals, text = assignment.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set expects key=value, such as optim.lr=0.05, got '{assignment}'")
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {key}: '{parent}' is a value, not a group of keys")
-    try:
-        values[last] = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: '{text}' is not valid YAML: {error}") from error
-
-
 def load_config(kind: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read and validate a configuration file.
 
@@ -230,7 +184,7 @@ def overridden(
     """Do the same with plain values; `source` names them in messages."""
     values = copy.deepcopy(values)
     for assignment in overrides:
-        _override(values, assignment)
+        set_value(values, assignment)
     return validate(kind, values, source)
 
 

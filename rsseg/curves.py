@@ -45,7 +45,7 @@ def plot_curves(runs: Sequence[Path], metric: str) -> Figure:
     axes = figure.subplots(len(runs), 2, squeeze=False)
     for run, (left, right) in zip(runs, axes, strict=True):
         log = read_log(run)
-        _plot_losses(left, [entry for entry in log if "step" in entry])
+        _plot_losses(left, [entry for entry in log if "total" in entry])
         _plot_metric(right, [entry for entry in log if "metrics" in entry], metric, run)
         left.set_title(run.name)
     return figure

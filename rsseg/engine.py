@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.mred import MREDLosses
+from rsseg.switchable import switchable_layers
 
 Loss = Callable[[Sequence[Tensor], Tensor], MREDLosses]
 
@@ -67,6 +68,7 @@ def train_step(
     if not torch.isfinite(norm):
         raise TrainingError(
             f"the loss is {losses.total.item()}, but the norm of its gradient is {norm.item()}"
+            f"{_sets_that_are_not_finite(net)}"
         )
     optimizer.step()
     return MREDLosses(*(value.detach() for value in losses))
@@ -79,6 +81,18 @@ def _what_is_not_finite(
     bad = [str(r) for r, z in zip(sides, logits, strict=True) if not z.isfinite().all()]
     where = f"logits at resolution {', '.join(bad)} are not finite" if bad else "logits are finite"
     return f"the loss is {losses.total.item()} ({where})"
+
+
+def _sets_that_are_not_finite(net: nn.Module) -> str:
+    """Name the BatchNorm sets with a bad gradient: they are what belongs to one resolution."""
+    bad = {
+        name
+        for layer in switchable_layers(net)
+        for name, batchnorm in layer.sets.items()
+        for parameter in batchnorm.parameters()
+        if parameter.grad is not None and not parameter.grad.isfinite().all()
+    }
+    return f" (not finite at resolution {', '.join(sorted(bad))})" if bad else ""
 
 
 def set_training_mode(net: nn.Module, *, freeze_batchnorm: bool) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from rsseg.mred import ensemble_logits
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing
-from rsseg.switchable import set_names
+from rsseg.resolutions import set_names
 
 ENSEMBLE = "ensemble"
 
@@ -34,7 +34,10 @@ E = TypeVar("E", bound=Evaluator)
 
 @dataclass(frozen=True)
 class Evaluation(Generic[E]):
-    """The evaluators by name of the resolution ("352", ..., "ensemble"), and the shares alpha."""
+    """The evaluators by name of the resolution ("352", ..., "ensemble"), and the shares alpha.
+
+    The shares are None where no ensemble was evaluated or none was trained.
+    """
 
     evaluators: dict[str, E]
     alpha: list[float] | None
@@ -49,11 +52,13 @@ def alpha_of(net: SwitchableNet) -> list[float] | None:
     return None if net.scores is None else net.scores.detach().softmax(0).tolist()
 
 
-def combine(logits: Sequence[Tensor], scores: Tensor) -> Tensor:
-    """Return the logits of the ensemble; label maps are brought to the largest one's size first."""
+def combine(logits: Sequence[Tensor], scores: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the logits of the ensemble; logits of label maps are first brought to `size`.
+
+    As in training, that is the size of the largest view.
+    """
     if logits[0].dim() == 4:
-        size = logits[0].shape[-2:]
-        logits = [F.interpolate(z, size=size, mode="bilinear") for z in logits]
+        logits = [F.interpolate(z, size=tuple(size), mode="bilinear") for z in logits]
     return ensemble_logits(torch.stack(list(logits)), scores)
 
 
@@ -69,8 +74,8 @@ def evaluate(
 ) -> Evaluation[E]:
     """Evaluate a network at several resolutions in one pass over the data.
 
-    The ensemble is evaluated when the resolutions are the trained ones and there are several. A
-    network without scores (trained without ensemble) takes part with equal shares.
+    The ensemble is evaluated when all trained resolutions are among those given and there are
+    several. A network without scores (trained without ensemble) takes part with equal shares.
 
     Args:
         net: The network; it is put into evaluation mode and back.
@@ -82,28 +87,26 @@ def evaluate(
         preprocessing: Normalises the views.
         device: Device of the network.
     """
-    names = list(set_names(resolutions))
-    with_ensemble = tuple(resolutions) == net.resolutions and len(names) > 1
+    names, trained = list(set_names(resolutions)), set_names(net.resolutions)
+    with_ensemble = len(trained) > 1 and set(trained) <= set(names)
+    members = [names.index(name) for name in trained] if with_ensemble else []
     evaluators = {name: make_evaluator() for name in [*names, *[ENSEMBLE] * with_ensemble]}
-    scores = torch.ones(len(names), device=device) if net.scores is None else net.scores
-    sets = _sets(net, resolutions)
+    scores = torch.ones(len(trained), device=device) if net.scores is None else net.scores
+    # Trained sets go by their names ("224_2"), the others by resolution.
+    sets = [n if n in trained else r for n, r in zip(names, resolutions, strict=True)]
     training = net.training
     net.eval()
-    for views, target in tqdm(batches, desc="evaluate", unit="batch", leave=False):
-        inputs = [preprocessing.normalise(view.to(device)) for view in views]
-        logits = [net.predict(x, held) for x, held in zip(inputs, sets, strict=True)]
-        if with_ensemble:
-            logits.append(combine(logits, scores))
-        for evaluator, z in zip(evaluators.values(), logits, strict=True):
-            _update(evaluator, z, target)
+    with net.holding(resolutions):
+        for views, target in tqdm(batches, desc="evaluate", unit="batch", leave=False):
+            inputs = [preprocessing.normalise(view.to(device)) for view in views]
+            logits = [net.predict(x, held) for x, held in zip(inputs, sets, strict=True)]
+            if with_ensemble:
+                sizes = [inputs[member].shape[-2:] for member in members]
+                logits.append(combine([logits[member] for member in members], scores, sizes[0]))
+            for evaluator, z in zip(evaluators.values(), logits, strict=True):
+                _update(evaluator, z, target)
     net.train(training)
-    return Evaluation(evaluators, alpha_of(net))
-
-
-def _sets(net: SwitchableNet, resolutions: Sequence[int]) -> list[int | str]:
-    """Choose trained sets by their names ("224_2"), the others by resolution."""
-    trained, names = set_names(net.resolutions), set_names(resolutions)
-    return [n if n in trained else r for n, r in zip(names, resolutions, strict=True)]
+    return Evaluation(evaluators, alpha_of(net) if with_ensemble else None)
 
 
 def _update(evaluator: Evaluator, logits: Tensor, target: Tensor | Sequence[Tensor]) -> None:

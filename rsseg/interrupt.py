@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -44,3 +45,5 @@ class StopRequest:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        # Not print: a signal may come in the middle of another write.
+        os.write(2, b"\nstopping after this step or evaluation; once more stops at once\n")

@@ -8,17 +8,17 @@ Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from rsseg.resolutions import check_resolutions, set_names
 from rsseg.switchable import (
-    check_resolutions,
     convert_to_switchable,
     held_sets,
-    set_names,
     sharing_copy,
     specialize,
     switch,
@@ -153,6 +153,15 @@ class SwitchableNet(nn.Module):
             return self._forward_one(images, str(resolution))
         with borrowed_set(self.network, int(resolution), self.unseen):
             return self._forward_one(images, str(resolution))
+
+    @contextmanager
+    def holding(self, resolutions: Sequence[int]) -> Iterator[None]:
+        """Keep the sets of untrained resolutions inside a `with` block of many predictions."""
+        with ExitStack() as stack:
+            for resolution in dict.fromkeys(resolutions):
+                if self.batchnorm == "private" and not self._holds(resolution):
+                    stack.enter_context(borrowed_set(self.network, resolution, self.unseen))
+            yield
 
     def _holds(self, resolution: int | str) -> bool:
         held = held_sets(self.network)

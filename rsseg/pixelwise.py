@@ -19,16 +19,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from rsseg.band_resize import BandResize, slices
 from rsseg.mred import MREDLosses, Term, check_target, distillation_terms, working_dtype
 
-# Values of one band, all resolutions together, and columns of one product. A CPU wants bands that
-# stay in its cache, and products narrow enough to leave out most of the zeros among the
-# interpolation weights; other devices want few and large kernels.
-_CPU_BAND, _CPU_COLUMNS = 1 << 19, 88
-_OTHER_BAND, _OTHER_COLUMNS = 1 << 24, 1 << 24
+# Values of one band, all resolutions together. A CPU wants bands that stay in its cache; other
+# devices want few and large kernels.
+_CPU_BAND, _OTHER_BAND = 1 << 19, 1 << 24
 
 # Logits count in bits inside the pass, e^x = 2^(x / ln 2): exp2 runs up to 4 x as fast as exp.
 _LN2 = math.log(2)
@@ -132,7 +130,7 @@ def _stream(
     weights = _weight_matrix(options.terms, len(logits), alpha is not None, like)
     # The gradient for z_s but for its one-hot part is row s of this times the probabilities.
     mix = (weights.sum(dim=1) + 1).diag() - weights
-    resizes = [_Resize(z.shape[2:], target.shape[1:], like) for z in logits]
+    resizes = [BandResize(z.shape[2:], target.shape[1:], like) for z in logits]
     gradients = [_rows_first(z, dtype).zero_() for z in logits] if options.gradients else []
     sums = [weights.new_zeros(len(weights), len(weights) + 2)]
     chunks, bands = _tiles(target, len(weights) * logits[0].shape[1])
@@ -165,11 +163,7 @@ def _tiles(target: Tensor, values_per_pixel: int) -> tuple[list[slice], list[sli
     budget = _CPU_BAND if target.device.type == "cpu" else _OTHER_BAND
     rows = max(1, budget // (values_per_pixel * target.shape[2]))
     images = max(1, rows // target.shape[1])
-    return _slices(target.shape[0], images), _slices(target.shape[1], rows)
-
-
-def _slices(length: int, step: int) -> list[slice]:
-    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+    return slices(target.shape[0], images), slices(target.shape[1], rows)
 
 
 def _rows_first(maps: Tensor, dtype: torch.dtype) -> Tensor:
@@ -178,50 +172,8 @@ def _rows_first(maps: Tensor, dtype: torch.dtype) -> Tensor:
     return copy.copy_(maps.permute(2, 0, 1, 3))
 
 
-class _Resize:
-    """Bilinear resize of maps (h, B, K, w) to bands of label rows, as two matrix products."""
-
-    def __init__(self, size: torch.Size, target_size: torch.Size, like: Tensor) -> None:
-        self.rows = _weights_of_axis(size[0], target_size[0], like)
-        self.columns = _weights_of_axis(size[1], target_size[1], like)
-        step = _CPU_COLUMNS if like.device.type == "cpu" else _OTHER_COLUMNS
-        self.blocks = [(b, _sources(b, self.columns)) for b in _slices(target_size[1], step)]
-
-    def forward(self, maps: Tensor, rows: slice, out: Tensor) -> None:
-        """Write the resized rows, values in the order (rows, B, K, W), to `out`."""
-        source = _sources(rows, self.rows)
-        narrow = (self.rows[rows, source] @ maps[source].flatten(1)).view(-1, maps.shape[3])
-        wide = out.view(-1, len(self.columns))
-        for block, columns in self.blocks:
-            torch.mm(narrow[:, columns], self.columns[block, columns].t(), out=wide[:, block])
-
-    def backward(self, gradient: Tensor, rows: slice, total: Tensor) -> None:
-        """Add what the gradient of resized rows passes back to `total`, shape (h, B, K, w)."""
-        source = _sources(rows, self.rows)
-        wide = gradient.view(-1, len(self.columns))
-        narrow = wide.new_zeros(len(wide), total.shape[3])
-        for block, columns in self.blocks:
-            narrow[:, columns].addmm_(wide[:, block], self.columns[block, columns])
-        weights = self.rows[rows, source].t()
-        total[source].view(len(weights), -1).addmm_(weights, narrow.view(weights.shape[1], -1))
-
-
-def _weights_of_axis(size: int, target_size: int, like: Tensor) -> Tensor:
-    """Give the matrix (target_size, size) that interpolates one axis just as PyTorch does."""
-    unit = torch.eye(size, dtype=like.dtype, device=like.device)
-    return F.interpolate(unit[None], size=target_size, mode="linear")[0].t().contiguous()
-
-
-def _sources(outputs: slice, weights: Tensor) -> slice:
-    """Give the inputs that these outputs read, with a margin of one against rounding."""
-    target_size, size = weights.shape
-    first = int((outputs.start + 0.5) * size / target_size - 0.5)
-    last = int((outputs.stop - 0.5) * size / target_size - 0.5)
-    return slice(max(0, first - 1), min(size, last + 3))
-
-
 def _resized(
-    maps: list[Tensor], resizes: list[_Resize], rows: slice, alpha: Tensor | None
+    maps: list[Tensor], resizes: list[BandResize], rows: slice, alpha: Tensor | None
 ) -> Tensor:
     """Give a band's logits, shape (S, rows * B, K, W), behind the ensemble's if there is one."""
     first = 0 if alpha is None else 1

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from rsseg.writing import written_whole
 
 
 class RunError(ValueError):
@@ -39,24 +41,37 @@ class RunFolder:
         Raises:
             RunError: If the folder exists and is not empty, or cannot be made.
         """
-        if path.is_dir() and any(path.iterdir()):
-            raise RunError(
-                f"run folder {path} exists; continue that run with --resume {path}, or choose "
-                "another folder with --run"
-            )
+        check_unused(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None)
-            (path / "config.yaml").write_text(text, encoding="utf-8")
         except OSError as error:
             raise RunError(f"cannot make the run folder {path}: {error.strerror}") from error
-        return cls(path)
+        folder = cls(path)
+        folder.write_config(config)
+        return folder
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the resolved configuration, config.yaml."""
+        text = yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None)
+        write_whole(self.path / "config.yaml", text)
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Add one line of JSON to log.jsonl."""
         path = self.path / "log.jsonl"
-        with _naming(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def cut_log(self, last_step: int) -> None:
+        """Take out of the log what came after a step, as the run will come past there again."""
+        path = self.path / "log.jsonl"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= last_step]
+            if kept != lines:
+                write_whole(path, "".join(f"{line}\n" for line in kept))
 
     def read_results(self) -> dict[str, Any]:
         """Read results.json."""
@@ -71,37 +86,26 @@ class RunFolder:
         write_csv(self.path / "results.csv", rows)
 
 
-def default_folder(config: Path) -> Path:
-    """Return runs/FAMILY/NAME for configs/FAMILY/NAME.yaml, and runs/NAME for another file."""
-    parts = config.with_suffix("").parts
-    inner = parts[parts.index("configs") + 1 :] if "configs" in parts else parts[-1:]
-    return Path("runs", *inner)
+def _step_of(line: str) -> float:
+    """Return the step of a line of the log; one that was cut off by a crash comes after all."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
-# What may differ on the machine that continues a run; the rest would make it another run.
-MACHINE_KEYS = ("data.root", "device", "workers")
-
-
-def resumable(path: Path, overrides: Sequence[str]) -> Path:
-    """Return the configuration file of a run that is to be continued.
+def check_unused(path: Path) -> None:
+    """Check that a folder can take a new run: it is empty, or a run in it never began.
 
     Raises:
-        RunError: If the folder is none of a run, or an override would make it another run.
+        RunError: If it holds anything else.
     """
-    if not (path / "config.yaml").is_file():
-        raise RunError(f"{path} is no run folder: it holds no config.yaml")
-    if not (path / "last.pt").is_file():
+    unbegun = {"config.yaml", "tensorboard"}
+    if path.is_dir() and any(file.name not in unbegun for file in path.iterdir()):
         raise RunError(
-            f"{path} holds no last.pt: the run wrote no checkpoint; remove the folder and start "
-            "the run again"
+            f"run folder {path} exists; continue that run with --resume {path}, or choose "
+            "another folder with --run"
         )
-    changed = [key for key in overrides if key.partition("=")[0] not in MACHINE_KEYS]
-    if changed:
-        raise RunError(
-            f"a run is continued as it was begun; --set {changed[0]} would change it. "
-            f"Only {', '.join(MACHINE_KEYS)} may be set; start a new run for the rest"
-        )
-    return path / "config.yaml"
 
 
 def check_new(path: Path) -> None:
@@ -118,16 +122,14 @@ def check_new(path: Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file under a temporary name, then move it to its name."""
-    temporary = path.with_name(path.name + ".part")
-    with _naming(path):
+    with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV, with every key that one of them has as a column."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with _naming(path), path.open("w", encoding="utf-8", newline="") as file:
+    with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
@@ -153,15 +155,6 @@ def comparison_table(paths: Sequence[Path], metrics: Sequence[str]) -> str:
         )
         tables.append(f"{name}\n{table}")
     return "\n\n".join(tables)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Name the file that cannot be written; a full disk does not."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:

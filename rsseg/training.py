@@ -8,77 +8,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from rsseg.checkpoint import load_weights, read_checkpoint, save_checkpoint
-from rsseg.config import RunConfig
-from rsseg.engine import Loss, TrainingError, set_training_mode, train_step
-from rsseg.evaluation import ENSEMBLE, Evaluation, alpha_of
+from rsseg.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
+from rsseg.engine import TrainingError, set_training_mode, train_step
+from rsseg.evaluation import ENSEMBLE, alpha_of
 from rsseg.interrupt import Interrupted, StopRequest
+from rsseg.job import Job, Progress
 from rsseg.mred import MREDLosses
-from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, learning_rates, set_learning_rates
+from rsseg.resolutions import set_names
 from rsseg.run import RunFolder
 
 LOG_EVERY = 20  # steps
-
-
-class Batches(Protocol):
-    """Training batches: S uint8 views, largest first, and the target."""
-
-    @property
-    def steps(self) -> int:
-        """Batches in an epoch."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images in a batch."""
-
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
-        """Give the batches of an epoch (from 0), beginning with step `first_step`."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a run needs.
-
-    Args:
-        config: Settings of the run.
-        net: The network, on its device.
-        batches: The training batches.
-        loss: From the S logits and the target to the losses.
-        evaluate: Evaluates the network as it is.
-        metadata: What `load_checkpoint` needs and returns; plain values.
-        report: Writes what the task adds to results.json into the run folder.
-        metric: The metric whose mean over the resolutions decides what is best.
-    """
-
-    config: RunConfig
-    net: SwitchableNet
-    batches: Batches
-    loss: Loss
-    evaluate: Callable[[], Evaluation[Any]]
-    metadata: Mapping[str, Any]
-    report: Callable[[Evaluation[Any], Path], None]
-    metric: str
-
-
-@dataclass
-class Progress:
-    """Where a run is: epochs that are done, steps of the next one, and the best metric."""
-
-    epoch: int = 0
-    step: int = 0
-    best: float = -1.0
-    seconds: float = 0.0
 
 
 class Training:
@@ -104,16 +54,27 @@ class Training:
         """Continue where the folder's last checkpoint was written, to the step.
 
         Raises:
-            CheckpointError: If it is missing, damaged or of another network.
+            CheckpointError: If it is missing, damaged, of another network or other data.
         """
         training, content = cls(job, folder), read_checkpoint(folder.last)
         load_weights(job.net, content["net"], str(folder.last))
+        if content["metadata"].get("data") != job.metadata.get("data"):
+            raise CheckpointError(
+                f"{folder.last} was trained on other data: {content['metadata'].get('data')}, "
+                f"given is {job.metadata.get('data')}"
+            )
         training.optimizer.load_state_dict(content["optimizer"])
         training.progress = Progress(**content["progress"])
         torch.set_rng_state(content["rng"]["cpu"])
         # The machine may have fewer devices than the one that wrote the checkpoint, or none.
         torch.cuda.set_rng_state_all(content["rng"]["cuda"][: torch.cuda.device_count()])
+        folder.cut_log(training.global_step)
         return training
+
+    @property
+    def global_step(self) -> int:
+        """Steps since the beginning of the run."""
+        return self.progress.epoch * self.job.batches.steps + self.progress.step
 
     def save(self, path: Path, **metadata: object) -> None:
         """Write the state of the run into a checkpoint; `metadata` is added to the job's."""
@@ -145,24 +106,28 @@ class Training:
             self.save(self.folder.last, chosen="the beginning")
         with (
             StopRequest() as stop,
-            SummaryWriter(str(self.folder.tensorboard)) as board,
+            SummaryWriter(str(self.folder.tensorboard), purge_step=self.global_step) as board,
             self._progress_bar() as bar,
         ):
+            self._evaluate_if_due(board)
             while not self._is_complete():
                 self._train_epoch(bar, board, stop)
-                if self._evaluation_is_due():
-                    self._evaluate(board)
+                # Before the evaluation: whatever happens there, the epoch is not lost.
                 self.save(self.folder.last, chosen="the last epoch")
-                if stop.asked and not self._is_complete():
-                    self._stop()
+                self._stop_if_asked(stop)
+                self._evaluate_if_due(board)
+                self._stop_if_asked(stop)
         return self.folder.read_results()
 
-    def _evaluation_is_due(self) -> bool:
-        config = self.job.config
-        return self.progress.epoch % config.evaluate_every == 0 or self._is_complete()
-
     def _is_complete(self) -> bool:
-        return self.progress.epoch == self.job.config.epochs
+        return self.progress.evaluated == self.job.config.epochs
+
+    def _evaluate_if_due(self, board: SummaryWriter) -> None:
+        config, epoch = self.job.config, self.progress.epoch
+        due = epoch == config.epochs or (epoch and epoch % config.evaluate_every == 0)
+        if due and self.progress.step == 0 and self.progress.evaluated < epoch:
+            self._evaluate(board)
+            self.save(self.folder.last, chosen="the last epoch")
 
     def _progress_bar(self) -> tqdm[Any]:
         batches, progress = self.job.batches, self.progress
@@ -179,7 +144,7 @@ class Training:
         job, progress = self.job, self.progress
         set_training_mode(job.net, freeze_batchnorm=job.config.freeze_batchnorm)
         bar.set_description(f"epoch {progress.epoch + 1}/{job.config.epochs}", refresh=False)
-        for views, target in job.batches.epoch(progress.epoch, progress.step):
+        for views, target in self._batches(stop):
             begin = time.perf_counter()
             losses = self._step(views, target)
             progress.step += 1
@@ -189,8 +154,19 @@ class Training:
             bar.update(job.batches.batch_size)
             if stop.asked and progress.step < job.batches.steps:
                 self.save(self.folder.last, chosen="the last step")
-                self._stop()
+                self._stop_if_asked(stop)
         progress.epoch, progress.step = progress.epoch + 1, 0
+
+    def _batches(self, stop: StopRequest) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+        """Give the rest of the epoch's batches."""
+        try:
+            yield from self.job.batches.epoch(self.progress.epoch, self.progress.step)
+        except RuntimeError as error:
+            # A signal to the whole group of processes ends the workers as well.
+            if not stop.asked:
+                raise TrainingError(self._explain(str(error))) from error
+            self.save(self.folder.last, chosen="the last step")
+            self._stop_if_asked(stop)
 
     def _step(self, views: Sequence[Tensor], target: Tensor) -> MREDLosses:
         job, progress = self.job, self.progress
@@ -209,7 +185,8 @@ class Training:
                 precision=job.config.precision,
             )
         except TrainingError as error:
-            raise TrainingError(self._explain(str(error))) from error
+            remedy = " and a lower --set optim.lr, or with optim.clip_norm=1"
+            raise TrainingError(self._explain(str(error)) + remedy) from error
 
     def _input(self, view: Tensor) -> Tensor:
         device = next(self.job.net.parameters()).device
@@ -220,29 +197,29 @@ class Training:
     def _explain(self, fault: str) -> str:
         return (
             f"epoch {self.progress.epoch + 1}, step {self.progress.step + 1}: {fault}; "
-            f"the last good checkpoint is {self.folder.last}. "
-            "Lower optim.lr, or set optim.clip_norm"
+            f"the last good checkpoint is {self.folder.last}; continue from it with "
+            f"--resume {self.folder.path}"
         )
 
     def _note(self, losses: MREDLosses, board: SummaryWriter) -> None:
-        step = self.progress.epoch * self.job.batches.steps + self.progress.step
+        step = self.global_step
         if step % LOG_EVERY and self.progress.step < self.job.batches.steps:
             return
         for name, value in losses._asdict().items():
             board.add_scalar(f"loss/{name}", value, step)
         for group in self.optimizer.param_groups:
             board.add_scalar(f"learning rate/{group['rate']}", group["lr"], step)
-        for resolution, share in zip(
-            self.job.net.resolutions, alpha_of(self.job.net) or (), strict=False
-        ):
-            board.add_scalar(f"alpha/{resolution}", share, step)
+        names = set_names(self.job.net.resolutions)
+        for name, share in zip(names, alpha_of(self.job.net) or (), strict=False):
+            board.add_scalar(f"alpha/{name}", share, step)
         self.folder.log({"step": step, **{k: v.item() for k, v in losses._asdict().items()}})
 
-    def _stop(self) -> None:
-        raise Interrupted(
-            f"stopped in epoch {self.progress.epoch + 1} after {self.progress.step} steps; "
-            f"continue with --resume {self.folder.path}"
-        )
+    def _stop_if_asked(self, stop: StopRequest) -> None:
+        if not stop.asked or self._is_complete():
+            return
+        epoch, step = self.progress.epoch, self.progress.step
+        where = f"in epoch {epoch + 1} after {step} steps" if step else f"after epoch {epoch}"
+        raise Interrupted(f"stopped {where}; continue with --resume {self.folder.path}")
 
     def _evaluate(self, board: SummaryWriter) -> None:
         job, progress = self.job, self.progress
@@ -259,10 +236,12 @@ class Training:
         for name, values in metrics.items():
             for metric, value in values.items():
                 board.add_scalar(f"{metric}/{name}", value, progress.epoch)
-        self.folder.log({"epoch": progress.epoch, "metrics": metrics, "alpha": evaluation.alpha})
+        entry = {"step": self.global_step, "epoch": progress.epoch, "metrics": metrics}
+        self.folder.log({**entry, "alpha": evaluation.alpha})
         self.folder.write_results(results)
         job.report(evaluation, self.folder.path)
         self._keep_if_best(metrics)
+        progress.evaluated = progress.epoch
 
     def _keep_if_best(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
         values = [row[self.job.metric] for name, row in metrics.items() if name != ENSEMBLE]

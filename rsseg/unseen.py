@@ -17,13 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.switchable import (
-    check_resolutions,
-    held_sets,
-    switch,
-    switchable_layers,
-    trained_sets,
-)
+from rsseg.resolutions import check_resolutions
+from rsseg.switchable import held_sets, switch, switchable_layers, trained_sets
 
 RULES = ("interpolate", "nearest", "extrapolate")
 # An extrapolated variance may fall below 0; BatchNorm needs it above.

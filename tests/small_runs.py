@@ -17,12 +17,12 @@ from rsseg.config import RunConfig, validate
 from rsseg.engine import train_step
 from rsseg.evaluation import evaluate
 from rsseg.interrupt import StopRequest
+from rsseg.job import Job
 from rsseg.mred import MREDLosses
 from rsseg.net import SwitchableNet
 from rsseg.pixelwise import pixelwise_mred_loss
 from rsseg.run import RunFolder
 from rsseg.segmentation.evaluate import SegmentationEvaluator
-from rsseg.training import Job
 
 RESOLUTIONS = (16, 8)
 CLASSES = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,15 @@ def test_compare_labels_and_resolutions_reach_the_table(
     ("options", "message"),
     [
         (["--labels", "nowhere"], "nowhere does not exist"),
-        (["--labels", "labels"], "expected classes 0..2 and void 255; set --label-offset"),
+        (
+            ["--labels", "labels"],
+            "beside classes 0..2, void 255 (all values: 0..3); set label_offset",
+        ),
         (["--compare", "other.pt"], "know other classes"),
         (["--compare", "gone.pt"], "there is no checkpoint gone.pt"),
         (["--resolutions", "16", "32"], "from large to small"),
         (["--resolutions", "3"], "cannot predict at resolution 3"),
-        (["--device", "toaster"], "unknown device 'toaster'; expected cpu or cuda"),
+        (["--device", "toaster"], "device 'toaster' cannot be used here"),
         (["nothing.jpg"], "nothing.jpg does not exist"),
     ],
 )
@@ -121,6 +125,61 @@ def test_interruption_is_status_130(folder: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(cli, "predict_files", interrupted)
     assert predict(folder) == 130
+
+
+def test_device_is_chosen_where_none_is_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def choose(name: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr(cli, "choose_device", choose)
+    assert predict(folder) == 0
+    assert predict(folder, "--device", "cuda", "--overwrite") == 0
+    assert asked == ["auto", "cuda"]
+
+
+def write_results(path: Path, **metrics: float) -> Path:
+    """Write a results file of two resolutions; the second has half of each metric."""
+    halves = {name: value / 2 for name, value in metrics.items()}
+    results = {"metrics": {"32": metrics, "16": halves}, "alpha": [0.75, 0.25]}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results | {"macs": {"32": 2_500_000_000}}), encoding="utf-8")
+    return path
+
+
+def test_compare_lays_out_every_results_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = {"pixel_accuracy": 0.5, "mean_accuracy": 0.25, "mean_iou": 0.125}
+    first = write_results(tmp_path / "rs" / "results.json", **metrics)
+    second = write_results(tmp_path / "i" / "lower.json", **metrics, kappa=1)
+    assert cli.main(["compare", str(first), str(second)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = [
+        "resolution  pixel accuracy  mean accuracy  mean iou  alpha  GMACs",
+        "        32            50.0           25.0      12.5  0.750   2.50",
+        "        16            25.0           12.5       6.2  0.250       ",
+    ]
+    assert lines == ["rs", *table, "", "i lower", *table]
+    assert cli.main(["compare", str(second), "--metrics", "kappa"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        *[["resolution", "kappa"], ["32", "100.0"], ["16", "50.0"]]
+    ]
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "[]", '{"metrics": {"32": {"iou": 1}}}'])
+def test_compare_names_the_file_that_holds_no_such_results(
+    tmp_path: Path, content: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results.json"
+    if content:
+        path.write_text(content, encoding="utf-8")
+    assert cli.main(["compare", str(path), "--metrics", "mean_iou"]) == 2
+    assert f"rsseg compare: cannot read {path} as results" in capsys.readouterr().err
 
 
 def test_checkpoints_of_runs_are_named_after_their_folders() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from rsseg.config import load_config, plain, read_yaml
+from rsseg.config import load_config, plain
 from rsseg.segmentation.config import SegmentationConfig
+from rsseg.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))

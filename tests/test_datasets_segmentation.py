@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from datasets.segmentation import Subset, open_reader, test_batches, training_batches
+from datasets.segmentation import Subset, TestSamples, open_reader, training_batches
 from rsseg.config import OptimConfig
 from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig, DataConfig, SegmentationConfig
@@ -103,7 +102,7 @@ def test_crop_of_the_configuration_reaches_the_reader(folder: Path) -> None:
 
 def test_number_of_classes_comes_from_the_model(folder: Path) -> None:
     few = dataclasses.replace(config(folder), model=ModelConfig(classes=7))
-    for opened in (training_batches, partial(test_batches, resolutions=[32])):
+    for opened in (training_batches, TestSamples):
         with pytest.raises(ValueError, match=r"label convention for 7 classes.*\.png: 0\.\.40"):
             opened(few)
 
@@ -129,17 +128,25 @@ def test_training_batches_follow_the_seed(folder: Path) -> None:
 
 
 def test_test_batches_are_whole_images_at_the_given_resolutions(folder: Path) -> None:
-    batches, classes = test_batches(config(folder, limit=1), [48, 32, 40])
-    assert len(classes) == 40
-    found = list(batches)
+    samples = TestSamples(config(folder, limit=1))
+    assert len(samples.classes) == 40
+    found = list(samples.batches([48, 32, 40]))
     assert [views[0].shape[0] for views, _ in found] == [2, 1]
     assert [view.shape[-1] for view in found[0][0]] == [48, 32, 40]
     sizes = [tuple(label.shape) for _, labels in found for label in labels]
     assert sizes == [(36, 54), (36, 55), (36, 56)]
     aspect = dataclasses.replace(config(folder), preprocessing=Preprocessing(fit="aspect"))
-    assert [views[0].shape for views, _ in test_batches(aspect, [36])[0]] == [
+    assert [views[0].shape for views, _ in TestSamples(aspect).batches([36])] == [
         (1, 3, 36, width) for width in (54, 55, 56)
     ]
+
+
+def test_fingerprint_tells_data_sets_apart_by_their_test_samples(folder: Path) -> None:
+    first = TestSamples(config(folder)).fingerprint
+    assert first == TestSamples(config(folder, limit=1)).fingerprint
+    assert first["test_samples"] == len(TEST)
+    (folder / "test.txt").write_text("\n".join(TEST[:2]) + "\n")
+    assert TestSamples(config(folder)).fingerprint != first
 
 
 def test_limit_smaller_than_a_batch_is_refused(folder: Path) -> None:

@@ -127,8 +127,11 @@ def test_ensemble_equals_a_loop_by_hand_and_has_equal_shares_without_scores(scor
     large, small = logits_by_hand(net, "16", 0, 16), logits_by_hand(net, "8", 1, 8)
     pairs = []
     for first, second, labels in zip(large, small, labels_of((16, 8)), strict=True):
-        enlarged = F.interpolate(second[None], size=first.shape[-2:], mode="bilinear")[0]
-        pairs.append((share * first + (1 - share) * enlarged, labels))
+        # To the size of the largest view, as in training.
+        one, two = (
+            F.interpolate(z[None], size=(16, 16), mode="bilinear")[0] for z in (first, second)
+        )
+        pairs.append((share * one + (1 - share) * two, labels))
     assert_metrics(evaluation.results()["ensemble"], metrics_by_hand(pairs))
     assert list(evaluation.evaluators) == ["16", "8", "ensemble"]
     expected = pytest.approx([share, 1 - share]) if scores else None
@@ -169,10 +172,12 @@ def test_repeated_resolutions_keep_their_own_sets() -> None:
     assert list(same) == ["12", "12_2"]
 
 
-def test_some_of_the_resolutions_or_another_order_have_no_ensemble() -> None:
+def test_ensemble_needs_all_trained_resolutions_in_any_company() -> None:
     net = trained_net()
     assert list(evaluated(net, (8,)).evaluators) == ["8"]
-    assert list(evaluated(net, (8, 16)).evaluators) == ["8", "16"]
+    mixed = evaluated(net, (8, 12, 16))
+    assert list(mixed.evaluators) == ["8", "12", "16", "ensemble"]
+    assert mixed.alpha == alpha_of(net)
     single = trained_net((16,))
     assert list(evaluated(single, (16,)).evaluators) == ["16"]
 
@@ -191,5 +196,5 @@ def test_evaluation_changes_neither_network_nor_mode_nor_random_numbers() -> Non
 
 def test_logits_of_classifiers_are_combined_as_they_are() -> None:
     logits = [torch.randn(4, 3), torch.randn(4, 3)]
-    combined = combine(logits, torch.tensor([0.0, 0.0]))
+    combined = combine(logits, torch.tensor([0.0, 0.0]), (32, 32))
     torch.testing.assert_close(combined, (logits[0] + logits[1]) / 2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from datasets.label_files import (
+from rsseg.segmentation.label_files import (
     LabelConvention,
     detect_convention,
     read_label_values,

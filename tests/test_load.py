@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,6 +17,16 @@ from rsseg.segmentation.config import SegmentationConfig
 from tests.small_networks import randomise
 
 CLASSES = ["wall", "floor", "bed"]
+
+
+class NoSamples:
+    """Test samples of which only the description is needed."""
+
+    classes = tuple(CLASSES)
+    fingerprint: ClassVar[dict[str, Any]] = {"test_samples": 0}
+
+    def batches(self, resolutions: object) -> tuple[()]:
+        return ()
 
 
 def saved(path: Path, **values: Any) -> tuple[SwitchableNet, dict[str, Any]]:
@@ -33,7 +43,7 @@ def saved(path: Path, **values: Any) -> tuple[SwitchableNet, dict[str, Any]]:
     config = validate(SegmentationConfig, {**settings, **values}, "the test")
     net = task.build_net(config, torch.device("cpu"))
     randomise(net)
-    metadata = task.describe(config, net, CLASSES)
+    metadata = task.describe(config, net, NoSamples())
     save_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
     return net.eval(), metadata
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datasets.loader import EpochSampler, TrainBatch, TrainLoader, test_loader
+from datasets.loader import EpochSampler, TrainBatch, TrainLoader, message_of, test_loader
 from datasets.samples import Reader, Sample
 from datasets.views import Draw, TestViews, TrainingViews
 from rsseg.preprocessing import Preprocessing
@@ -169,6 +169,15 @@ def test_error_of_a_reader_arrives_with_its_kind_and_the_name_of_the_file(
     batches = loader(Faulty(error), batch_size=2, workers=workers)
     with pytest.raises(error, match=r"picture3\.png: holds the value 77; expected 0\.\.39"):
         list(batches.epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_message_of_an_error_is_the_same_from_a_worker(workers: int) -> None:
+    batches = loader(Faulty(ValueError), batch_size=2, workers=workers)
+    with pytest.raises(ValueError, match="picture3") as caught:
+        list(batches.epoch(0))
+    assert "Traceback" not in message_of(caught.value)
+    assert message_of(caught.value) == "picture3.png: holds the value 77; expected 0..39"
 
 
 def test_end_of_a_worker_is_an_error_and_no_endless_wait() -> None:

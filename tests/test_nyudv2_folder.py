@@ -9,35 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 import datasets.nyudv2
-from datasets.nyudv2 import CROPS, FolderReader, open_nyudv2
+from datasets.nyudv2 import CROPS, FolderReader, Split, open_nyudv2
+from tests.small_folder import every_value, write_folder
 
 CLASSES = json.loads(
     Path(datasets.nyudv2.__file__).with_name("nyudv2_tables.json").read_text(encoding="utf-8")
 )["classes"]
-
-
-def write_folder(root: Path, values: NDArray[np.uint8], **lists: list[str]) -> Path:
-    """Write a random image for every label map of `values`, shape (N, H, W), named a, b, c ..."""
-    (root / "images").mkdir(parents=True)
-    (root / "labels").mkdir()
-    rng = np.random.default_rng(1)
-    names = [chr(ord("a") + index) for index in range(len(values))]
-    for name, label in zip(names, values, strict=True):
-        pixels = rng.integers(0, 256, (*label.shape, 3), dtype=np.uint8)
-        Pictures.fromarray(pixels).save(root / "images" / f"{name}.png")
-        Pictures.fromarray(label).save(root / "labels" / f"{name}.png")
-    for split, listed in ({"train": names, "test": names[:1]} | lists).items():
-        (root / f"{split}.txt").write_text("\n".join(listed), encoding="utf-8")
-    return root
-
-
-def every_value(*values: int) -> NDArray[np.uint8]:
-    """One label map, shape (1, H, W), in which just these values occur."""
-    return np.resize(np.array(values, dtype=np.uint8), (1, 5, 11))
 
 
 @pytest.mark.parametrize("crop", CROPS)
@@ -135,7 +115,7 @@ def test_images_of_any_colour_mode_become_rgb(tmp_path: Path, suffix: str) -> No
 def test_channels_are_red_green_blue_and_palettes_may_be_transparent(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "d", every_value(0, 40))
     colours = Pictures.new("RGB", (11, 5), (200, 100, 50)).quantize(4)
-    colours.save(root / "images" / "a.png", transparency=bytes([9, 9]))
+    colours.save(root / "images" / "a.png", transparency=bytes([255, 0]))
     assert (open_nyudv2(root, "train")[0].image == (200, 100, 50)).all()
 
 
@@ -224,8 +204,26 @@ def test_truncated_jpeg_is_refused_and_not_filled_with_grey(tmp_path: Path) -> N
         open_nyudv2(root, "train")[0]
 
 
-def test_image_of_sixteen_bits_is_refused(tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "d", every_value(0, 40))
-    Pictures.new("I;16", (11, 5), 60000).save(root / "images" / "a.png")
-    with pytest.raises(ValueError, match=r"a\.png: mode I;16 has more than 8 bits"):
-        open_nyudv2(root, "train")[0]
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(("told", "offset"), [(40, 1), (255, 0)])
+def test_both_splits_have_the_convention_that_either_tells(
+    tmp_path: Path, split: Split, told: int, offset: int
+) -> None:
+    values = np.concatenate([every_value(1, 7), every_value(1, told)])
+    lists = {"train": ["b"], "test": ["a"]}
+    reader = open_nyudv2(write_folder(tmp_path / "d", values, **lists), split)
+    assert isinstance(reader, FolderReader)
+    assert reader.convention.label_offset == offset
+
+
+def test_splits_of_two_conventions_are_refused(tmp_path: Path) -> None:
+    values = np.concatenate([every_value(1, 40), every_value(1, 255)])
+    root = write_folder(tmp_path / "d", values, train=["a"], test=["b"])
+    with pytest.raises(ValueError, match=r"a\.png: 1, 40; .*b\.png: 1, 255"):
+        open_nyudv2(root, "train")
+
+
+def test_one_list_is_enough(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "d", every_value(1, 40))
+    (root / "test.txt").unlink()
+    assert len(open_nyudv2(root, "train")) == 1

@@ -1,7 +1,8 @@
-"""The tools of NYUDv2: preparing, checking, the contact sheet, and the command line."""
+"""The tools of NYUDv2: preparing, sampling, checking, and the command line."""
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -12,12 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from datasets.contact_sheet import contact_sheet
-from datasets.nyudv2 import Sample, Split, open_nyudv2
+from datasets import nyudv2_tools
+from datasets.nyudv2 import Split, open_nyudv2
 from datasets.nyudv2_check import check, describe
-from datasets.nyudv2_prepare import prepare
+from datasets.nyudv2_prepare import prepare, write_samples
 from datasets.nyudv2_tools import main
-from rsseg.segmentation.palette import overlay, palette
 
 SPLITS: tuple[Split, Split] = ("train", "test")
 
@@ -163,20 +163,71 @@ def test_command_line_runs_from_source_to_sheet(
     assert "has 0 bytes, expected 2972037809" in capsys.readouterr().err
 
 
-def test_contact_sheet_shows_image_overlay_and_legend() -> None:
-    image = np.full((30, 40, 3), (10, 200, 90), dtype=np.uint8)
-    labels = np.full((30, 40), 2, dtype=np.uint8)
-    sheet = contact_sheet([("train a", Sample(image, labels, "a"))], ["x", "y", "z"])
-    assert (sheet[60, 100] == image[0, 0]).all()
-    assert (sheet[60, 500] == overlay(image, labels, 3)[0, 0]).all()
-    for colour in palette(3):
-        assert (sheet[330:] == colour).all(axis=-1).sum() > 400
+def test_contact_sheet_is_never_written_over_and_refused_before_the_scan(
+    mat: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = mat.with_name("sheet.png")
+    sheet.write_text("mine", encoding="utf-8")
+    monkeypatch.setattr(nyudv2_tools, "check", None)  # calling it would be an error of its own
+    assert main(["check", str(mat), "--sheet", str(sheet)]) == 1
+    assert "sheet.png exists and is not overwritten" in capsys.readouterr().err
+    assert sheet.read_text(encoding="utf-8") == "mine"
 
 
-def test_contact_sheet_of_odd_shapes_and_void_alone_is_drawn() -> None:
-    samples = [
-        ("tall", Sample(np.zeros((90, 7, 3), np.uint8), np.full((90, 7), 255, np.uint8), "t")),
-        ("one", Sample(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), "o")),
-        ("wide", Sample(np.zeros((5, 900, 3), np.uint8), np.zeros((5, 900), np.uint8), "w")),
-    ]
-    assert contact_sheet(samples, ["a class with a very long name"]).shape[1] == 1600
+def test_samples_are_those_of_the_test_split(mat: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = mat.parent / "deep" / "few"
+    for _ in range(2):  # the second time everything is there
+        assert main(["sample", str(mat), str(target), "--count", "1"]) == 0
+        assert "few holds images and labels of 000004" in capsys.readouterr().out
+    sample = open_nyudv2(mat, "test")[0]
+    for folder, expected in (("images", sample.image), ("labels", sample.labels)):
+        (path,) = (target / folder).iterdir()
+        with Pictures.open(path) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), expected)
+    assert main(["sample", str(mat), str(target), "--count", "2"]) == 1
+    assert "count must be in 1..1" in capsys.readouterr().err
+
+
+def test_samples_are_spread_and_added_to_what_is_there(mat: Path) -> None:
+    reader, target = open_nyudv2(mat, "train"), mat.parent / "few"
+    assert write_samples(reader, target, 2) == ["000001", "000005"]
+    kept = (target / "images" / "000001.png").stat().st_mtime_ns
+    assert write_samples(reader, target, 4) == list(reader.names)
+    assert (target / "images" / "000001.png").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_sample_of_another_data_set_is_refused_and_kept(mat: Path, folder: str) -> None:
+    reader, target = open_nyudv2(mat, "train"), mat.parent / "few"
+    stale = target / folder / "000005.png"
+    stale.parent.mkdir(parents=True)
+    for content in (b"no picture", None):
+        if content:
+            stale.write_bytes(content)
+        else:
+            Pictures.new("L", (12, 8), 3).save(stale)
+        before = stale.read_bytes()
+        with pytest.raises(FileExistsError, match=r"000005\.png: exists and is not .*frame 5; rem"):
+            write_samples(reader, target, 4)
+        assert [path for path in target.rglob("*") if path.is_file()] == [stale]
+        assert stale.read_bytes() == before
+
+
+def test_folder_with_other_pictures_takes_no_samples(mat: Path) -> None:
+    target = mat.parent / "few"
+    (target / "images").mkdir(parents=True)
+    (target / "images" / "000009.png").touch()
+    with pytest.raises(FileExistsError, match=r"000009\.png: is none of the samples .*\(000001"):
+        write_samples(open_nyudv2(mat, "train"), target, 2)
+
+
+def test_full_disk_names_the_file(mat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for writer, name in (("write_text", r"train\.txt"), ("write_bytes", r"000001\.png")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, writer, lambda *given, **_: full())
+            with pytest.raises(OSError, match=rf"cannot write .*{name}: No space left on device"):
+                prepare(mat, mat.parent / "prepared")
+    assert [path.name for path in mat.parent.iterdir()] == ["rooms.mat"]

@@ -93,7 +93,7 @@ def test_cutting_into_bands_and_columns_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, band: int, columns: int
 ) -> None:
     monkeypatch.setattr(rsseg.pixelwise, "_CPU_BAND", band)
-    monkeypatch.setattr(rsseg.pixelwise, "_CPU_COLUMNS", columns)
+    monkeypatch.setattr("rsseg.band_resize._CPU_COLUMNS", columns)
     assert_equal_to_reference(case(SMALL, (29, 37), batch=3), "full", 1e-10)
 
 

@@ -15,9 +15,8 @@ from torch import nn
 
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Image, Preprocessing
-from rsseg.segmentation import predict as predict_module
 from rsseg.segmentation.palette import overlay
-from rsseg.segmentation.predict import Predictor, label_map, pixel_accuracy, predict_row
+from rsseg.segmentation.predict import Predictor, pixel_accuracy, predict_row
 from rsseg.segmentation.predict_files import OutputFolder, predict_files, table
 
 CLASSES = ("wall", "floor", "lamp", "other things")
@@ -71,17 +70,6 @@ def test_resolutions_give_different_labels_and_keep_the_size_of_the_image() -> N
     maps = [predictor()(some_image(61, 17), resolution).labels for resolution in (32, 16)]
     assert [labels.shape for labels in maps] == [(61, 17)] * 2
     assert (maps[0] != maps[1]).any()
-
-
-@pytest.mark.parametrize("at_once", [1, 700, 2**26])
-def test_classes_in_parts_give_the_argmax_of_all(
-    at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(predict_module, "_LOGITS_AT_ONCE", at_once)
-    logits = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
-    logits[3] = logits[1]  # a draw, which the first class wins
-    resized = F.interpolate(logits[None], size=(13, 20), mode="bilinear", align_corners=False)
-    np.testing.assert_array_equal(label_map(logits, (13, 20)), resized[0].argmax(dim=0))
 
 
 def test_predicting_leaves_mode_active_set_and_statistics_as_they_are() -> None:
@@ -165,6 +153,27 @@ def test_existing_files_are_kept_unless_asked_for(tmp_path: Path) -> None:
     assert picture.read_text() == "mine"
     run(overwrite=True)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_interruption_leaves_whole_files_and_no_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = save(tmp_path / "a.png", some_image())
+    write = Pictures.Image.save
+
+    def interrupted(picture: Pictures.Image, path: Path) -> None:
+        if "overlays" not in path.parts:
+            return write(picture, path)
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pictures.Image, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files([predictor()], [image], tmp_path / "out", resolutions=[16])
+    left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert left == [OutputFolder(tmp_path / "out").labels(image, "RS-Net", 16)]
+    with Pictures.open(left[0]) as labels:
+        labels.load()
 
 
 def test_what_is_read_is_never_written_over(tmp_path: Path) -> None:

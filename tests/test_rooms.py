@@ -1,4 +1,4 @@
-"""The drawn rooms: what they show, that labels fit the picture, and the file they are in."""
+"""The drawn rooms: what they show, and that labels fit the picture."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
 from datasets import rooms
-from datasets.rooms import Room, draw_room, main, room_seed, write_rooms
+from datasets.rooms import Room, draw_room
 from datasets.rooms_raster import Camera, Skin, Solid, Vector, faces_of, rasterise
 from datasets.rooms_shade import view_of
 from datasets.rooms_textures import TEXTURES
@@ -28,13 +27,6 @@ SKIN = Skin(tile=0, span=1, colour=(1, 1, 1), gloss=0, glow=0)
 @pytest.fixture(scope="module")
 def many() -> list[Room]:
     return [draw_room(seed, SIZE) for seed in range(130)]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "rooms.mat"
-    write_rooms(path, 6, seed=3, size=SIZE)
-    return path
 
 
 def to_classes(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -167,83 +159,3 @@ def test_the_catalogue_names_only_what_exists() -> None:
         held |= {top for *_, names in thing.get("holds", ()) for top in names}
     placed = {name for room in catalogue()["rooms"].values() for name in room["things"]}
     assert held | placed == set(things)
-
-
-def test_file_stores_rooms_with_matlabs_reversed_axes(file: Path) -> None:
-    height, width = SIZE
-    with h5py.File(file) as stored:
-        assert (stored["images"].shape, stored["images"].dtype) == ((6, 3, width, height), np.uint8)
-        assert (stored["labels"].shape, stored["labels"].dtype) == ((6, width, height), np.uint16)
-        assert stored["depths"].dtype == np.float32
-        for i in range(6):
-            room = draw_room(room_seed(3, i), SIZE)
-            np.testing.assert_array_equal(stored["images"][i].transpose(2, 1, 0), room.image)
-            np.testing.assert_array_equal(stored["labels"][i].T, room.labels)
-            np.testing.assert_array_equal(stored["depths"][i].T, room.depth)
-
-
-def test_file_names_the_894_labels_through_references(file: Path) -> None:
-    with h5py.File(file) as stored:
-        assert stored["names"].shape == (1, 894)
-        assert stored["scenes"].shape == (1, 6)
-        names = ["".join(map(chr, stored[ref][:].ravel())) for ref in stored["names"][0]]
-    assert names == TABLES["label_names"]
-
-
-def test_every_fifth_room_is_for_testing(file: Path) -> None:
-    with h5py.File(file) as stored:
-        assert stored["rsseg_test"][:].tolist() == [5]
-        assert stored["rsseg_train"][:].tolist() == [1, 2, 3, 4, 6]
-        assert stored["rsseg_train"].dtype == np.uint16
-
-
-def test_the_same_rooms_are_not_written_twice(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(rooms, "draw_room")  # it would be missed
-    write_rooms(file, 6, seed=3, size=SIZE)
-
-
-@pytest.mark.parametrize("other", [{"count": 5}, {"seed": 4}, {"size": (48, 80)}])
-def test_other_rooms_do_not_overwrite_a_file(file: Path, other: dict[str, Any]) -> None:
-    before = file.read_bytes()
-    with pytest.raises(FileExistsError, match="not overwritten"):
-        write_rooms(file, **{"count": 6, "seed": 3, "size": SIZE, **other})
-    assert file.read_bytes() == before
-
-
-def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "notes.txt"
-    path.write_text("mine", encoding="utf-8")
-    with pytest.raises(FileExistsError, match="no HDF5 file"):
-        write_rooms(path, 1, size=SIZE)
-    assert path.read_text(encoding="utf-8") == "mine"
-
-
-def test_an_interrupted_run_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(seed: int, size: tuple[int, int]) -> Room:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(rooms, "draw_room", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_rooms(tmp_path / "rooms.mat", 2, size=SIZE)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="at least 32 pixels, got seed 0 and a size of 16 x 64"):
-        draw_room(0, (16, 64))
-    with pytest.raises(ValueError, match="seed -1"):
-        draw_room(-1, SIZE)
-    with pytest.raises(ValueError, match=r"count must be in 1\.\.65535, got 0"):
-        write_rooms("unused", 0)
-
-
-def test_command_line_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "new" / "rooms.mat"
-    command = [str(path), "--count", "2", "--seed", "1", "--height", "32", "--width", "40"]
-    main(command)
-    assert "now holds 2 rooms of 40 x 32 pixels, seed 1" in capsys.readouterr().out
-    main(command)
-    assert "already holds 2 rooms" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main([*command, "--seed", "2"])
-    assert "not overwritten" in capsys.readouterr().err

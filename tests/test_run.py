@@ -15,12 +15,11 @@ from rsseg.run import (
     RunError,
     RunFolder,
     check_new,
-    default_folder,
     results_table,
-    resumable,
     write_csv,
     write_whole,
 )
+from rsseg.start import check_same_run, default_folder, resumable
 from tests.small_runs import small_config
 
 RESULTS: dict[str, Any] = {
@@ -117,12 +116,15 @@ def test_run_is_continued_with_the_settings_of_the_machine_changed(tmp_path: Pat
     assert resumable(folder.path, overrides) == folder.path / "config.yaml"
 
 
-@pytest.mark.parametrize("override", ["epochs=9", "optim.lr=1", "data.limit=3", "data", "=1"])
+@pytest.mark.parametrize("override", ["epochs=9", "optim.momentum=0", "data.limit=3", "data", "=1"])
 def test_run_is_not_continued_as_another_run(tmp_path: Path, override: str) -> None:
     with pytest.raises(RunError, match="a run is continued as it was begun") as caught:
         resumable(begun(tmp_path / "run").path, ["workers=0", override])
     assert f"--set {override} would change it" in str(caught.value)
-    assert "Only data.root, device, workers may be set" in str(caught.value)
+    assert (
+        "Only data.root, device, workers, optim.lr, optim.encoder_lr, optim.clip_norm may be set"
+        in str(caught.value)
+    )
 
 
 def test_folder_that_is_no_run_is_not_continued(tmp_path: Path) -> None:
@@ -156,13 +158,13 @@ def test_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_full_disk_names_the_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    for name in ("log.jsonl", "results.json.part", "rows.csv"):
+    for name in ("log.jsonl", ".results.part.json", ".rows.part.csv"):
         (tmp_path / name).symlink_to("/dev/full")
-    with pytest.raises(RunError, match=r"cannot write .*log\.jsonl: No space left on device"):
+    with pytest.raises(OSError, match=r"cannot write .*log\.jsonl: No space left on device"):
         folder.log({"step": 1})
-    with pytest.raises(RunError, match=r"cannot write .*results\.json: No space left on device"):
+    with pytest.raises(OSError, match=r"cannot write .*results\.json: No space left on device"):
         folder.write_results(RESULTS)
-    with pytest.raises(RunError, match=r"cannot write .*rows\.csv: No space left on device"):
+    with pytest.raises(OSError, match=r"cannot write .*rows\.csv: No space left on device"):
         write_csv(tmp_path / "rows.csv", [{"a": 1}])
 
 
@@ -178,3 +180,34 @@ def test_table_shows_percent_shares_and_multiply_adds() -> None:
 def test_table_does_without_ensemble_and_multiply_adds() -> None:
     lines = results_table({"metrics": {"64": {"mean_iou": 0.5}}, "alpha": None}, ["mean_iou"])
     assert [line.split() for line in lines.splitlines()][1] == ["64", "50.0"]
+
+
+def test_log_is_cut_behind_a_step_and_loses_a_line_that_a_crash_cut_off(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.cut_log(3)
+    for step in (2, 3, 4):
+        folder.log({"step": step})
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 1, "tot')
+    folder.cut_log(3)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 3]
+
+
+def test_run_that_differs_from_a_configuration_is_named_with_its_keys(tmp_path: Path) -> None:
+    held = plain(small_config())
+    check_same_run(held, plain(small_config(workers=7, device="cpu")), tmp_path)
+    other = plain(small_config(seed=3, optim={"lr": 0.2, "weight_decay": 0.01}))
+    with pytest.raises(RunError, match=r"begun with another optim\.lr, seed; continue it with"):
+        check_same_run(other, held, tmp_path)
+
+
+def test_folder_of_a_run_that_never_began_can_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    RunFolder.create(path, {"seed": 1})
+    (path / "tensorboard").mkdir()
+    RunFolder.create(path, {"seed": 2})
+    assert yaml.safe_load((path / "config.yaml").read_text()) == {"seed": 2}
+    (path / "notes.txt").touch()
+    with pytest.raises(RunError, match="exists; continue that run with --resume"):
+        RunFolder.create(path, {})

@@ -13,9 +13,9 @@ from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score, rec
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
+from rsseg.preprocessing import VOID
+from rsseg.segmentation import evaluate
 from rsseg.segmentation.evaluate import SegmentationEvaluator, predict_labels
-
-VOID = 255
 
 
 @st.composite
@@ -122,6 +122,17 @@ def test_logits_are_resized_to_the_labels_before_the_best_class_is_taken(
     valid = target != VOID
     matrix = confusion_matrix(target[valid], expected[valid], labels=list(range(classes)))
     assert evaluator.confusion.tolist() == matrix.tolist()
+
+
+@pytest.mark.parametrize("at_once", [1, 700, 2**26])
+def test_classes_in_parts_give_the_argmax_of_all(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "_LOGITS_AT_ONCE", at_once)
+    logits = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
+    logits[3] = logits[1]  # a draw, which the first class wins
+    resized = F.interpolate(logits[None], size=(13, 20), mode="bilinear", align_corners=False)
+    assert torch.equal(predict_labels(logits, (13, 20)), resized[0].argmax(dim=0))
 
 
 def test_logits_of_the_labels_size_are_taken_as_they_are() -> None:

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
+from rsseg.resolutions import check_resolutions, set_names
 from rsseg.switchable import (
     SwitchableBatchNorm2d,
-    check_resolutions,
     convert_to_switchable,
-    set_names,
     specialize,
     switch,
     switchable_layers,

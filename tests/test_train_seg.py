@@ -17,6 +17,7 @@ import torch
 
 import train_seg
 from datasets.rooms import write_rooms
+from datasets.segmentation import TestSamples
 from rsseg.config import validate
 from rsseg.load import load_checkpoint
 from rsseg.segmentation.config import SegmentationConfig
@@ -206,7 +207,10 @@ def test_loss_that_is_not_a_number_ends_the_run_with_one_clear_line(
     errors = capsys.readouterr().err
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("error: epoch 1, step ")
-    assert f"the last good checkpoint is {folder / 'last.pt'}. Lower optim.lr" in errors
+    assert (
+        f"the last good checkpoint is {folder / 'last.pt'}; continue from it with --resume"
+        in errors
+    )
 
 
 @pytest.mark.parametrize(
@@ -288,9 +292,11 @@ def test_options_that_do_not_belong_together_are_refused(arguments: list[str]) -
 
 
 def test_evaluation_repeats_the_results_of_the_run(whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "again.json"
+    out = tmp_path / "again"
     assert run("--evaluate", whole / "last.pt", "--out", out) == 0
-    first, again = json.loads((whole / "results.json").read_text()), json.loads(out.read_text())
+    first, again = (json.loads((folder / "results.json").read_text()) for folder in (whole, out))
+    for name in ("results.csv", "per_class.csv"):
+        assert (out / name).read_text() == (whole / name).read_text()
     assert again["metrics"] == first["metrics"]
     assert again["alpha"] == first["alpha"]
     assert again["unseen"] == "interpolate"
@@ -300,19 +306,19 @@ def test_evaluation_repeats_the_results_of_the_run(whole: Path, tmp_path: Path) 
 def test_evaluation_at_unseen_resolutions_follows_the_rule(whole: Path, tmp_path: Path) -> None:
     net, preprocessing, metadata = load_checkpoint(whole / "last.pt")
     config = validate(SegmentationConfig, metadata["config"], "the test")
-    reader = train_seg.test_batches(config, [40])[0].dataset.reader  # type: ignore[attr-defined]
+    reader = TestSamples(config).reader
     for rule in ("interpolate", "nearest"):
-        out = tmp_path / f"{rule}.json"
+        out = tmp_path / rule
         arguments = ["--resolutions", 40, 64, "--unseen", rule, "--out", out]
         assert run("--evaluate", whole / "last.pt", *arguments) == 0
-        results = json.loads(out.read_text())
+        results = json.loads((out / "results.json").read_text())
         net.unseen = rule
         evaluator = SegmentationEvaluator(40)
         for image, labels, _ in reader:
             view = preprocessing.normalise(preprocessing.view(image, 40))[None]
             evaluator.update(net.predict(view, 40), torch.from_numpy(labels)[None])
         assert results["metrics"]["40"] == pytest.approx(evaluator.result())
-        assert list(results["metrics"]) == list(results["macs"]) == ["40", "64"]
+        assert list(results["metrics"]) == list(results["macs"]) == ["64", "40"]
         assert (results["unseen"], results["alpha"]) == (rule, None)
 
 
@@ -322,7 +328,8 @@ def test_evaluation_at_unseen_resolutions_follows_the_rule(whole: Path, tmp_path
         (["--unseen", "guess"], "unknown rule 'guess' for unseen resolutions; expected"),
         (["--resolutions", 64, 0], "resolution 0 is not a whole number of pixels from 1 to 4096"),
         (["--set", "data.root=/gone"], "/gone"),
-        (["--out", "/gone/new.json"], "there is no folder /gone to write new.json into"),
+        (["--set", "optim.lr=1"], "changes nothing in a trained network"),
+        (["--set", "model.classes=3"], "changes nothing in a trained network"),
     ],
 )
 def test_evaluation_that_cannot_be_is_refused(
@@ -331,14 +338,71 @@ def test_evaluation_that_cannot_be_is_refused(
     assert message in refusal(capsys, "--evaluate", whole / "last.pt", *arguments)
 
 
-def test_results_that_exist_are_not_overwritten_and_refused_before_the_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_results_that_exist_are_not_overwritten(
+    whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "old.json"
-    out.write_text("old")
-    message = refusal(capsys, "--evaluate", tmp_path / "gone.pt", "--out", out)
-    assert message == f"{out} exists and is not overwritten; choose another name"
-    assert out.read_text() == "old"
+    before = (whole / "results.json").read_bytes()
+    message = refusal(capsys, "--evaluate", whole / "last.pt", "--out", whole)
+    assert message.startswith(f"run folder {whole} exists")
+    assert (whole / "results.json").read_bytes() == before
+
+
+def test_settings_of_an_evaluation_are_in_its_results(whole: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "aspect", ["--set", "preprocessing.fit=aspect"]
+    assert run("--evaluate", whole / "last.pt", "--out", out, *settings) == 0
+    results = json.loads((out / "results.json").read_text())
+    square = json.loads((whole / "results.json").read_text())
+    assert results["preprocessing"]["fit"] == results["config"]["preprocessing"]["fit"] == "aspect"
+    assert results["macs"]["64"] > 1.2 * square["macs"]["64"]
+
+
+def test_other_classes_than_those_of_the_checkpoint_are_refused(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = TestSamples.__init__
+
+    def renamed(self: TestSamples, config: SegmentationConfig) -> None:
+        original(self, config)
+        self.classes = (*self.classes[1:], self.classes[0])
+
+    monkeypatch.setattr(TestSamples, "__init__", renamed)
+    message = refusal(capsys, "--evaluate", whole / "last.pt")
+    assert "the data set has the classes floor" in message
+
+
+def test_continue_begins_a_run_and_then_goes_on_with_it(
+    config: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [config, "--continue", "--run", tmp_path / "run"]
+    stop_after(monkeypatch, 3)
+    assert run(*arguments) == 130
+    stop_after(monkeypatch, None)
+    assert run(*arguments) == 0
+    assert_runs_are_equal(whole, tmp_path / "run")
+    message = refusal(capsys, *arguments, "--set", "seed=7")
+    assert "--set seed=7 would change it" in message
+    config.with_name("other.yaml").write_text(config.read_text() + "seed: 5\n")
+    message = refusal(capsys, config.with_name("other.yaml"), *arguments[1:])
+    assert "was begun with another seed" in message
+
+
+def test_failing_evaluation_does_not_lose_the_epoch(
+    config: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a label map is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rsseg.segmentation.task.evaluate_net", fail)
+        assert run(config, "--run", tmp_path / "run") == 2
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["progress"]
+    assert (saved["epoch"] > 0, saved["step"], saved["evaluated"]) == (True, 0, 0)
+    assert run("--resume", tmp_path / "run") == 0
+    assert_runs_are_equal(whole, tmp_path / "run")
 
 
 def test_interruption_while_evaluating_is_no_traceback(

@@ -19,10 +19,11 @@ from rsseg.checkpoint import CheckpointError, read_checkpoint
 from rsseg.engine import TrainingError, train_step
 from rsseg.evaluation import Evaluation
 from rsseg.interrupt import Interrupted
+from rsseg.job import Job
 from rsseg.mred import MREDLosses
 from rsseg.net import SwitchableNet
 from rsseg.run import RunFolder
-from rsseg.training import Job, Training
+from rsseg.training import Training
 from tests.small_runs import (
     EPOCHS,
     STEPS,
@@ -80,10 +81,9 @@ def test_run_stopped_after_any_step_ends_as_if_it_was_not(
     stop_after(monkeypatch, step)
     with pytest.raises(Interrupted) as caught:
         Training(small_job(), folder).fit()
-    assert str(caught.value) == (
-        f"stopped in epoch {step // STEPS + 1} after {step % STEPS} steps; "
-        f"continue with --resume {folder.path}"
-    )
+    epoch, left = divmod(step, STEPS)
+    where = f"in epoch {epoch + 1} after {left} steps" if left else f"after epoch {epoch}"
+    assert str(caught.value) == f"stopped {where}; continue with --resume {folder.path}"
     torch.manual_seed(99)  # As another process would begin.
     stop_after(monkeypatch, None)
     Training.resume(small_job(), folder).fit()
@@ -105,11 +105,14 @@ def test_run_stopped_again_and_again_ends_as_if_it_was_not(
     assert_runs_are_equal(whole, folder.path)
 
 
-def test_stop_in_the_last_step_completes_the_run(
+def test_run_stopped_in_its_last_step_is_evaluated_when_it_goes_on(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(monkeypatch, EPOCHS * STEPS)
-    results = Training(small_job(), RunFolder(tmp_path)).fit()
+    with pytest.raises(Interrupted, match=f"stopped after epoch {EPOCHS}; continue with --resume"):
+        Training(small_job(), RunFolder(tmp_path)).fit()
+    stop_after(monkeypatch, None)
+    results = Training.resume(small_job(), RunFolder(tmp_path)).fit()
     assert results == json.loads((tmp_path / "results.json").read_text())
     assert_runs_are_equal(whole, tmp_path)
 
@@ -186,7 +189,8 @@ def test_loss_that_is_not_a_number_names_the_place_and_the_last_good_checkpoint(
         Training(job, folder).fit()
     assert str(caught.value) == (
         f"{where}: the loss is nan (logits at resolution 8 are not finite); the last good "
-        f"checkpoint is {folder.last}. Lower optim.lr, or set optim.clip_norm"
+        f"checkpoint is {folder.last}; continue from it with --resume {tmp_path} and a lower "
+        "--set optim.lr, or with optim.clip_norm=1"
     )
     content = read_checkpoint(folder.last)
     assert content["progress"]["epoch"] == (call - 1) // STEPS
@@ -285,9 +289,9 @@ def test_run_is_evaluated_every_so_many_epochs_and_at_its_end(
     Training(job_with_results(values, evaluate_every=every), RunFolder(tmp_path)).fit()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines if "metrics" in line] == expected
-    steps = [line["step"] for line in lines if "step" in line]
+    steps = [line["step"] for line in lines if "total" in line]
     assert steps == [STEPS, 2 * STEPS, 3 * STEPS]
-    assert all(math.isfinite(line["total"]) for line in lines if "step" in line)
+    assert all(math.isfinite(line["total"]) for line in lines if "total" in line)
     assert any((tmp_path / "tensorboard").iterdir())
 
 

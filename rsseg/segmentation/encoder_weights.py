@@ -20,6 +20,8 @@ from segmentation_models_pytorch.encoders import encoders
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
+from rsseg.listing import listed
+
 State = dict[str, Tensor]
 
 # How the names of what may follow the encoder in a file begin: a classifier, or a decoder.
@@ -137,7 +139,7 @@ def _load(encoder: nn.Module, state: State, source: str, *, ignore_extra: bool) 
         ],
     }
     if any(faults.values()):
-        text = "; ".join(f"{kind}: {_shortened(keys)}" for kind, keys in faults.items() if keys)
+        text = "; ".join(f"{kind}: {listed(keys)}" for kind, keys in faults.items() if keys)
         raise ValueError(f"{source} do not fit; {text}")
     encoder.load_state_dict(fitted)
 
@@ -153,8 +155,3 @@ def _fit_input(value: Tensor, own: Tensor) -> Tensor:
         return value
     fitted: Tensor = adapt_input_conv(own.shape[1], value)
     return fitted
-
-
-def _shortened(keys: list[str], most: int = 8) -> str:
-    shown = ", ".join(sorted(keys)[:most])
-    return shown if len(keys) <= most else f"{shown} and {len(keys) - most} more"

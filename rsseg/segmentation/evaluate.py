@@ -15,7 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-_CLASSES_AT_ONCE = 16  # resized together: large enough to be fast, small enough to stay in cache
+from rsseg.preprocessing import VOID
+
+# Classes resized together: enough to be fast, few enough to stay in cache; fewer for a large image,
+# as one of 24 megapixels with 40 classes has 1e9 logits.
+_CLASSES_AT_ONCE = 16
+_LOGITS_AT_ONCE = 2**26
 
 
 class ClassRow(TypedDict):
@@ -49,7 +54,7 @@ class SegmentationEvaluator:
         0.5
     """
 
-    def __init__(self, classes: Sequence[str] | int, ignore_index: int = 255) -> None:
+    def __init__(self, classes: Sequence[str] | int, ignore_index: int = VOID) -> None:
         names = [str(i) for i in range(classes)] if isinstance(classes, int) else classes
         self.classes = tuple(names)
         self.ignore_index = ignore_index
@@ -199,8 +204,9 @@ def predict_labels(logits: Tensor, size: Sequence[int]) -> Tensor:
     if logits.shape[-2:] == tuple(size):
         return _best_class(logits)
     best = labels = torch.empty(0)
-    for start in range(0, len(logits), _CLASSES_AT_ONCE):
-        part = logits[None, start : start + _CLASSES_AT_ONCE].float()
+    step = min(_CLASSES_AT_ONCE, max(1, _LOGITS_AT_ONCE // (size[0] * size[1])))
+    for start in range(0, len(logits), step):
+        part = logits[None, start : start + step].float()
         # Channels last is the faster order for both steps.
         part = part.contiguous(memory_format=torch.channels_last)
         resized = F.interpolate(part, size=tuple(size), mode="bilinear", align_corners=False)

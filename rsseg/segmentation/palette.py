@@ -15,9 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.preprocessing import Image, LabelMap
+from rsseg.preprocessing import VOID, Image, LabelMap
 
-VOID_LABEL: Final = 255
 VOID_COLOUR: Final = (38, 38, 38)  # dark grey: darker than every colour of a class
 _LIGHTNESS: Final = (38.0, 88.0)  # L*, 0..100: apart from void below and from white paper above
 _CHROMA: Final = (22.0, 72.0)  # no greys, which image and void already use, and no glare
@@ -35,8 +34,8 @@ def palette(classes: int) -> NDArray[np.uint8]:
     Raises:
         ValueError: If `classes` is not in 1..255.
     """
-    if not 1 <= classes <= VOID_LABEL:
-        raise ValueError(f"a palette has 1 to {VOID_LABEL} classes, got {classes}")
+    if not 1 <= classes <= VOID:
+        raise ValueError(f"a palette has 1 to {VOID} classes, got {classes}")
     colours = _candidates()
     places = _to_lab(colours)
     nearest = np.full(len(colours), np.inf)
@@ -61,13 +60,13 @@ def colourise(labels: LabelMap, classes: int) -> Image:
     Raises:
         ValueError: If the map holds a value that is neither a class nor void.
     """
-    largest = int(labels.max(initial=0, where=labels != VOID_LABEL))
+    largest = int(labels.max(initial=0, where=labels != VOID))
     if largest >= classes:
         raise ValueError(
             f"the label map holds the value {largest}, expected 0..{classes - 1} or "
-            f"{VOID_LABEL} for void; give the number of classes it was made with"
+            f"{VOID} for void; give the number of classes it was made with"
         )
-    table = np.empty((VOID_LABEL + 1, 3), dtype=np.uint8)
+    table = np.empty((VOID + 1, 3), dtype=np.uint8)
     table[:] = VOID_COLOUR
     table[:classes] = palette(classes)
     return table[labels]

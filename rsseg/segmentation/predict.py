@@ -12,46 +12,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Image, LabelMap, Preprocessing
-from rsseg.segmentation.palette import VOID_LABEL
+from rsseg.preprocessing import VOID, Image, LabelMap, Preprocessing
+from rsseg.segmentation.evaluate import predict_labels
 from rsseg.segmentation.visualize import Panel, Row
 
 _TIMED_PASSES = 5
-# Upsampled logits that are held at once: an image of 24 megapixels with 40 classes has 1e9.
-_LOGITS_AT_ONCE = 2**26
-
-
-def label_map(logits: Tensor, size: tuple[int, int]) -> LabelMap:
-    """Resize logits bilinearly, then take the class with the largest one at each pixel.
-
-    Args:
-        logits: Logits of one image, shape (K, h, w).
-        size: Height and width of the result.
-
-    Returns:
-        Class of each pixel, shape `size`.
-    """
-    # A few classes at a time: all of them at the size of a large photo do not fit into memory.
-    step = max(1, _LOGITS_AT_ONCE // (size[0] * size[1]))
-    best = torch.full(size, -torch.inf, device=logits.device)
-    labels = torch.zeros(size, dtype=torch.uint8, device=logits.device)
-    for first in range(0, len(logits), step):
-        part = logits[None, first : first + step].float()
-        resized = F.interpolate(part, size=size, mode="bilinear", align_corners=False)
-        value, index = resized[0].max(dim=0)
-        better = value > best
-        best = torch.where(better, value, best)
-        labels = torch.where(better, (index + first).to(torch.uint8), labels)
-    return labels.cpu().numpy()
 
 
 def pixel_accuracy(labels: LabelMap, truth: LabelMap) -> float | None:
     """Give the share of pixels with the true class, 0..1; None where all is void."""
-    valid = truth != VOID_LABEL
+    valid = truth != VOID
     return float((labels == truth)[valid].mean()) if valid.any() else None
 
 
@@ -115,7 +88,7 @@ class Predictor:
                 f"{batch.shape[-1]}x{batch.shape[-2]} pixels: {reason}"
             ) from error
         self._check(logits)
-        labels = label_map(logits[0], image.shape[:2])
+        labels = predict_labels(logits[0], image.shape[:2]).to(torch.uint8).cpu().numpy()
         return Panel(self.name, resolution, labels, latency=latency)
 
     def _network(self, resolution: int) -> nn.Module:

@@ -16,12 +16,14 @@ from typing import Any
 from PIL import Image as Pictures
 from tqdm import tqdm
 
+from rsseg.images import image_size, read_image
 from rsseg.preprocessing import Image, LabelMap
-from rsseg.segmentation.files import TruthFiles, image_size, read_image
+from rsseg.resolutions import check_resolutions
+from rsseg.segmentation.files import TruthFiles
 from rsseg.segmentation.palette import overlay
 from rsseg.segmentation.predict import Predictor, predict_row
 from rsseg.segmentation.visualize import Panel, Row, comparison_figure, save_figure
-from rsseg.switchable import check_resolutions
+from rsseg.writing import written_whole
 
 FIGURE_ROWS = 6  # Images in the common figure; with more of them it no longer fits a screen.
 
@@ -108,7 +110,7 @@ def predict_files(
     Raises:
         ValueError: If networks, resolutions or files do not fit together, a file to be written
             exists, or an image or a label file is damaged.
-        OSError: If a file cannot be written.
+        OSError: If a file cannot be opened or written.
     """
     _check_networks(predictors)
     _check_distinct(resolutions)
@@ -173,7 +175,8 @@ def _write_image(folder: OutputFolder, path: Path, row: Row, classes: Sequence[s
 
 def _save(picture: Image | LabelMap, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Pictures.fromarray(picture).save(path)
+    with written_whole(path) as temporary:
+        Pictures.fromarray(picture).save(temporary)
 
 
 def _result(path: Path, panel: Panel) -> Result:

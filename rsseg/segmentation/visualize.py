@@ -16,9 +16,10 @@ from typing import Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from rsseg.preprocessing import Image, LabelMap
+from rsseg.preprocessing import VOID, Image, LabelMap
 from rsseg.segmentation import drawing
-from rsseg.segmentation.palette import VOID_COLOUR, VOID_LABEL, colourise, palette
+from rsseg.segmentation.palette import VOID_COLOUR, colourise, palette
+from rsseg.writing import written_whole
 
 DOTS_PER_INCH: Final = 200
 # Inches. _BETWEEN two images; _TITLE above a panel; _NAME of a network, left of its panels.
@@ -163,8 +164,9 @@ def comparison_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure at its own size; the suffix of `path` chooses the format."""
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+    """Write a figure, whole or not at all, at its own size; the suffix chooses the format."""
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=DOTS_PER_INCH)
 
 
 def _check(rows: Sequence[Row]) -> None:
@@ -185,7 +187,7 @@ def _legend(rows: Sequence[Row], classes: Sequence[str]) -> list[drawing.LegendE
     found = {int(label) for row in rows for labels in row.label_maps for label in np.unique(labels)}
     colours = palette(len(classes)) / 255
     entries = [(classes[i], tuple(colours[i])) for i in range(len(classes)) if i in found]
-    if VOID_LABEL in found:
+    if VOID in found:
         entries.append(("void", tuple(value / 255 for value in VOID_COLOUR)))
     return entries
 

@@ -7,7 +7,6 @@ crashes, so the convention is told, or found beyond doubt, or the files are refu
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pictures
 
-from rsseg.preprocessing import LabelMap
+from rsseg.images import open_picture
+from rsseg.preprocessing import VOID, LabelMap
 
-VOID: Final = 255
 _SCANNED: Final = 16  # label files that detection looks at
-# What Pillow raises on broken files: SyntaxError is its word for a PNG with faulty chunks.
-PICTURE_ERRORS: Final = (OSError, SyntaxError, ValueError, Pictures.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,8 @@ class LabelConvention:
             found = np.unique(values)
             raise ValueError(
                 f"{where}: holds the values {spoken(found[~known[found]])} beside {self} (all "
-                f"values: {spoken(found)}); set label_offset, void_value and the number of "
-                "classes to what the file was written with"
+                f"values: {spoken(found)}); set label_offset and void_value (--label-offset "
+                "and --void-value) and the number of classes to what the file was written with"
             )
         return table[values]
 
@@ -84,23 +80,20 @@ def read_label_values(path: Path) -> NDArray[np.uint8]:
 
     Raises:
         ValueError: If the file is not a PNG with one 8-bit value per pixel, or is damaged.
-        OSError: If the file cannot be read.
+        OSError: If the file cannot be opened.
     """
-    content = path.read_bytes()
-    try:
-        with Pictures.open(io.BytesIO(content)) as picture:
-            picture.load()
-    except PICTURE_ERRORS as error:
-        raise ValueError(f"{path}: unreadable label file ({error}); replace it") from error
+    with open_picture(path, "label file") as picture:
+        values = np.array(picture)
     # Byte 24 of a PNG is its bit depth. Grey values of fewer bits would arrive stretched to 255.
-    grey = picture.mode == "L" and content[24] == 8
+    with path.open("rb") as file:
+        grey = picture.mode == "L" and file.read(25)[-1] == 8
     if picture.format != "PNG" or not (grey or picture.mode == "P"):
         raise ValueError(
             f"{path}: a label file is a PNG with one value per pixel, 8-bit greyscale or palette; "
             f"this is {picture.format} of mode {picture.mode}, so its values are no classes; "
             "save the class of each pixel instead of its colour"
         )
-    return np.array(picture, dtype=np.uint8)
+    return values
 
 
 def detect_convention(paths: Sequence[Path], classes: int) -> LabelConvention:

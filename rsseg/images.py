@@ -1,0 +1,110 @@
+"""Image files: any image that Pillow reads becomes 8-bit RGB, upright, at its own size.
+
+One function reads for training and for prediction, so that a file looks the same to both. Which
+files are read is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image as Pictures
+from PIL import ImageOps, UnidentifiedImageError
+
+from rsseg.preprocessing import Image
+
+# What Pillow raises on broken files: SyntaxError is its word for a PNG with faulty chunks.
+_BROKEN: Final = (
+    *(OSError, SyntaxError, ValueError, EOFError),
+    *(struct.error, OverflowError, IndexError),
+)
+_BOMB: Final = (Pictures.DecompressionBombError, Pictures.DecompressionBombWarning)
+
+
+def read_image(path: Path) -> Image:
+    """Read an image of any format and mode that Pillow knows as 8-bit RGB.
+
+    The orientation that a camera noted is applied, transparent parts become white, 16-bit grey
+    values are scaled, and an animation gives its first frame.
+
+    Returns:
+        RGB, uint8, shape (H, W, 3).
+
+    Raises:
+        ValueError: If the file is no image, is damaged, too large, or has values without a range.
+        OSError: If the file cannot be opened.
+    """
+    with open_picture(path, "image") as picture:
+        upright = ImageOps.exif_transpose(picture)
+        if not upright.mode.startswith(("I", "F")):
+            return _to_rgb(upright)
+    return _to_rgb(_scaled(upright, path))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Read height and width of an upright image from the beginning of its file.
+
+    Raises:
+        ValueError: If the file is no image or too large.
+        OSError: If the file cannot be opened.
+    """
+    with open_picture(path, "image") as picture:
+        # Orientations 5 to 8 lie on their side.
+        turned = picture.getexif().get(0x0112, 1) >= 5
+        return picture.size if turned else (picture.height, picture.width)
+
+
+@contextmanager
+def open_picture(path: Path, kind: str) -> Iterator[Pictures.Image]:
+    """Open a picture; whatever is wrong with its content becomes one kind of error.
+
+    Args:
+        path: The file.
+        kind: What it should be, for messages, such as "image".
+
+    Raises:
+        ValueError: If the file is no picture, is damaged or too large, here or in the `with`
+            block; names the file.
+        OSError: If the file cannot be opened.
+    """
+    with path.open("rb") as stream:  # errors of the file system speak for themselves
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Pictures.DecompressionBombWarning)
+                with Pictures.open(stream) as picture:
+                    yield picture
+        except _BOMB as error:
+            limit = Pictures.MAX_IMAGE_PIXELS
+            raise ValueError(
+                f"{path}: {kind} of more than {limit} pixels; make it smaller first"
+            ) from error
+        except UnidentifiedImageError as error:
+            raise ValueError(
+                f"{path}: unreadable {kind} (no format that Pillow knows); replace it"
+            ) from error
+        except _BROKEN as error:
+            raise ValueError(f"{path}: unreadable {kind} ({error}); replace it") from error
+
+
+def _to_rgb(picture: Pictures.Image) -> Image:
+    if picture.has_transparency_data:
+        over = picture.convert("RGBA")
+        picture = Pictures.alpha_composite(Pictures.new("RGBA", over.size, "white"), over)
+    return np.array(picture.convert("RGB"), dtype=np.uint8)
+
+
+def _scaled(picture: Pictures.Image, path: Path) -> Pictures.Image:
+    """Scale grey values of 16 bits to 8."""
+    values = np.asarray(picture)
+    if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError(
+            f"{path} holds values from {values.min():g} to {values.max():g} of mode "
+            f"{picture.mode}, whose black and white are unknown; save it with 8 or 16 bits"
+        )
+    return Pictures.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))

@@ -1,0 +1,128 @@
+"""How a run starts: anew, or continued, and then as the run that it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rsseg.config import Config, load_config, plain
+from rsseg.run import RunError, RunFolder, check_unused
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a command line asks for.
+
+    Args:
+        folder: The run's folder.
+        overrides: Settings given beside the configuration file.
+        given: The configuration file, None where only the folder is given.
+        resumed: Whether the run in the folder is continued.
+    """
+
+    folder: Path
+    overrides: Sequence[str]
+    given: Path | None
+    resumed: bool
+
+    @classmethod
+    def anew(
+        cls, given: Path, folder: Path | None, overrides: Sequence[str], *, go_on: bool
+    ) -> Start:
+        """Start the run of a file; with `go_on`, continue it if it has begun."""
+        folder = folder or default_folder(given)
+        resumed = go_on and (folder / "last.pt").is_file()
+        return cls(folder, overrides, given, resumed)
+
+    @classmethod
+    def again(cls, folder: Path, overrides: Sequence[str]) -> Start:
+        """Continue the run in a folder."""
+        return cls(folder, overrides, None, resumed=True)
+
+    def load(self, kind: type[Config]) -> Config:
+        """Read the settings of the run.
+
+        Raises:
+            ValueError: If they are not valid, or the folder is not free for, or not of this run.
+        """
+        if not self.resumed:
+            assert self.given is not None
+            check_unused(self.folder)
+            return load_config(kind, self.given, self.overrides)
+        held = resumable(self.folder, self.overrides)
+        config = load_config(kind, held, self.overrides)
+        if self.given is not None:
+            asked = load_config(kind, self.given, self.overrides)
+            check_same_run(plain(asked), plain(config), self.folder)
+        return config
+
+    def reopen(self, settings: Mapping[str, Any]) -> RunFolder:
+        """Open the folder of a run that is continued; what was set anew is written down."""
+        folder = RunFolder(self.folder)
+        if self.overrides:
+            folder.write_config(settings)
+        return folder
+
+
+def default_folder(config: Path) -> Path:
+    """Return runs/FAMILY/NAME for configs/FAMILY/NAME.yaml, and runs/NAME for another file."""
+    parts = config.with_suffix("").parts
+    inner = parts[parts.index("configs") + 1 :] if "configs" in parts else parts[-1:]
+    return Path("runs", *inner)
+
+
+# What may differ on the machine that continues a run, and what may save one that has diverged.
+MACHINE_KEYS = ("data.root", "device", "workers")
+REMEDY_KEYS = ("optim.lr", "optim.encoder_lr", "optim.clip_norm")
+
+
+def resumable(path: Path, overrides: Sequence[str]) -> Path:
+    """Return the configuration file of a run that is to be continued.
+
+    Raises:
+        RunError: If the folder is none of a run, or an override would make it another run.
+    """
+    if not (path / "config.yaml").is_file():
+        raise RunError(f"{path} is no run folder: it holds no config.yaml")
+    if not (path / "last.pt").is_file():
+        raise RunError(
+            f"{path} holds no last.pt: the run wrote no checkpoint; remove the folder and start "
+            "the run again"
+        )
+    allowed = (*MACHINE_KEYS, *REMEDY_KEYS)
+    changed = [key for key in overrides if key.partition("=")[0] not in allowed]
+    if changed:
+        raise RunError(
+            f"a run is continued as it was begun; --set {changed[0]} would change it. "
+            f"Only {', '.join(allowed)} may be set; start a new run for the rest"
+        )
+    return path / "config.yaml"
+
+
+def check_same_run(given: Mapping[str, Any], held: Mapping[str, Any], path: Path) -> None:
+    """Check that a configuration is the one of a run, but for what depends on the machine.
+
+    Raises:
+        RunError: With the keys that differ.
+    """
+    ours, theirs = _flat(given), _flat(held)
+    differing = sorted(
+        key
+        for key in ours.keys() | theirs.keys()
+        if key not in MACHINE_KEYS and ours.get(key) != theirs.get(key)
+    )
+    if differing:
+        raise RunError(
+            f"the run in {path} was begun with another {', '.join(differing)}; continue it with "
+            f"--resume {path}, remove that folder, or choose another with --run"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {}
+        flat.update(inner or {f"{prefix}{key}": value})
+    return flat

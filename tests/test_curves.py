@@ -1,0 +1,95 @@
+"""Curves of runs: what is drawn from the logs, and the verb that writes the picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image as Pictures
+
+from rsseg import cli
+from rsseg.curves import LOSSES, plot_curves, read_log
+from rsseg.run import RunError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of two epochs of three steps, without ensemble, seen at two resolutions."""
+    entries: list[dict[str, Any]] = []
+    for epoch in (1, 2):
+        for step in range(3 * epoch - 2, 3 * epoch + 1):
+            losses = {"total": 6 / step, "classification": 4 / step, "distillation": 2 / step}
+            entries.append({"step": step, "epoch": epoch, **losses, "ensemble": 0.0})
+        metrics = {"32": {"mean_iou": epoch / 10}, "16": {"mean_iou": epoch / 20}}
+        entries.append({"step": 3 * epoch, "epoch": epoch, "metrics": metrics})
+    folder = tmp_path / "rs"
+    folder.mkdir()
+    text = "".join(f"{json.dumps(entry)}\n" for entry in entries)
+    (folder / "log.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def curves(run: Path, *options: object) -> int:
+    return cli.main(["curves", str(run), "--out", str(run / "x.png"), *map(str, options)])
+
+
+def test_losses_and_the_metric_of_every_resolution_are_drawn(run: Path) -> None:
+    losses, metric = plot_curves([run], "mean_iou").axes
+    assert losses.get_title() == "rs"
+    drawn = {line.get_label(): line.get_xydata() for line in losses.lines}
+    assert list(drawn) == [name for name in LOSSES if name != "ensemble"]  # it was 0 throughout
+    expected = [[step, 6 / step] for step in range(1, 7)]
+    np.testing.assert_allclose(np.asarray(drawn["total"]), expected)
+    drawn = {line.get_label(): line.get_xydata() for line in metric.lines}
+    assert list(drawn) == ["32", "16"]
+    np.testing.assert_allclose(np.asarray(drawn["16"]), [[1, 0.05], [2, 0.1]])
+
+
+def test_every_run_has_a_row_of_its_own(run: Path) -> None:
+    assert len(plot_curves([run, run, run], "mean_iou").axes) == 6
+
+
+def test_verb_writes_a_picture_and_names_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert curves(run) == 0
+    assert capsys.readouterr().out == f"curves: {run / 'x.png'}\n"
+    with Pictures.open(run / "x.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (1210, 374)
+    assert curves(run) == 2
+    assert "x.png exists; choose another name, or give --overwrite" in capsys.readouterr().err
+    assert curves(run, "--overwrite") == 0
+
+
+def test_name_without_a_suffix_is_kept(run: Path) -> None:
+    assert cli.main(["curves", str(run), "--out", str(run / "picture")]) == 0
+    assert (run / "picture").read_bytes().startswith(b"\x89PNG")
+
+
+def test_interruption_keeps_the_picture_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(figure: Figure, path: Path, **_: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    (run / "x.png").write_text("before")
+    monkeypatch.setattr(Figure, "savefig", interrupted)
+    assert curves(run, "--overwrite") == 130
+    assert (run / "x.png").read_text() == "before"
+    assert sorted(path.name for path in run.iterdir()) == ["log.jsonl", "x.png"]
+
+
+def test_what_is_no_run_or_no_metric_is_named(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert curves(run, "--metric", "top1") == 2
+    assert "has no metric 'top1'; it has mean_iou" in capsys.readouterr().err
+    with pytest.raises(RunError, match="is no run folder with a log"):
+        read_log(run / "nowhere")
+    with (run / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write("{half")
+    assert curves(run) == 2
+    assert "log.jsonl holds a line that is no JSON" in capsys.readouterr().err
+    assert not (run / "x.png").exists()
