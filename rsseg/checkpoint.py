@@ -64,9 +64,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # Bytes that are no checkpoint can raise anything in torch.load.
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
-            f"{path} is damaged or is no checkpoint ({reason[0]}); use another checkpoint of "
+            f"{path} is damaged or is no checkpoint ({_reason(error)}); use another checkpoint of "
             "the run, such as best.pt"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -75,6 +74,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of rsseg (format '{FORMAT}'); it holds {held}"
         )
     return content
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    if "weights_only" in text:  # Torch goes on to advise to run what the file says. We don't.
+        return "it holds something else than tensors and plain values, and none of it was run"
+    return text.splitlines()[0]
 
 
 def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

@@ -52,11 +52,13 @@ def plot_curves(runs: Sequence[Path], metric: str) -> Figure:
 
 
 def _plot_losses(axes: Axes, steps: Sequence[dict[str, Any]]) -> None:
-    for name in LOSSES:
+    parts = [name for name in LOSSES[1:] if any(entry[name] for entry in steps)]
+    for name in [LOSSES[0], *(parts if len(parts) > 1 else [])]:
         values = [entry[name] for entry in steps]
-        if any(values):
+        if values:
             axes.plot([entry["step"] for entry in steps], values, label=name, linewidth=1)
-    axes.set(xlabel="step", ylabel="loss", yscale="symlog")
+    axes.set(xlabel="step", ylabel="loss")
+    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
 
@@ -69,6 +71,7 @@ def _plot_metric(axes: Axes, evaluations: Sequence[dict[str, Any]], metric: str,
         values = [entry["metrics"][name][metric] for entry in evaluations]
         axes.plot([entry["epoch"] for entry in evaluations], values, "o-", label=name)
     axes.set(xlabel="epoch", ylabel=metric.replace("_", " "))
+    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     if evaluations:
         axes.legend()

@@ -192,7 +192,7 @@ class RefineNet(SegmentationModel):  # type: ignore[misc]  # the base class has 
         """Draw small weights: N(0, 0.25 / inputs of the convolution), biases 0.
 
         Without BatchNorm nothing holds the residual sums in range: with the library's default
-        (He) the first logits have a deviation of 10^5. At the default width this is N(0, 0.01),
+        (He) the first logits are far too large. At the default width this is N(0, 0.01),
         usual for this decoder; the scaling keeps the first logits alike at every width.
         """
         for module in (*self.decoder.modules(), *self.segmentation_head.modules()):
