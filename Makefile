@@ -36,19 +36,20 @@ test: $(VENV)/.installed
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 
-# Each line does nothing where its result is there already, so a demo that was stopped goes on.
+# What is drawn, trained and evaluated already is not done again, so a demo that was stopped goes on.
 demo: $(VENV)/.installed
-	test -n "$(NYUDV2)" || $(BIN)/python -m datasets.rooms $(DATA) --height 240 --width 320
-	$(TRAIN) $(CONFIGS)/rsnet.yaml --continue --set data.root=$(DATA) --run $(RUNS)/rsnet
-	$(TRAIN) $(CONFIGS)/$(BASELINE).yaml --continue --set data.root=$(DATA) --run $(RUNS)/$(BASELINE)
-	test -e $(RUNS)/$(BASELINE)/lower.json || $(TRAIN) --evaluate $(RUNS)/$(BASELINE)/last.pt \
-		--set data.root=$(DATA) --resolutions $(LOWER) --out $(RUNS)/$(BASELINE)/lower.json
-	$(BIN)/python -m datasets.nyudv2 sample $(DATA) $(RUNS)/images --count 4
+	test -n "$(NYUDV2)" || $(BIN)/python -m datasets.rooms "$(DATA)" --height 240 --width 320
+	$(TRAIN) $(CONFIGS)/rsnet.yaml --continue --set "data.root=$(DATA)" --run $(RUNS)/rsnet
+	$(TRAIN) $(CONFIGS)/$(BASELINE).yaml --continue --set "data.root=$(DATA)" --run $(RUNS)/$(BASELINE)
+	test -e $(RUNS)/$(BASELINE)_tested_lower/results.json || $(TRAIN) \
+		--evaluate $(RUNS)/$(BASELINE)/last.pt --set "data.root=$(DATA)" --resolutions $(LOWER) \
+		--out $(RUNS)/$(BASELINE)_tested_lower
+	$(BIN)/python -m datasets.nyudv2 sample "$(DATA)" $(RUNS)/images --count 4
 	$(RSSEG) predict $(RUNS)/$(BASELINE)/last.pt $(RUNS)/images/images --resolutions $(LOWER) \
 		--compare $(RUNS)/rsnet/last.pt --name "I-Net $(firstword $(LOWER))" --compare-name RS-Net \
 		--labels $(RUNS)/images/labels --out $(RUNS)/pictures --overwrite
 	$(RSSEG) curves $(RUNS)/rsnet $(RUNS)/$(BASELINE) --out $(RUNS)/curves.png --overwrite
-	$(RSSEG) compare $(RUNS)/$(BASELINE)/lower.json $(RUNS)/rsnet/results.json
+	$(RSSEG) compare $(RUNS)/$(BASELINE)_tested_lower/results.json $(RUNS)/rsnet/results.json
 	@echo "picture: $(RUNS)/pictures/fig8.png, curves: $(RUNS)/curves.png"
 
 clean:
