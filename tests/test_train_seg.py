@@ -131,7 +131,7 @@ def test_real_signal_saves_a_run_that_goes_on_as_if_nothing_was(
             process.send_signal(number)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert errors.splitlines()[-1].startswith("stopped in epoch ")
+    assert errors.splitlines()[-1].startswith("stopped ")
     assert "Traceback" not in errors
     assert run("--resume", folder, "--set", "workers=0") == 0
     assert_runs_are_equal(tmp_path / "whole", folder)
