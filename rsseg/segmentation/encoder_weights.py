@@ -8,21 +8,16 @@ classifier: keys are compared without the prefixes that wrappers add. Nothing is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import timm
-import torch
 from huggingface_hub import hf_hub_download
-from safetensors.torch import load_file
 from segmentation_models_pytorch.encoders import encoders
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from rsseg.listing import listed
-
-State = dict[str, Tensor]
+from rsseg.state_files import State, read_state
 
 # How the names of what may follow the encoder in a file begin: a classifier, or a decoder.
 _NOT_THE_ENCODER = frozenset(
@@ -86,29 +81,6 @@ def _download(encoder_name: str, weights: str) -> State:
             f".pth or .safetensors file with the encoder's state dict, or to None"
         ) from error
     return read_state(Path(path))
-
-
-def read_state(path: Path) -> State:
-    """Read a state dict from a .safetensors file or from what torch.save has written.
-
-    Raises:
-        ValueError: If the file cannot be read so, or holds something else.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise errors of many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a state dict: {reason}") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    ):
-        raise ValueError(f"{path} must hold a state dict (names to tensors)")
-    return dict(content)
 
 
 def _canonical(key: str) -> str:

@@ -17,8 +17,9 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from rsseg.config import validate
+from rsseg.names import check_name
+from rsseg.segmentation.encoder_names import check_encoder_name
 from rsseg.segmentation.encoder_weights import load_encoder_weights
-from rsseg.segmentation.names import check_encoder_name, check_name
 from rsseg.segmentation.refinenet import RefineNet
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
