@@ -6,20 +6,36 @@ that stopped inside an epoch continues with the next sample.
 
 from __future__ import annotations
 
-import re
+import hashlib
 import signal
-from collections.abc import Iterator, Sized
-from typing import Any
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datasets.views import Draw, TestViews, TrainingViews
+from datasets.faults import Fault, Faults
+from datasets.samples import Draw
+from rsseg.preprocessing import Preprocessing
 
 TrainBatch = tuple[list[Tensor], Tensor]
-TestBatch = tuple[list[Tensor], list[Tensor]]
+TestBatch = tuple[list[Tensor], Tensor | list[Tensor]]
+
+
+class Item(NamedTuple):
+    """A sample as a data set gives it.
+
+    Attributes:
+        views: One for each resolution, uint8, shape (3, h, w).
+        target: Class, shape (), or label map, shape (H, W).
+        faults: Files that could not be read, for which this sample stands in.
+    """
+
+    views: list[Tensor]
+    target: Tensor
+    faults: Sequence[Fault] = ()
 
 
 class EpochSampler(Sampler[Draw]):
@@ -53,16 +69,27 @@ class TrainLoader:
     A last batch of one image would have no BatchNorm statistics.
 
     Args:
-        views: The training samples.
+        views: The training samples: from a `Draw` to views, target and, where a file could not be
+            read, the faults.
         batch_size: Images in a batch.
         seed: Seed of order and augmentation.
         workers: Processes that load images, kept between epochs; 0 loads in this process.
+        max_unreadable: How many images may be unreadable.
 
     Raises:
         ValueError: If there are fewer images than a batch holds.
     """
 
-    def __init__(self, views: TrainingViews, batch_size: int, *, seed: int, workers: int) -> None:
+    def __init__(
+        self,
+        views: Dataset[Any],
+        batch_size: int,
+        *,
+        seed: int,
+        workers: int,
+        max_unreadable: int = 0,
+    ) -> None:
+        assert isinstance(views, Sized)
         if len(views) < batch_size:
             raise ValueError(
                 f"the training set has {len(views)} images, fewer than one batch of {batch_size}; "
@@ -70,39 +97,92 @@ class TrainLoader:
             )
         self.batch_size = batch_size
         self.sampler = EpochSampler(views, seed)
-        self.batches: DataLoader[TrainBatch] = DataLoader(
+        self._faults = Faults(max_unreadable)
+        self.batches: DataLoader[Any] = DataLoader(
             views,
             batch_size=batch_size,
             sampler=self.sampler,
             drop_last=True,
+            collate_fn=_collate_train,
             **_workers(workers),
         )
         self.steps = len(views) // batch_size
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """The images that could not be read so far, and why."""
+        return self._faults.found
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
         """Give the batches of an epoch (from 0), beginning with step `first_step`."""
         self.sampler.epoch = epoch
         self.sampler.start = first_step * self.batch_size
-        return iter(self.batches)
+        for views, target, faults in self.batches:
+            self._faults.add(faults)
+            yield views, target
 
 
-def test_loader(views: TestViews, batch_size: int, *, workers: int) -> DataLoader[TestBatch]:
-    """Return all test samples in order; label maps stay a list, their sizes may differ."""
-    square = views.preprocessing.fit == "square"
-    return DataLoader(
-        views,  # type: ignore[arg-type]
-        batch_size=batch_size if square else 1,
-        collate_fn=_collate_test,
-        **_workers(workers),
-    )
+def _collate_train(items: list[Any]) -> tuple[list[Tensor], Tensor, list[Fault]]:
+    items = [Item(*item) for item in items]
+    faults = [fault for item in items for fault in item.faults]
+    return _stacked(items), torch.stack([item.target for item in items]), faults
 
 
-test_loader.__test__ = False  # type: ignore[attr-defined]
+def _stacked(items: list[Any]) -> list[Tensor]:
+    return [torch.stack(same) for same in zip(*(item.views for item in items), strict=True)]
 
 
-def _collate_test(samples: list[tuple[list[Tensor], Tensor]]) -> TestBatch:
-    views = [torch.stack(same) for same in zip(*(views for views, _ in samples), strict=True)]
-    return views, [labels for _, labels in samples]
+class TestLoader:
+    """All test samples in order; label maps stay a list, their sizes may differ.
+
+    Args:
+        views: The test samples: from an index to views and target, or to a fault.
+        preprocessing: How the views are made; those that keep the aspect ratio differ in size and
+            come one by one.
+        batch_size: Images in a batch.
+        workers: Processes that load images.
+        faults: Where unreadable images are counted, which are left out.
+    """
+
+    __test__ = False  # Not a class of tests.
+
+    def __init__(
+        self,
+        views: Dataset[Any],
+        preprocessing: Preprocessing,
+        *,
+        batch_size: int,
+        workers: int,
+        faults: Faults,
+    ) -> None:
+        size = 1 if preprocessing.fit == "aspect" else batch_size
+        self.faults = faults
+        self.batches: DataLoader[Any] = DataLoader(
+            views, batch_size=size, collate_fn=_collate_test, **_workers(workers)
+        )
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[TestBatch]:
+        for views, target, faults in self.batches:
+            self.faults.add(faults)
+            if views:
+                yield views, target
+
+
+def _collate_test(items: list[Any]) -> tuple[list[Tensor], Tensor | list[Tensor], list[Fault]]:
+    faults = [item for item in items if isinstance(item, Fault)]
+    read = [Item(*item) for item in items if not isinstance(item, Fault)]
+    targets = [item.target for item in read]
+    classes = bool(read) and targets[0].dim() == 0
+    return _stacked(read), torch.stack(targets) if classes else targets, faults
+
+
+def fingerprint(names: Sequence[str]) -> dict[str, Any]:
+    """Number of test samples, and a hash of their names."""
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return {"test_samples": len(names), "names": digest[:16]}
 
 
 def _start_worker(worker: int) -> None:
@@ -110,21 +190,6 @@ def _start_worker(worker: int) -> None:
     # Ctrl-C reaches every process of the terminal; only the training process decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def message_of(error: BaseException) -> str:
-    r"""Return an error's message; that of a worker process without its traceback.
-
-    Example:
-        >>> text = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback"
-        >>> message_of(ValueError(text + " ...\nValueError: a.png: no image\n"))
-        'a.png: no image'
-    """
-    text = str(error)
-    if not text.startswith("Caught "):
-        return text
-    last = list(re.finditer(r"^[\w.]*(?:Error|Exception): ", text, re.MULTILINE))
-    return text[last[-1].end() :].strip() if last else text
 
 
 def _workers(count: int) -> dict[str, Any]:

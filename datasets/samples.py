@@ -38,6 +38,13 @@ class Sample(NamedTuple):
     name: str
 
 
+class Draw(NamedTuple):
+    """One sample of an epoch: which one, and the seed of its random changes."""
+
+    sample: int
+    seed: int
+
+
 class Reader(ABC):
     """A sequence of samples; reading one may raise ValueError or OSError with the file's name.
 

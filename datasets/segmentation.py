@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
+from torch import Tensor
 
-from datasets.loader import TestBatch, TrainLoader, test_loader
+from datasets.faults import Faults
+from datasets.loader import TestLoader, TrainLoader, fingerprint
 from datasets.nyudv2 import open_nyudv2
 from datasets.samples import Reader, Sample, Split
 from datasets.views import TestViews, TrainingViews
@@ -73,20 +73,43 @@ class TestSamples:
         self.config = config
         self.reader = open_reader(config.data, "test", config.model.classes)
         self.classes = self.reader.classes
-        self._loaders: dict[tuple[int, ...], DataLoader[TestBatch]] = {}
+        self._loaders: dict[tuple[int, ...], TestLoader] = {}
+        self._faults = Faults(0)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Number of test samples, and a hash of their names."""
-        names = "\n".join(self.reader.names).encode()
-        return {"test_samples": len(self.reader), "names": hashlib.sha256(names).hexdigest()[:16]}
+        return fingerprint(self.reader.names)
 
-    def batches(self, resolutions: Sequence[int]) -> DataLoader[TestBatch]:
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the samples."""
+        return self.reader.names
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """The files that could not be read; an unreadable sample is an error, so there are none."""
+        return self._faults.found
+
+    def batches(self, resolutions: Sequence[int]) -> TestLoader:
         """Give views at the given resolutions; the worker processes are kept for the next time."""
         key = tuple(resolutions)
         if key not in self._loaders:
-            views = TestViews(self.reader, key, self.config.preprocessing)
-            self._loaders[key] = test_loader(
-                views, self.config.batch_size, workers=self.config.workers
-            )
+            self._loaders[key] = self._loader(self.reader, key)
         return self._loaders[key]
+
+    def calibration(self, resolution: int, images: int) -> Iterator[Tensor]:
+        """Give batches of so many training images as uint8 views of test, (B, 3, h, w)."""
+        train = open_reader(self.config.data, "train", self.config.model.classes)
+        loader = self._loader(Subset(train, images), (resolution,))
+        return (views[0] for views, _ in loader)
+
+    def _loader(self, reader: Reader, resolutions: Sequence[int]) -> TestLoader:
+        config = self.config
+        return TestLoader(
+            TestViews(reader, resolutions, config.preprocessing),
+            config.preprocessing,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            faults=self._faults,
+        )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.samples import Reader
+from datasets.samples import Draw, Reader
 from rsseg.preprocessing import VOID, Preprocessing, resize_image, resize_labels
 from rsseg.resolutions import check_resolutions
 from rsseg.segmentation.config import AugmentationConfig
@@ -28,13 +28,6 @@ from rsseg.segmentation.config import AugmentationConfig
 # Set before the import: the library would look for a newer version of itself on the network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
-
-
-class Draw(NamedTuple):
-    """One sample of an epoch: which one, and the seed of its random changes."""
-
-    sample: int
-    seed: int
 
 
 class BoundedScale(A.RandomScale):  # type: ignore[misc]

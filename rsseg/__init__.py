@@ -10,6 +10,7 @@ from rsseg.load import load_checkpoint
 from rsseg.mred import MREDLosses, ensemble_logits, mred_loss
 from rsseg.net import SwitchableNet
 from rsseg.pixelwise import pixelwise_mred_loss
+from rsseg.published import load_published
 from rsseg.switchable import SwitchableBatchNorm2d, convert_to_switchable, specialize, switch
 from rsseg.unseen import interpolate_set, recalibrate
 
@@ -22,6 +23,7 @@ __all__ = [
     "ensemble_logits",
     "interpolate_set",
     "load_checkpoint",
+    "load_published",
     "mred_loss",
     "pixelwise_mred_loss",
     "recalibrate",

@@ -96,6 +96,10 @@ class RunConfig:
         distillation: "full", "vanilla", "dense", "from_largest", or "none" for parallel
             training without ensemble.
         distillation_scale: Factor on the distillation loss.
+        sandwich: Train the largest, the smallest and one other resolution drawn at random in each
+            step, instead of all.
+        ema_decay: Keep an average of all weights and BatchNorm statistics, which moves by
+            1 - ema_decay of the way at each step; it is what is evaluated and used. Default: none.
         batchnorm: "private" sets for each resolution, or one "shared" by all (Fig. 4).
         freeze_batchnorm: Keep statistics, gamma and beta of every BatchNorm as loaded.
         precision: Number format of the forward pass: "fp32", or "bf16" (autocast).
@@ -115,6 +119,8 @@ class RunConfig:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     distillation: str = "full"
     distillation_scale: NotNegative = 1.0
+    sandwich: bool = False
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     batchnorm: Literal["private", "shared"] = "private"
     freeze_batchnorm: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"

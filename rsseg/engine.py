@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rsseg.mred import MREDLosses
 from rsseg.switchable import switchable_layers
 
-Loss = Callable[[Sequence[Tensor], Tensor], MREDLosses]
+
+class Outputs(NamedTuple):
+    """What a step gives to its loss.
+
+    Attributes:
+        logits: Of the resolutions of this step, largest first.
+        target: Labels (B,), shares of the classes (B, K), or label maps (B, H, W).
+        scores: Raw ensemble scores of these resolutions, or None without ensemble.
+        views: The normalised views that the logits are of.
+    """
+
+    logits: Sequence[Tensor]
+    target: Tensor
+    scores: Tensor | None
+    views: Sequence[Tensor]
+
+
+Loss = Callable[[Outputs], MREDLosses]
 
 
 class TrainingError(RuntimeError):
@@ -32,6 +50,8 @@ def train_step(
     loss: Loss,
     optimizer: torch.optim.Optimizer,
     *,
+    scores: Tensor | None = None,
+    members: Sequence[int] | None = None,
     clip_norm: float | None = None,
     precision: str = "fp32",
 ) -> MREDLosses:
@@ -44,8 +64,10 @@ def train_step(
         net: From S normalised views (B, 3, H, W) to S logits.
         views: The views, largest first.
         target: Labels (B,) or label maps (B, H, W).
-        loss: From the logits and the target to the losses.
+        loss: From what the step gives to the losses.
         optimizer: Moves the parameters.
+        scores: Raw ensemble scores of all resolutions, shape (S,), or None without ensemble.
+        members: The resolutions of the views, as indices; default is all.
         clip_norm: Largest norm of the gradient.
         precision: "fp32" or "bf16".
 
@@ -57,8 +79,10 @@ def train_step(
             then (running statistics may have been).
     """
     with torch.autocast(views[0].device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits = net(views)
-    losses = loss(logits, target)
+        logits = net(views) if members is None else net(views, members)
+    if scores is not None and members is not None:
+        scores = scores[list(members)]
+    losses = loss(Outputs(logits, target, scores, views))
     if not torch.isfinite(losses.total):
         raise TrainingError(_what_is_not_finite(logits, views, losses))
     optimizer.zero_grad(set_to_none=True)

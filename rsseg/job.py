@@ -26,8 +26,17 @@ class Batches(Protocol):
     def batch_size(self) -> int:
         """Images in a batch."""
 
+    @property
+    def faults(self) -> dict[str, str]:
+        """The files that could not be read so far, and why."""
+
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
         """Give the batches of an epoch (from 0), beginning with step `first_step`."""
+
+
+# Mixes the images of a batch: from S normalised views and the labels to the same, where the labels
+# may have become shares of the classes.
+Mix = Callable[[Sequence[Tensor], Tensor], tuple[list[Tensor], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -38,22 +47,24 @@ class Job:
         config: Settings of the run.
         net: The network, on its device.
         batches: The training batches.
-        loss: From the S logits and the target to the losses.
-        evaluate: Evaluates the network as it is.
+        loss: From what a step gives to the losses.
+        evaluate: Evaluates a network such as `net` as it is.
         metadata: What `load_checkpoint` needs and returns; plain values. Its "data" tells one
             data set from another.
         report: Writes what the task adds to results.json into the run folder.
         metric: The metric whose mean over the resolutions decides what is best.
+        mix: Mixes the images of a batch, or None.
     """
 
     config: RunConfig
     net: SwitchableNet
     batches: Batches
     loss: Loss
-    evaluate: Callable[[], Evaluation[Any]]
+    evaluate: Callable[[SwitchableNet], Evaluation[Any]]
     metadata: Mapping[str, Any]
     report: Callable[[Evaluation[Any], Path], None]
     metric: str
+    mix: Mix | None = None
 
 
 @dataclass

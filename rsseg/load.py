@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from rsseg.checkpoint import CheckpointError, load_weights, read_checkpoint
+from rsseg.classifiers import ClassifierConfig, build_classifier
 from rsseg.config import validate
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing
@@ -21,8 +22,16 @@ def _segmenter(description: dict[str, Any]) -> nn.Module:
     return build_segmenter(validate(ModelConfig, values, "the checkpoint"))
 
 
+def _classifier(description: dict[str, Any]) -> nn.Module:
+    values = {**description, "weights": None}
+    return build_classifier(validate(ClassifierConfig, values, "the checkpoint"))
+
+
 # What `metadata["task"]` may be, and how a network is built from `metadata["model"]`.
-BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {"segmentation": _segmenter}
+BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "segmentation": _segmenter,
+    "classification": _classifier,
+}
 
 
 def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:

@@ -17,11 +17,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rsseg.targets import check_target, cross_entropy, valid_mean
+
+EXTERNAL = -1  # A fixed teacher from outside, as the teacher of a term.
+
 
 class Term(NamedTuple):
     """One distillation term: weight * D_kl(p_teacher || p_student).
 
-    Resolutions count from 1, the largest; teacher 0 is the ensemble.
+    Resolutions count from 1, the largest; teacher 0 is the ensemble, EXTERNAL a fixed network.
     """
 
     teacher: int
@@ -118,6 +122,9 @@ def mred_loss(
     variant: str = "full",
     ignore_index: int = -100,
     distillation_scale: float = 1.0,
+    label_smoothing: float = 0.0,
+    teacher: Tensor | None = None,
+    teacher_weight: float = 1.0,
 ) -> MREDLosses:
     r"""Compute classification, ensemble and distillation loss of a batch.
 
@@ -133,11 +140,16 @@ def mred_loss(
             sequence of S tensors of one shape.
         target: Classes 0..K-1 or `ignore_index`, any integer type, shape (B,) or (B, H, W).
             Other values are an error on the CPU; on a GPU, where looking would stall the
-            step, the reader has to guarantee the range.
+            step, the reader has to guarantee the range. Or the share of each class, floating
+            point, shape (B, K), as mixed images have it.
         scores: Raw ensemble scores a, shape (S,); None for no ensemble, whose loss is then 0.
         variant: Name of the distillation terms, a key of VARIANTS.
         ignore_index: Target of the positions that teach nothing.
         distillation_scale: Factor on the distillation loss.
+        label_smoothing: Share of the target that goes to all classes alike, 0..1.
+        teacher: Logits of a fixed network, shape (B, K), that teaches every resolution besides:
+            sum_s D_kl(p_teacher || p_s) is added to the distillation loss.
+        teacher_weight: Factor on that sum.
 
     Returns:
         The four losses, scalars that all carry gradients.
@@ -152,35 +164,47 @@ def mred_loss(
         tensor(2.7726)
     """
     stacked = _stacked(logits)
-    check_target(target, (stacked.shape[1], *stacked.shape[3:]), stacked.shape[2], ignore_index)
     terms = distillation_terms(variant, len(stacked), scores, distillation_scale)
-    target = target.long()
-    valid = target != ignore_index
+    target, valid = _checked(target, stacked, ignore_index)
     # One log-softmax and one set of probabilities for each logits, shared by all terms.
     log_p = list(stacked.log_softmax(dim=2))
-    classification = sum((_cross_entropy(z, target, valid) for z in log_p), stacked.new_zeros(()))
+    classification = stacked.new_zeros(())
+    for z in log_p:
+        classification = classification + cross_entropy(z, target, valid, label_smoothing)
     ensemble = distillation = stacked.new_zeros(())
-    teachers = [ensemble, *(z.detach() for z in log_p)]
+    teachers = {t: z.detach() for t, z in enumerate(log_p, start=1)}
     if scores is not None:
         log_p_0 = ensemble_logits(stacked, scores).log_softmax(dim=1)
-        ensemble = _cross_entropy(log_p_0, target, valid)
+        ensemble = cross_entropy(log_p_0, target, valid, label_smoothing)
         teachers[0] = log_p_0.detach()
-    p = [teacher.exp() for teacher in teachers]
+    if teacher is not None:
+        terms = terms + _external(teacher, stacked, teacher_weight)
+        teachers[EXTERNAL] = teacher.detach().to(stacked.dtype).log_softmax(dim=1)
+    p = {t: z.exp() for t, z in teachers.items()}
     for t, s, weight in terms:
         divergence = (p[t] * (teachers[t] - log_p[s - 1])).sum(dim=1)
-        distillation = distillation + weight * _mean(divergence, valid)
+        distillation = distillation + weight * valid_mean(divergence, valid)
     total = classification + ensemble + distillation
     return MREDLosses(total, classification, ensemble, distillation)
 
 
-def _cross_entropy(log_p: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    index = torch.where(valid, target, 0).unsqueeze(1)
-    return -_mean(log_p.gather(1, index).squeeze(1), valid)
+def _checked(target: Tensor, stacked: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Return the target in its working type, and which positions count."""
+    positions = (stacked.shape[1], *stacked.shape[3:])
+    if target.is_floating_point() and target.shape == stacked.shape[1:] and stacked.ndim == 3:
+        return target.to(stacked.dtype), torch.ones(positions, dtype=torch.bool).to(target.device)
+    check_target(target, positions, stacked.shape[2], ignore_index)
+    target = target.long()  # First: -100 would be class 156 of a uint8.
+    return target, target != ignore_index
 
 
-def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Average over the valid positions; 0 if there are none."""
-    return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)
+def _external(teacher: Tensor, stacked: Tensor, weight: float) -> list[Term]:
+    if teacher.shape != stacked.shape[1:]:
+        raise ValueError(
+            f"the teacher's logits must have shape {tuple(stacked.shape[1:])} as those of each "
+            f"resolution, got {tuple(teacher.shape)}"
+        )
+    return [Term(EXTERNAL, s, weight) for s in range(1, len(stacked) + 1)]
 
 
 def distillation_terms(variant: str, count: int, scores: Tensor | None, scale: float) -> list[Term]:
@@ -204,24 +228,6 @@ def _check_scores(scores: Tensor, count: int) -> None:
         raise ValueError(
             f"scores must hold one value for each of the {count} resolutions, "
             f"got shape {tuple(scores.shape)}"
-        )
-
-
-def check_target(target: Tensor, shape: tuple[int, ...], classes: int, ignore_index: int) -> None:
-    """Raise a ValueError unless `target` holds integers of this shape, classes or ignored."""
-    if target.shape != shape:
-        raise ValueError(f"target must have shape {shape}, got {tuple(target.shape)}")
-    if target.dtype == torch.bool or target.is_floating_point() or target.is_complex():
-        raise ValueError(f"target must hold integer classes, got {target.dtype}")
-    # Looking at values on a GPU waits for it.
-    if target.device.type != "cpu" or torch.compiler.is_compiling() or not target.numel():
-        return
-    target = target.long()
-    low, high = torch.where(target == ignore_index, 0, target).aminmax()
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"target must hold classes 0..{classes - 1} or ignore_index {ignore_index}, "
-            f"found {int(low if low < 0 else high)}"
         )
 
 

@@ -102,27 +102,34 @@ class SwitchableNet(nn.Module):
             )
         self._unseen = rule
 
-    def forward(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def forward(
+        self, views: Sequence[Tensor], members: Sequence[int] | None = None
+    ) -> tuple[Tensor, ...]:
         """Compute the logits of every resolution, largest first.
 
         Args:
             views: One batch of normalised images for each resolution, in the order of
                 `resolutions`; the shorter side of each is its resolution, shape (B, 3, H, W).
+            members: Which resolutions the views are for, as rising indices of `resolutions`;
+                default is all.
 
         Returns:
-            S logits at the network's own output size.
+            Logits for each view at the network's own output size.
 
         Raises:
             ValueError: If number or sizes of the views do not fit the resolutions.
         """
         sizes = tuple(resolution_of(view) for view in views)
-        if sizes != self.resolutions:
+        chosen = range(len(self.resolutions)) if members is None else members
+        expected = [self.resolutions[member] for member in chosen]
+        if list(sizes) != expected:
             raise ValueError(
-                f"expected one view for each resolution {list(self.resolutions)}, largest first, "
+                f"expected one view for each resolution {expected}, largest first, "
                 f"got views with the sides {list(sizes)}"
             )
         return tuple(
-            self._forward_one(view, name) for view, name in zip(views, self._names, strict=True)
+            self._forward_one(view, self._names[member])
+            for view, member in zip(views, chosen, strict=True)
         )
 
     def _forward_one(self, images: Tensor, name: str) -> Tensor:

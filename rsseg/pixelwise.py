@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from rsseg.band_resize import BandResize, slices
-from rsseg.mred import MREDLosses, Term, check_target, distillation_terms, working_dtype
+from rsseg.mred import MREDLosses, Term, distillation_terms, working_dtype
+from rsseg.targets import check_target
 
 # Values of one band, all resolutions together. A CPU wants bands that stay in its cache; other
 # devices want few and large kernels.

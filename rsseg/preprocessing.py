@@ -7,19 +7,21 @@ lives with the data sets.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import field
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import ConfigDict, field_validator
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 Image = NDArray[np.uint8]  # (H, W, 3), RGB, 0..255
 LabelMap = NDArray[np.uint8]  # (H, W), class of each pixel, VOID where there is none
 VOID = 255
+Ratio = Annotated[float, Field(gt=0, le=1)]
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -53,12 +55,17 @@ class Preprocessing:
         mean: Mean of the red, green and blue channel, for values in 0..1.
         std: Standard deviation of the channels, for values in 0..1, above 0.
         fit: "square" resizes both sides to the resolution and changes the aspect ratio;
-            "aspect" resizes the shorter side to the resolution and keeps the ratio.
+            "aspect" resizes the shorter side to the resolution and keeps the ratio; "crop" resizes
+            the shorter side to resolution / crop_ratio and cuts the square out of the centre.
+        crop_ratio: The square's side as a share of the resized image's shorter side, above 0.
+        crop_ratios: The same for single resolutions, where it is another.
     """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    fit: Literal["square", "aspect"] = "square"
+    fit: Literal["square", "aspect", "crop"] = "square"
+    crop_ratio: Ratio = 0.875
+    crop_ratios: dict[int, Ratio] = field(default_factory=dict)
 
     @field_validator("std")
     @classmethod
@@ -69,10 +76,21 @@ class Preprocessing:
 
     def size(self, resolution: int, height: int, width: int) -> tuple[int, int]:
         """Give height and width of the view of an image of the given height and width."""
-        if self.fit == "square":
+        if self.fit != "aspect":
             return resolution, resolution
         scale = resolution / min(height, width)
         return max(resolution, round(height * scale)), max(resolution, round(width * scale))
+
+    def resized(self, resolution: int, height: int, width: int) -> tuple[int, int]:
+        """Give height and width that an image is resized to before "crop" cuts out its centre.
+
+        Sides are rounded down, as torchvision does: 256, 219, 182, 146 and 109 for 224 to 96.
+        """
+        if self.fit != "crop":
+            return self.size(resolution, height, width)
+        shorter = int(resolution / self.crop_ratios.get(resolution, self.crop_ratio))
+        longer = int(shorter * max(height, width) / min(height, width))
+        return (shorter, longer) if height <= width else (longer, shorter)
 
     def view(self, image: Image, resolution: int) -> Tensor:
         """Resize an image for one resolution.
@@ -86,7 +104,21 @@ class Preprocessing:
         """
         # Copied: the image may be read-only, and a view of the same size must not alias it.
         tensor = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)
-        return resize_image(tensor, self.size(resolution, *image.shape[:2]))
+        resized = resize_image(tensor, self.resized(resolution, *image.shape[:2]))
+        height, width = self.size(resolution, *image.shape[:2])
+        top = round((resized.shape[1] - height) / 2)
+        left = round((resized.shape[2] - width) / 2)
+        return resized[:, top : top + height, left : left + width].contiguous()
+
+    def translated(self, inputs: Tensor, to: Preprocessing) -> Tensor:
+        """Turn inputs that this preprocessing has normalised into those of another, same shape."""
+        if (self.mean, self.std) == (to.mean, to.std):
+            return inputs
+        mean, std, other_mean, other_std = (
+            torch.tensor(values, device=inputs.device).view(3, 1, 1)
+            for values in (self.mean, self.std, to.mean, to.std)
+        )
+        return (inputs * std + mean - other_mean) / other_std
 
     def normalise(self, views: Tensor) -> Tensor:
         """Turn views (uint8, shape (B, 3, h, w) or (3, h, w)) into input (float32, same shape)."""

@@ -6,7 +6,7 @@ the evaluation.
 
 from __future__ import annotations
 
-import sys
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -15,20 +15,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from rsseg.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
+from rsseg.ema import WeightAverage
 from rsseg.engine import TrainingError, set_training_mode, train_step
-from rsseg.evaluation import ENSEMBLE, alpha_of
+from rsseg.evaluation import ENSEMBLE
 from rsseg.interrupt import Interrupted, StopRequest
 from rsseg.job import Job, Progress
 from rsseg.mred import MREDLosses
+from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, learning_rates, set_learning_rates
-from rsseg.resolutions import set_names
+from rsseg.progress_log import ProgressLog, progress_bar
 from rsseg.run import RunFolder
-
-LOG_EVERY = 20  # steps
 
 
 class Training:
@@ -48,6 +47,8 @@ class Training:
         self.progress = Progress()
         set_training_mode(job.net, freeze_batchnorm=job.config.freeze_batchnorm)
         self.optimizer = build_optimizer(job.net, job.config.optim)
+        decay = job.config.ema_decay
+        self.average = None if decay is None else WeightAverage(job.net, decay)
 
     @classmethod
     def resume(cls, job: Job, folder: RunFolder) -> Training:
@@ -57,7 +58,9 @@ class Training:
             CheckpointError: If it is missing, damaged, of another network or other data.
         """
         training, content = cls(job, folder), read_checkpoint(folder.last)
-        load_weights(job.net, content["net"], str(folder.last))
+        load_weights(job.net, content.get("trained_net", content["net"]), str(folder.last))
+        if training.average:
+            training.average.load(content["net"], str(folder.last))
         if content["metadata"].get("data") != job.metadata.get("data"):
             raise CheckpointError(
                 f"{folder.last} was trained on other data: {content['metadata'].get('data')}, "
@@ -76,16 +79,23 @@ class Training:
         """Steps since the beginning of the run."""
         return self.progress.epoch * self.job.batches.steps + self.progress.step
 
+    @property
+    def used_net(self) -> SwitchableNet:
+        """The network that is evaluated and used: the average, if there is one."""
+        return self.average.net if self.average else self.job.net
+
     def save(self, path: Path, **metadata: object) -> None:
         """Write the state of the run into a checkpoint; `metadata` is added to the job's."""
         rng = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
         content = {
             "metadata": {**self.job.metadata, "epoch": self.progress.epoch, **metadata},
-            "net": self.job.net.state_dict(),
+            "net": self.used_net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": asdict(self.progress),
             "rng": rng,
         }
+        if self.average:
+            content["trained_net"] = self.job.net.state_dict()
         save_checkpoint(path, content)
 
     def fit(self) -> dict[str, Any]:
@@ -106,50 +116,32 @@ class Training:
             self.save(self.folder.last, chosen="the beginning")
         with (
             StopRequest() as stop,
-            SummaryWriter(str(self.folder.tensorboard), purge_step=self.global_step) as board,
-            self._progress_bar() as bar,
+            ProgressLog(self.job, self.folder, self.global_step) as log,
+            progress_bar(self.job, self.progress) as bar,
         ):
-            self._evaluate_if_due(board)
+            self._evaluate_if_due(log)
             while not self._is_complete():
-                self._train_epoch(bar, board, stop)
+                self._train_epoch(bar, log, stop)
                 # Before the evaluation: whatever happens there, the epoch is not lost.
                 self.save(self.folder.last, chosen="the last epoch")
                 self._stop_if_asked(stop)
-                self._evaluate_if_due(board)
+                self._evaluate_if_due(log)
                 self._stop_if_asked(stop)
         return self.folder.read_results()
 
     def _is_complete(self) -> bool:
         return self.progress.evaluated == self.job.config.epochs
 
-    def _evaluate_if_due(self, board: SummaryWriter) -> None:
-        config, epoch = self.job.config, self.progress.epoch
-        due = epoch == config.epochs or (epoch and epoch % config.evaluate_every == 0)
-        if due and self.progress.step == 0 and self.progress.evaluated < epoch:
-            self._evaluate(board)
-            self.save(self.folder.last, chosen="the last epoch")
-
-    def _progress_bar(self) -> tqdm[Any]:
-        batches, progress = self.job.batches, self.progress
-        bar: tqdm[Any] = tqdm(
-            total=self.job.config.epochs * batches.steps * batches.batch_size,
-            initial=(progress.epoch * batches.steps + progress.step) * batches.batch_size,
-            unit="img",
-            mininterval=0.5 if sys.stderr.isatty() else 20,
-            smoothing=0.05,
-        )
-        return bar
-
-    def _train_epoch(self, bar: tqdm[Any], board: SummaryWriter, stop: StopRequest) -> None:
+    def _train_epoch(self, bar: tqdm[Any], log: ProgressLog, stop: StopRequest) -> None:
         job, progress = self.job, self.progress
         set_training_mode(job.net, freeze_batchnorm=job.config.freeze_batchnorm)
         bar.set_description(f"epoch {progress.epoch + 1}/{job.config.epochs}", refresh=False)
         for views, target in self._batches(stop):
             begin = time.perf_counter()
-            losses = self._step(views, target)
+            losses = self.step(views, target)
             progress.step += 1
             progress.seconds += time.perf_counter() - begin
-            self._note(losses, board)
+            log.losses(losses, progress, self.optimizer)
             bar.set_postfix(loss=f"{losses.total:.3f}", refresh=False)
             bar.update(job.batches.batch_size)
             if stop.asked and progress.step < job.batches.steps:
@@ -168,25 +160,45 @@ class Training:
             self.save(self.folder.last, chosen="the last step")
             self._stop_if_asked(stop)
 
-    def _step(self, views: Sequence[Tensor], target: Tensor) -> MREDLosses:
-        job, progress = self.job, self.progress
-        epoch = progress.epoch + progress.step / job.batches.steps
-        rates = learning_rates(job.config.optim, job.config.schedule, epoch, job.config.epochs)
+    def step(self, views: Sequence[Tensor], target: Tensor) -> MREDLosses:
+        """Train with one batch of uint8 views, at the point of the run where `progress` is."""
+        job, config = self.job, self.job.config
+        epoch = self.progress.epoch + self.progress.step / job.batches.steps
+        rates = learning_rates(config.optim, config.schedule, epoch, config.epochs)
         set_learning_rates(self.optimizer, rates)
-        inputs = [self._input(view) for view in views]
+        members = self._members()
+        chosen = views if members is None else [views[member] for member in members]
+        inputs = [self._input(view) for view in chosen]
+        target = target.to(inputs[0].device, non_blocking=True)
+        if job.mix:
+            inputs, target = job.mix(inputs, target)
         try:
-            return train_step(
+            losses = train_step(
                 job.net,
                 inputs,
-                target.to(inputs[0].device, non_blocking=True),
+                target,
                 job.loss,
                 self.optimizer,
-                clip_norm=job.config.optim.clip_norm,
-                precision=job.config.precision,
+                scores=job.net.scores,
+                members=members,
+                clip_norm=config.optim.clip_norm,
+                precision=config.precision,
             )
         except TrainingError as error:
             remedy = " and a lower --set optim.lr, or with optim.clip_norm=1"
             raise TrainingError(self._explain(str(error)) + remedy) from error
+        if self.average:
+            self.average.update(job.net)
+        return losses
+
+    def _members(self) -> list[int] | None:
+        """Draw the resolutions of a sandwich step: the largest, the smallest and one between."""
+        count = len(self.job.net.resolutions)
+        if not self.job.config.sandwich or count <= 3:
+            return None
+        # Seeded by the step: a run that is continued draws as if it had not stopped.
+        draw = random.Random(f"{self.job.config.seed} {self.global_step}")
+        return [0, draw.randrange(1, count - 1), count - 1]
 
     def _input(self, view: Tensor) -> Tensor:
         device = next(self.job.net.parameters()).device
@@ -201,19 +213,6 @@ class Training:
             f"--resume {self.folder.path}"
         )
 
-    def _note(self, losses: MREDLosses, board: SummaryWriter) -> None:
-        step = self.global_step
-        if step % LOG_EVERY and self.progress.step < self.job.batches.steps:
-            return
-        for name, value in losses._asdict().items():
-            board.add_scalar(f"loss/{name}", value, step)
-        for group in self.optimizer.param_groups:
-            board.add_scalar(f"learning rate/{group['rate']}", group["lr"], step)
-        names = set_names(self.job.net.resolutions)
-        for name, share in zip(names, alpha_of(self.job.net) or (), strict=False):
-            board.add_scalar(f"alpha/{name}", share, step)
-        self.folder.log({"step": step, **{k: v.item() for k, v in losses._asdict().items()}})
-
     def _stop_if_asked(self, stop: StopRequest) -> None:
         if not stop.asked or self._is_complete():
             return
@@ -221,26 +220,29 @@ class Training:
         where = f"in epoch {epoch + 1} after {step} steps" if step else f"after epoch {epoch}"
         raise Interrupted(f"stopped {where}; continue with --resume {self.folder.path}")
 
-    def _evaluate(self, board: SummaryWriter) -> None:
+    def _evaluate_if_due(self, log: ProgressLog) -> None:
+        config, epoch = self.job.config, self.progress.epoch
+        due = epoch == config.epochs or (epoch and epoch % config.evaluate_every == 0)
+        if due and self.progress.step == 0 and self.progress.evaluated < epoch:
+            self._evaluate(log)
+            self.save(self.folder.last, chosen="the last epoch")
+
+    def _evaluate(self, log: ProgressLog) -> None:
         job, progress = self.job, self.progress
-        evaluation = job.evaluate()
-        metrics = evaluation.results()
+        evaluation = job.evaluate(self.used_net)
         results = {
             **job.metadata,
             "epoch": progress.epoch,
             "chosen": "the last epoch",
             "training_seconds": round(progress.seconds, 1),
-            "metrics": metrics,
+            "metrics": evaluation.results(),
             "alpha": evaluation.alpha,
+            "unreadable": dict(job.batches.faults),
         }
-        for name, values in metrics.items():
-            for metric, value in values.items():
-                board.add_scalar(f"{metric}/{name}", value, progress.epoch)
-        entry = {"step": self.global_step, "epoch": progress.epoch, "metrics": metrics}
-        self.folder.log({**entry, "alpha": evaluation.alpha})
+        log.metrics(results, self.global_step)
         self.folder.write_results(results)
         job.report(evaluation, self.folder.path)
-        self._keep_if_best(metrics)
+        self._keep_if_best(results["metrics"])
         progress.evaluated = progress.epoch
 
     def _keep_if_best(self, metrics: Mapping[str, Mapping[str, float]]) -> None:

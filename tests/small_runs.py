@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rsseg import training
 from rsseg.config import RunConfig, validate
-from rsseg.engine import train_step
+from rsseg.engine import Outputs, train_step
 from rsseg.evaluation import evaluate
 from rsseg.interrupt import StopRequest
 from rsseg.job import Job
@@ -70,14 +70,21 @@ class DrawnBatches:
 
     steps = STEPS
     batch_size = 2
+    faults: ClassVar[dict[str, str]] = {}
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
         return (draw(100 * epoch + step) for step in range(first_step, self.steps))
 
 
-def loss_of(net: SwitchableNet, logits: Sequence[Tensor], target: Tensor) -> MREDLosses:
-    variant = "dense" if net.scores is None else "full"
-    return pixelwise_mred_loss(logits, target, net.scores, variant=variant)
+def loss_of(outputs: Outputs) -> MREDLosses:
+    logits, target, scores, _ = outputs
+    variant = "dense" if scores is None else "full"
+    return pixelwise_mred_loss(logits, target, scores, variant=variant)
+
+
+def loss_by_hand(net: SwitchableNet, logits: Sequence[Tensor], target: Tensor) -> Tensor:
+    """The same loss without a step around it."""
+    return loss_of(Outputs(logits, target, net.scores, ())).total
 
 
 def small_job(config: RunConfig | None = None, **options: Any) -> Job:
@@ -87,12 +94,11 @@ def small_job(config: RunConfig | None = None, **options: Any) -> Job:
         "config": config,
         "net": net,
         "batches": DrawnBatches(),
-        "loss": partial(loss_of, net),
+        "loss": loss_of,
         "evaluate": partial(
             evaluate,
-            net,
-            [(views, list(labels)) for views, labels in (draw(1001), draw(1002))],
-            partial(SegmentationEvaluator, CLASSES),
+            batches=[(views, list(labels)) for views, labels in (draw(1001), draw(1002))],
+            make_evaluator=partial(SegmentationEvaluator, CLASSES),
             resolutions=RESOLUTIONS,
             preprocessing=config.preprocessing,
             device=torch.device("cpu"),

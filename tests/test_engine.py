@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.config import OptimConfig
-from rsseg.engine import TrainingError, set_training_mode, train_step
+from rsseg.engine import Outputs, TrainingError, set_training_mode, train_step
 from rsseg.mred import MREDLosses, ensemble_logits
 from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
 from rsseg.pixelwise import pixelwise_mred_loss
 from rsseg.preprocessing import Preprocessing
-from tests.small_runs import RESOLUTIONS, draw, loss_of, small_net
+from tests.small_runs import RESOLUTIONS, draw, loss_by_hand, loss_of, small_net
 
 PLAIN = OptimConfig(lr=0.1, momentum=0.0, weight_decay=0.0)
 
@@ -33,7 +31,8 @@ def step(net: SwitchableNet, loss: Any = None, **options: Any) -> MREDLosses:
     """Train one step of plain gradient descent with the learning rate 0.1."""
     optimizer = build_optimizer(net, PLAIN)
     set_learning_rates(optimizer, {"other": 0.1, "encoder": 0.1})
-    return train_step(net, *batch(), loss or partial(loss_of, net), optimizer, **options)
+    options = {"scores": net.scores, **options}
+    return train_step(net, *batch(), loss or loss_of, optimizer, **options)
 
 
 def parameters(net: nn.Module) -> dict[str, Tensor]:
@@ -51,7 +50,7 @@ def gradients_by_hand(net: SwitchableNet) -> dict[str, Tensor]:
     net = copy.deepcopy(net)
     views, labels = batch()
     logits = [net.predict(view, side) for view, side in zip(views, RESOLUTIONS, strict=True)]
-    found = torch.autograd.grad(loss_of(net, logits, labels).total, list(net.parameters()))
+    found = torch.autograd.grad(loss_by_hand(net, logits, labels), list(net.parameters()))
     return dict(zip((name for name, _ in net.named_parameters()), found, strict=True))
 
 
@@ -121,8 +120,9 @@ def test_scores_move_against_the_gradient_of_the_ensemble_alone() -> None:
 def test_ensemble_moves_nothing_but_the_scores() -> None:
     first, second = net_without_dropout(), net_without_dropout(scores=False)
 
-    def dense(logits: Sequence[Tensor], target: Tensor) -> MREDLosses:
-        return pixelwise_mred_loss(logits, target, first.scores, variant="dense")
+    def dense(outputs: Outputs) -> MREDLosses:
+        logits, target, scores, _ = outputs
+        return pixelwise_mred_loss(logits, target, scores, variant="dense")
 
     losses = step(first, dense)
     assert losses.ensemble > 0
@@ -137,9 +137,9 @@ def test_half_precision_gives_a_finite_loss_near_the_full_one() -> None:
     seen: list[torch.dtype] = []
     net = net_without_dropout()
 
-    def loss(logits: Sequence[Tensor], target: Tensor) -> MREDLosses:
-        seen.extend(z.dtype for z in logits)
-        return loss_of(net, logits, target)
+    def loss(outputs: Outputs) -> MREDLosses:
+        seen.extend(z.dtype for z in outputs.logits)
+        return loss_of(outputs)
 
     half = step(net, loss, precision="bf16")
     full = step(net_without_dropout())
@@ -157,12 +157,12 @@ def test_losses_come_back_detached_and_add_up() -> None:
 def test_loss_that_is_not_a_number_names_the_resolution_and_moves_no_parameter() -> None:
     net = small_net()
     optimizer = build_optimizer(net, OptimConfig(lr=0.1))
-    train_step(net, *batch(), partial(loss_of, net), optimizer)
+    train_step(net, *batch(), loss_of, optimizer)
     before, momenta = parameters(net), copy.deepcopy(optimizer.state_dict())
     (large, small), labels = batch()
     small[0, 0, 0, 0] = torch.nan
     with pytest.raises(TrainingError, match=r"the loss is nan \(logits at resolution 8 are not"):
-        train_step(net, [large, small], labels, partial(loss_of, net), optimizer)
+        train_step(net, [large, small], labels, loss_of, optimizer)
     assert all(torch.equal(before[name], value) for name, value in parameters(net).items())
     after = optimizer.state_dict()["state"]
     for index, state in momenta["state"].items():
@@ -173,8 +173,10 @@ def test_gradient_that_is_not_a_number_moves_no_parameter() -> None:
     net = small_net()
     before = parameters(net)
 
-    def rooted(logits: Sequence[Tensor], target: Tensor) -> MREDLosses:
-        total = (0 * logits[0].sum()).square().sqrt()  # The root of 0 is finite, its slope is not.
+    def rooted(outputs: Outputs) -> MREDLosses:
+        total = (
+            (0 * outputs.logits[0].sum()).square().sqrt()
+        )  # The root of 0 is finite, its slope is not.
         return MREDLosses(total, total, total, total)
 
     with pytest.raises(TrainingError, match=r"the loss is 0\.0, but the norm of its gradient is"):

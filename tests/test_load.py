@@ -12,8 +12,9 @@ from rsseg.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from rsseg.config import validate
 from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
-from rsseg.segmentation import task
 from rsseg.segmentation.config import SegmentationConfig
+from rsseg.segmentation.task import SEGMENTATION
+from rsseg.task import build_net, describe
 from tests.small_networks import randomise
 
 CLASSES = ["wall", "floor", "bed"]
@@ -25,7 +26,13 @@ class NoSamples:
     classes = tuple(CLASSES)
     fingerprint: ClassVar[dict[str, Any]] = {"test_samples": 0}
 
+    names: ClassVar[list[str]] = []
+    faults: ClassVar[dict[str, str]] = {}
+
     def batches(self, resolutions: object) -> tuple[()]:
+        return ()
+
+    def calibration(self, resolution: int, images: int) -> tuple[()]:
         return ()
 
 
@@ -41,9 +48,9 @@ def saved(path: Path, **values: Any) -> tuple[SwitchableNet, dict[str, Any]]:
         "optim": {"lr": 0.1},
     }
     config = validate(SegmentationConfig, {**settings, **values}, "the test")
-    net = task.build_net(config, torch.device("cpu"))
+    net = build_net(SEGMENTATION, config, torch.device("cpu"))
     randomise(net)
-    metadata = task.describe(config, net, NoSamples())
+    metadata = describe(SEGMENTATION, config, net, NoSamples())
     save_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
     return net.eval(), metadata
 

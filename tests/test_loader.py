@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from datasets.loader import EpochSampler, TrainBatch, TrainLoader, message_of, test_loader
-from datasets.samples import Reader, Sample
-from datasets.views import Draw, TestViews, TrainingViews
+from datasets.faults import Faults
+from datasets.loader import EpochSampler, TestBatch, TestLoader, TrainBatch, TrainLoader
+from datasets.samples import Draw, Reader, Sample
+from datasets.views import TestViews, TrainingViews
 from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
+from rsseg.worker_errors import message_of
 from tests.small_reader import SmallReader, noise, noisy_reader, still
 
 WILD = AugmentationConfig(scale=(0.5, 2.0), shorter_side=20, crop=32)
@@ -32,6 +34,13 @@ def loader(
 ) -> TrainLoader:
     views = TrainingViews(reader, [32, 16], Preprocessing(), augmentation)
     return TrainLoader(views, batch_size, seed=seed, workers=workers)
+
+
+def evaluated_batches(
+    reader: Reader, resolutions: list[int], fit: Preprocessing, *, workers: int
+) -> list[TestBatch]:
+    views = TestViews(reader, resolutions, fit)
+    return list(TestLoader(views, fit, batch_size=2, workers=workers, faults=Faults(0)))
 
 
 def numbered(count: int) -> SmallReader:
@@ -203,7 +212,7 @@ def test_loading_draws_from_no_global_generator(workers: int) -> None:
     batches = loader(reader, workers=workers)
     for epoch in range(2):
         list(batches.epoch(epoch))
-    list(test_loader(TestViews(reader, [16], Preprocessing()), 4, workers=workers))
+    evaluated_batches(reader, [16], Preprocessing(), workers=workers)
     assert states() == before
 
 
@@ -212,14 +221,14 @@ def test_test_images_come_in_order_and_all_of_them(workers: int) -> None:
     sizes = [(32, 40), (16, 30), (20, 20), (31, 17), (50, 24)]
     images = [noise(*size) for size in sizes]
     reader = SmallReader(images, [np.full(size, n, np.uint8) for n, size in enumerate(sizes)])
-    square = list(test_loader(TestViews(reader, [24, 16], Preprocessing()), 2, workers=workers))
+    square = evaluated_batches(reader, [24, 16], Preprocessing(), workers=workers)
     assert [len(labels) for _, labels in square] == [2, 2, 1]
     assert [views[0].shape for views, _ in square] == [(2, 3, 24, 24)] * 2 + [(1, 3, 24, 24)]
     every = [label for _, labels in square for label in labels]
     assert [tuple(label.shape) for label in every] == sizes
     assert [int(label.max()) for label in every] == list(range(5))
     preprocessing = Preprocessing(fit="aspect")
-    aspect = list(test_loader(TestViews(reader, [16], preprocessing), 2, workers=workers))
+    aspect = evaluated_batches(reader, [16], preprocessing, workers=workers)
     assert [tuple(views[0].shape) for views, _ in aspect] == [
         (1, 3, *preprocessing.size(16, *size)) for size in sizes
     ]

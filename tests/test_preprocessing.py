@@ -131,7 +131,7 @@ def test_std_that_is_not_above_zero_is_refused(std: tuple[float, float, float]) 
 
 
 def test_unknown_fit_and_unknown_setting_are_refused_by_name() -> None:
-    with pytest.raises(ValidationError, match="'square' or 'aspect'"):
-        Preprocessing(fit="crop")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="'square', 'aspect' or 'crop'"):
+        Preprocessing(fit="stretch")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="stdd"):
         Preprocessing(stdd=(1, 1, 1))  # type: ignore[call-arg]

@@ -397,7 +397,7 @@ def test_failing_evaluation_does_not_lose_the_epoch(
         raise ValueError("a label map is damaged")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rsseg.segmentation.task.evaluate_net", fail)
+        patch.setattr("rsseg.task.evaluate_net", fail)
         assert run(config, "--run", tmp_path / "run") == 2
     saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["progress"]
     assert (saved["epoch"] > 0, saved["step"], saved["evaluated"]) == (True, 0, 0)
@@ -411,6 +411,6 @@ def test_interruption_while_evaluating_is_no_traceback(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rsseg.segmentation.task.evaluate_net", stop)
+    monkeypatch.setattr("rsseg.task.evaluate_net", stop)
     assert run("--evaluate", whole / "last.pt") == 130
     assert capsys.readouterr().err == "interrupted; what has been written is whole\n"

@@ -30,7 +30,7 @@ from tests.small_runs import (
     assert_equal,
     assert_runs_are_equal,
     draw,
-    loss_of,
+    loss_by_hand,
     small_config,
     small_job,
     small_net,
@@ -61,7 +61,7 @@ def test_run_equals_a_loop_by_hand(whole: Path) -> None:
         # Dropout draws in the order of the memory.
         inputs = [view.contiguous(memory_format=torch.channels_last) for view in inputs]
         net.zero_grad()
-        loss_of(net, net(inputs), labels).total.backward()  # type: ignore[no-untyped-call]
+        loss_by_hand(net, net(inputs), labels).backward()  # type: ignore[no-untyped-call]
         rate = 0.05 * 0.5 * (1 + math.cos(math.pi * index / (EPOCHS * STEPS)))
         with torch.no_grad():
             for name, value in net.named_parameters():
@@ -256,7 +256,7 @@ def job_with_results(values: Sequence[tuple[float, float, float]], **settings: A
     """A job whose evaluations give these metrics: of two resolutions and of the ensemble."""
     given: Iterator[tuple[float, float, float]] = iter(values)
 
-    def evaluate() -> Evaluation[Given]:
+    def evaluate(_net: object) -> Evaluation[Given]:
         names = ("16", "8", "ensemble")
         found = {name: Given(v) for name, v in zip(names, next(given), strict=True)}
         return Evaluation(found, [0.5, 0.5])

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pictures
 from torch import Tensor
 
-from datasets.views import Draw, TestViews, TrainingViews
+from datasets.samples import Draw
+from datasets.views import TestViews, TrainingViews
 from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
 from tests.small_reader import SmallReader, noise, noisy_reader, still

@@ -9,7 +9,8 @@ import random
 import numpy as np
 import torch
 
-from datasets.views import BoundedScale, Draw, TrainingViews
+from datasets.samples import Draw
+from datasets.views import BoundedScale, TrainingViews
 from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
 from tests.small_reader import SmallReader, noisy_reader, still

@@ -1,0 +1,1 @@
+"""Image classification: its settings, loss, metrics; trained by `train_cls.py`."""

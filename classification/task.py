@@ -1,0 +1,120 @@
+"""Classification as a task: the network, the loss over labels, the answers to every image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from classification.config import ClassificationConfig
+from classification.evaluate import ClassificationEvaluator
+from classification.mixing import build_mix
+from rsseg.classifiers import build_classifier
+from rsseg.complexity import count_macs
+from rsseg.engine import Loss, Outputs
+from rsseg.evaluation import Evaluation
+from rsseg.load import load_checkpoint
+from rsseg.mred import MREDLosses, mred_loss
+from rsseg.task import Task, Tests
+from rsseg.writing import written_whole
+
+CORRECTNESS = "correctness.npz"
+
+
+def build_network(config: ClassificationConfig, pretrained: bool) -> nn.Module:
+    """Build the classifier of a run, `pretrained` with the weights that its settings name."""
+    return build_classifier(config.model if pretrained else replace(config.model, weights=None))
+
+
+def check_sizes(
+    network: nn.Module, config: ClassificationConfig, resolutions: Sequence[int]
+) -> None:
+    """Check that a network can take images of the given resolutions.
+
+    Raises:
+        ValueError: If it cannot, as networks for one size or whose maps become too small.
+    """
+    for resolution in dict.fromkeys(resolutions):
+        try:
+            count_macs(network, config.preprocessing.size(resolution, 480, 640))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ValueError(
+                f"{config.model.name} cannot take images of resolution {resolution}: "
+                f"{str(error).splitlines()[0]}; choose other resolutions or another model"
+            ) from error
+
+
+def build_loss(config: ClassificationConfig, device: torch.device) -> Loss:
+    """Return the loss of a run as a function of what a step gives."""
+    teach = None if config.teacher is None else build_teacher(config, device)
+
+    def loss(outputs: Outputs) -> MREDLosses:
+        return mred_loss(
+            outputs.logits,
+            outputs.target,
+            outputs.scores,
+            variant=config.distillation,
+            distillation_scale=config.distillation_scale,
+            label_smoothing=config.label_smoothing,
+            teacher=teach(outputs.views[0]) if teach else None,
+            teacher_weight=config.teacher.weight if config.teacher else 1.0,
+        )
+
+    return loss
+
+
+def build_teacher(config: ClassificationConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Load the fixed teacher of a run: from the largest normalised views to its logits.
+
+    Raises:
+        ValueError: If it cannot be loaded or knows another number of classes.
+    """
+    assert config.teacher is not None
+    net, preprocessing, metadata = load_checkpoint(config.teacher.checkpoint)
+    known = len(metadata.get("classes", ()))
+    if metadata["task"] != "classification" or known != config.model.classes:
+        raise ValueError(
+            f"teacher {config.teacher.checkpoint} is a {metadata['task']} network of {known} "
+            f"classes; expected a classifier of {config.model.classes}"
+        )
+    net.to(device).eval().requires_grad_(False)
+
+    def teach(views: Tensor) -> Tensor:
+        with torch.no_grad():
+            return net.predict(config.preprocessing.translated(views, preprocessing))
+
+    return teach
+
+
+def report_answers(
+    evaluation: Evaluation[ClassificationEvaluator], tests: Tests, folder: Path
+) -> None:
+    """Write correctness.npz: for every image its name, and the answer at every resolution.
+
+    Arrays: `names`; for each resolution R (and "ensemble") `correct_R`, bool, and `predicted_R`,
+    the class, all of shape (N,) in the order of `names`.
+    """
+    answers: dict[str, np.ndarray] = {"names": np.asarray(tests.names, dtype=np.str_)}
+    for name, evaluator in evaluation.evaluators.items():
+        answers[f"correct_{name}"] = evaluator.correct
+        answers[f"predicted_{name}"] = evaluator.predicted.astype(np.int32)
+    with written_whole(folder / CORRECTNESS) as part, part.open("wb") as file:
+        np.savez_compressed(file, **answers)  # type: ignore[arg-type]
+
+
+CLASSIFICATION: Task[ClassificationConfig] = Task(
+    name="classification",
+    config=ClassificationConfig,
+    network=build_network,
+    check=check_sizes,
+    loss=build_loss,
+    evaluator=lambda _tests: ClassificationEvaluator(),
+    report=report_answers,
+    metric="top1",
+    shown=("top1", "top5"),
+    mix=build_mix,
+)

@@ -1,0 +1,60 @@
+"""Files that cannot be read: skipped and counted up to a limit, beyond it an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
+
+
+class Fault(NamedTuple):
+    """A file that could not be read.
+
+    Attributes:
+        name: Name of the image.
+        reason: What the reader said.
+    """
+
+    name: str
+    reason: str
+
+
+T = TypeVar("T")
+
+
+def read_or_fault(read: Callable[[], T], name: str, limit: int) -> T | Fault:
+    """Read something, or return why that failed; with the limit 0 the error is raised."""
+    try:
+        return read()
+    except (ValueError, OSError) as error:
+        if not limit:
+            raise
+        return Fault(name, str(error))
+
+
+class Faults:
+    """The faults of one data set.
+
+    Args:
+        limit: How many files may be unreadable.
+
+    Attributes:
+        found: Reason of each fault by the image's name.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.found: dict[str, str] = {}
+
+    def add(self, faults: Iterable[Fault]) -> None:
+        """Count faults; one image counts once.
+
+        Raises:
+            ValueError: If there are more than the limit; names the last file.
+        """
+        for name, reason in faults:
+            self.found[name] = reason
+            if len(self.found) > self.limit:
+                raise ValueError(
+                    f"{len(self.found)} images cannot be read, data.max_unreadable allows "
+                    f"{self.limit}; the last is {reason}"
+                )

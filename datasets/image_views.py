@@ -1,0 +1,138 @@
+"""Views of labelled images: one random crop and flip, then one resize for each resolution.
+
+An image is decoded once, and every view is resized from the crop itself. Images that are tested
+are fitted by the preprocessing. A file that cannot be read is replaced in training, left out of
+a test, and reported with the sample.
+
+Source: Wang et al., ECCV 2020, Section 3 and Table 6 (one crop for all resolutions or one each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from datasets.faults import Fault, read_or_fault
+from datasets.imagenet import LabelledImages
+from datasets.loader import Item
+from datasets.samples import Draw
+from rsseg.image_settings import CropConfig
+from rsseg.preprocessing import Preprocessing, resize_image
+from rsseg.resolutions import check_resolutions
+
+
+class TrainingImages(Dataset[Item]):
+    """Randomly cropped images as S views, and their class.
+
+    Args:
+        images: The images.
+        resolutions: Sides of the views in pixels, from large to small.
+        augmentation: The random crop and flip.
+        max_unreadable: How many images may be unreadable; another one stands in for each.
+    """
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        resolutions: Sequence[int],
+        augmentation: CropConfig,
+        *,
+        max_unreadable: int = 0,
+    ) -> None:
+        self.images = images
+        self.resolutions = check_resolutions(resolutions)
+        self.augmentation = augmentation
+        self.max_unreadable = max_unreadable
+        self._crop = v2.RandomResizedCrop(1, scale=augmentation.area, ratio=augmentation.aspect)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, draw: Draw) -> Item:
+        """Give views, uint8 (3, r, r) for each resolution r, the class, and the faults met."""
+        faults: list[Fault] = []
+        for step in range(min(self.max_unreadable + 2, len(self))):
+            # Every image after an unreadable one is as good; the next one is read again soon.
+            index = (draw.sample + step) % len(self)
+            item = read_or_fault(
+                lambda index=index: self.images[index],  # type: ignore[misc]
+                self.images.name(index),
+                self.max_unreadable,
+            )
+            if not isinstance(item, Fault):
+                image, label = item
+                pixels = torch.from_numpy(image).permute(2, 0, 1)
+                return Item(self.views(pixels, draw.seed), torch.tensor(label), faults)
+            faults.append(item)
+        raise ValueError(
+            f"{len(faults)} images in a row cannot be read, data.max_unreadable allows "
+            f"{self.max_unreadable}; the last is {faults[-1].reason}"
+        )
+
+    def views(self, image: Tensor, seed: int) -> list[Tensor]:
+        """Crop, resize and mirror one image (uint8, (3, H, W)) as the seed decides."""
+        settings, count = self.augmentation, len(self.resolutions)
+        # torchvision draws from torch's own generator: ours is put back afterwards.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            flips = (torch.rand(count) < settings.flip).tolist()
+            drawn = count if settings.crops == "per_resolution" else 1
+            boxes = [self._crop.make_params([image]) for _ in range(drawn)]
+        boxes = boxes * (count // drawn)
+        if settings.flips == "single":
+            flips = flips[:1] * count
+        return [
+            _view(image, box, side, mirrored=mirrored)
+            for box, side, mirrored in zip(boxes, self.resolutions, flips, strict=True)
+        ]
+
+
+def _view(image: Tensor, box: dict[str, int], side: int, *, mirrored: bool) -> Tensor:
+    top, left = box["top"], box["left"]
+    cut = image[:, top : top + box["height"], left : left + box["width"]]
+    view = resize_image(cut, (side, side))
+    return (view.flip(-1) if mirrored else view).contiguous()
+
+
+class TestViewsOfImages(Dataset[Item | Fault]):
+    """Images as the preprocessing fits them, one view for each resolution, and their class.
+
+    Args:
+        images: The images.
+        resolutions: Resolutions to test at, in any order.
+        preprocessing: How an image is fitted to a resolution.
+        max_unreadable: How many images may be unreadable; they are left out.
+    """
+
+    __test__ = False  # Not a class of tests.
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        resolutions: Sequence[int],
+        preprocessing: Preprocessing,
+        *,
+        max_unreadable: int = 0,
+    ) -> None:
+        self.images = images
+        self.resolutions = tuple(resolutions)
+        self.preprocessing = preprocessing
+        self.max_unreadable = max_unreadable
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Item | Fault:
+        """Give views, uint8 (3, h, w) for each resolution, and the class; or why there is none."""
+        item = read_or_fault(
+            lambda: self.images[index], self.images.name(index), self.max_unreadable
+        )
+        if isinstance(item, Fault):
+            return item
+        image, label = item
+        views = [self.preprocessing.view(image, side) for side in self.resolutions]
+        return Item(views, torch.tensor(label))

@@ -1,0 +1,249 @@
+"""The text files beside labelled images: ground truth of a flat folder, names of the classes.
+
+Ground truth comes as lines that name a file and its class, or as the official list of numbers,
+whose meaning only the meta.mat of its development kit tells. The images themselves are listed in
+imagenet.py.
+
+Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, and
+the readme of its development kit, ILSVRC2012_devkit_t12.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsseg.listing import listed
+
+IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+# First words of a line that names the columns.
+HEADERS: Final = ("imageid", "image_id", "image", "file", "filename", "path")
+
+
+def read_flat_labels(
+    path: Path, files: Sequence[str], folders: tuple[str, ...], classes: int
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Read the classes of images that lie in one folder.
+
+    Args:
+        path: Lines of a file's name, with or without suffix, and the name of its class folder or
+            the index of its class, with tab, comma or blanks between them; or ILSVRC2012's
+            numbers, the i-th for the i-th file, with meta.mat beside.
+        files: Names of the images, sorted.
+        folders: Names of the class folders in the order of the classes; empty if there are none,
+            then the file tells them.
+        classes: Number of classes.
+
+    Returns:
+        Labels, shape (N,), 0..K-1, and the names of the class folders.
+
+    Raises:
+        ValueError: If lines and images do not fit one to one, or name unknown classes.
+        FileNotFoundError: If the file or its meta.mat is missing.
+        ImportError: If meta.mat needs scipy and there is none.
+    """
+    lines = read_lines(path, "data.val_labels")
+    if all(line.isdecimal() for line in lines):
+        found, told = _from_numbers(path, lines, files)
+    else:
+        found = _from_pairs(path, lines, files, folders)
+        told = tuple(sorted(set(found)))
+        if all(name.isdecimal() and name not in folders for name in told):
+            indices = tuple(str(index) for index in range(classes))
+            return _places(path, [str(int(name)) for name in found], indices), folders or indices
+    if not folders and len(told) != classes:
+        raise ValueError(
+            f"{path} tells {len(told)} classes ({listed(told)}) and model.classes is {classes}; "
+            f"set model.classes to {len(told)}, or add the folders of the training images, which "
+            "tell all classes"
+        )
+    return _places(path, found, folders or told), folders or told
+
+
+def read_class_names(path: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Read the readable names of the classes.
+
+    Args:
+        path: Lines of a class folder and its name, with a tab or blanks between them, in any
+            order; or, if no line begins with a class folder, one name a line in the order of
+            the folders.
+        folders: Names of the class folders, in the order of the classes.
+
+    Raises:
+        ValueError: If the file does not name each class once.
+        FileNotFoundError: If it is missing.
+    """
+    lines = read_lines(path, "data.names")
+    pairs = [_folder_and_name(line, folders) for line in lines]
+    names = dict(pairs)
+    if not names.keys() & set(folders):
+        if len(lines) != len(folders):
+            raise ValueError(
+                f"{path}: {len(lines)} names for {len(folders)} classes, and no line begins with "
+                f"a class folder ({listed(folders, 3)}); give each class one line"
+            )
+        return tuple(lines)
+    counts = Counter(folder for folder, _ in pairs)
+    faults = {
+        "unknown": counts.keys() - set(folders),
+        "missing": set(folders) - counts.keys(),
+        "named twice": {folder for folder, count in counts.items() if count > 1},
+    }
+    told = [f"{len(some)} {fault} ({listed(some)})" for fault, some in faults.items() if some]
+    if told:
+        raise ValueError(
+            f"{path}: of the {len(folders)} class folders {', '.join(told)}; give each one line"
+        )
+    return tuple(names[folder] for folder in folders)
+
+
+def is_image(name: str) -> bool:
+    """Tell an image by the suffix of its name; hidden files are none."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def read_lines(path: Path, key: str) -> list[str]:
+    """Read the lines of a text file that are not blank; `key` is the setting that names it.
+
+    Raises:
+        FileNotFoundError: If it is missing.
+        ValueError: If it is empty or no UTF-8 text.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; set {key} to one that exists")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}); convert it, or set {key}") from error
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise ValueError(f"{path}: empty; fill it, or set {key} to another file")
+    return lines
+
+
+def read_synsets(path: Path) -> dict[int, str]:
+    """Read the WordNet ID of each ILSVRC2012_ID from the development kit's meta.mat.
+
+    Only the leaves are classes; the other synsets group them.
+
+    Raises:
+        FileNotFoundError: If it is missing.
+        ValueError: If it is not that file.
+        ImportError: If there is no scipy.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: missing; the numbers of ILSVRC's ground truth mean nothing without it. Both "
+            "lie in ILSVRC2012_devkit_t12/data: copy meta.mat, or give lines of FILE FOLDER"
+        )
+    try:
+        # Nothing else needs scipy, and few need this.
+        from scipy.io import loadmat  # noqa: PLC0415
+        from scipy.io.matlab import MatReadError  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError(
+            f"reading {path} needs scipy; install it (pip install scipy), or give "
+            "data.val_labels as lines of FILE FOLDER"
+        ) from error
+    try:
+        synsets: Any = np.atleast_1d(loadmat(path, squeeze_me=True)["synsets"])
+        leaves = synsets[synsets["num_children"] == 0]
+        return {int(leaf["ILSVRC2012_ID"]): str(leaf["WNID"]) for leaf in leaves}
+    except (MatReadError, OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{path}: not the meta.mat of ILSVRC2012_devkit_t12/data ({error}); copy it anew"
+        ) from error
+
+
+def _from_numbers(
+    path: Path, lines: list[str], files: Sequence[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Give the class folder of each image by ILSVRC2012_ID, and those of all classes."""
+    if len(lines) != len(files):
+        raise ValueError(
+            f"{path}: {len(lines)} lines for {len(files)} images; line i is for image i in the "
+            "order of the names, so there must be as many"
+        )
+    synsets = read_synsets(path.with_name("meta.mat"))
+    unknown = {line for line in lines if int(line) not in synsets}
+    if unknown:
+        raise ValueError(
+            f"{path}: {listed(unknown)} is no ILSVRC2012_ID of a class in meta.mat, which holds "
+            f"{min(synsets, default=0)} to {max(synsets, default=0)}; class indices need lines of "
+            "FILE INDEX"
+        )
+    return [synsets[int(line)] for line in lines], tuple(sorted(synsets.values()))
+
+
+def _from_pairs(
+    path: Path, lines: list[str], files: Sequence[str], folders: tuple[str, ...]
+) -> list[str]:
+    """Give what the lines tell of each image: its class folder or class index."""
+    places = {_stem(file): place for place, file in enumerate(files)}
+    places |= {file: place for place, file in enumerate(files)}
+    known = frozenset(folders)
+    pairs = [_pair(path, line, known) for line in lines]
+    if pairs[0][0].lower() in HEADERS and pairs[0][0] not in places:
+        del pairs[0]
+    found: dict[int, str] = {}
+    absent, twice = [], []
+    for file, folder in pairs:
+        place = places.get(file, places.get(_stem(file)))
+        if place is None:
+            absent.append(file)
+        elif place in found:
+            twice.append(file)
+        else:
+            found[place] = folder
+    bare = [file for place, file in enumerate(files) if place not in found]
+    cases = {"images without a line": bare, "lines without an image": absent, "repeated": twice}
+    told = [f"{len(some)} {case} ({listed(some)})" for case, some in cases.items() if some]
+    if told:
+        raise ValueError(
+            f"{path}: {len(pairs)} lines for {len(files)} images: {', '.join(told)}; give each "
+            "image one line of FILE FOLDER"
+        )
+    return [found[place] for place in range(len(files))]
+
+
+def _pair(path: Path, line: str, known: frozenset[str]) -> tuple[str, str]:
+    """Split a line into the file's name and its class."""
+    separator = next((mark for mark in "\t," if mark in line), None)
+    parts = line.split(separator) if separator else line.split(maxsplit=1)
+    file, *columns = [part.strip() for part in parts]
+    if not file or not columns or not columns[0]:
+        raise ValueError(
+            f"{path}: line {line!r} lacks file or class; expected lines of FILE FOLDER, or of one "
+            "ILSVRC2012_ID"
+        )
+    # Kaggle's list has boxes behind the folder; other folders' names may have blanks in them.
+    folder = columns[0] if columns[0] in known else columns[0].split()[0]
+    return file.rsplit("/", 1)[-1], folder
+
+
+def _folder_and_name(line: str, folders: tuple[str, ...]) -> tuple[str, str]:
+    if line in folders:
+        return line, line
+    folder, _, name = line.partition("\t" if "\t" in line else " ")
+    return folder.strip(), name.strip()
+
+
+def _places(path: Path, found: list[str], order: tuple[str, ...]) -> NDArray[np.int64]:
+    """Replace each name by its place in an order."""
+    places = {name: place for place, name in enumerate(order)}
+    unknown = set(found) - places.keys()
+    if unknown:
+        raise ValueError(
+            f"{path}: {len(unknown)} classes are unknown ({listed(unknown)}); the "
+            f"{len(order)} known ones are {listed(order)}"
+        )
+    return np.array([places[name] for name in found], dtype=np.int64)
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] if is_image(name) else name

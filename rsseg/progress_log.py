@@ -1,0 +1,80 @@
+"""What a run tells while it goes: the bar, the curves of TensorBoard, and log.jsonl."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from rsseg.evaluation import alpha_of
+from rsseg.job import Job, Progress
+from rsseg.mred import MREDLosses
+from rsseg.resolutions import set_names
+from rsseg.run import RunFolder
+
+LOG_EVERY = 20  # steps
+
+
+class ProgressLog:
+    """The curves of one run.
+
+    Args:
+        job: What is trained.
+        folder: Where the run is written.
+        step: Steps that have been done; curves beyond them are left out.
+    """
+
+    def __init__(self, job: Job, folder: RunFolder, step: int) -> None:
+        self.job = job
+        self.folder = folder
+        self.board = SummaryWriter(str(folder.tensorboard), purge_step=step)
+
+    def __enter__(self) -> ProgressLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.board.close()
+
+    def losses(
+        self, losses: MREDLosses, progress: Progress, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Note the losses of a step, the learning rates and the shares; not of every step."""
+        steps = self.job.batches.steps
+        step = progress.epoch * steps + progress.step
+        if step % LOG_EVERY and progress.step < steps:
+            return
+        values = {name: value.item() for name, value in losses._asdict().items()}
+        for name, value in values.items():
+            self.board.add_scalar(f"loss/{name}", value, step)
+        for group in optimizer.param_groups:
+            self.board.add_scalar(f"learning rate/{group['rate']}", group["lr"], step)
+        names = set_names(self.job.net.resolutions)
+        for name, share in zip(names, alpha_of(self.job.net) or (), strict=False):
+            self.board.add_scalar(f"alpha/{name}", share, step)
+        self.folder.log({"step": step, **values})
+
+    def metrics(self, results: Mapping[str, Any], step: int) -> None:
+        """Note the results of an evaluation."""
+        epoch, metrics = results["epoch"], results["metrics"]
+        for name, values in metrics.items():
+            for metric, value in values.items():
+                self.board.add_scalar(f"{metric}/{name}", value, epoch)
+        kept = {key: results[key] for key in ("epoch", "metrics", "alpha")}
+        self.folder.log({"step": step, **kept})
+
+
+def progress_bar(job: Job, progress: Progress) -> tqdm[Any]:
+    """Return a bar that counts images from where the run is."""
+    batches = job.batches
+    bar: tqdm[Any] = tqdm(
+        total=job.config.epochs * batches.steps * batches.batch_size,
+        initial=(progress.epoch * batches.steps + progress.step) * batches.batch_size,
+        unit="img",
+        mininterval=0.5 if sys.stderr.isatty() else 20,
+        smoothing=0.05,
+    )
+    return bar

@@ -1,0 +1,150 @@
+"""The command line of the training scripts: train, continue, or evaluate.
+
+The scripts bring the task and the data set; this file is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+import torch
+
+from rsseg import task as tasks
+from rsseg.config import plain
+from rsseg.device import choose_device, make_deterministic
+from rsseg.engine import TrainingError
+from rsseg.estimate import estimate
+from rsseg.interrupt import Interrupted
+from rsseg.job import Batches, Job
+from rsseg.load import load_checkpoint
+from rsseg.resolutions import check_resolutions
+from rsseg.run import RunFolder, results_table
+from rsseg.start import Start
+from rsseg.task import C, Task, Tests
+from rsseg.training import Training
+from rsseg.unseen import RULES
+from rsseg.worker_errors import message_of
+
+RECALIBRATE = "recalibrate"
+
+
+@dataclass(frozen=True)
+class Script(Generic[C]):
+    """A training script.
+
+    Args:
+        task: What is trained.
+        batches: Opens the training batches of a run.
+        tests: Opens the test images of a run.
+        description: What the script does, for --help.
+    """
+
+    task: Task[C]
+    batches: Callable[[C], Batches]
+    tests: Callable[[C], Tests]
+    description: str
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command line; return the exit code."""
+        args = parse(self.description, argv)
+        try:
+            if args.evaluate:
+                print(results_table(self.evaluate(args), self.task.shown))
+            elif args.estimate:
+                print(self.estimate(args))
+            else:
+                print(results_table(self.train(args), self.task.shown))
+        except Interrupted as stop:
+            print(stop, file=sys.stderr)
+            return 130
+        except KeyboardInterrupt:
+            print("interrupted; what has been written is whole", file=sys.stderr)
+            return 130
+        except (ValueError, OSError, TrainingError, torch.OutOfMemoryError) as error:
+            print(f"error: {message_of(error)}", file=sys.stderr)
+            return 2
+        return 0
+
+    def train(self, args: argparse.Namespace) -> dict[str, Any]:
+        """Begin a run, or continue one; return its results."""
+        if args.resume:
+            start = Start.again(args.resume, args.overrides)
+        else:
+            start = Start.anew(args.config, args.run, args.overrides, go_on=args.go_on)
+        config = start.load(self.task.config)
+        job = self._job(config, pretrained=not start.resumed)
+        if start.resumed:
+            return Training.resume(job, start.reopen(plain(config))).fit()
+        return Training(job, RunFolder.create(start.folder, plain(config))).fit()
+
+    def estimate(self, args: argparse.Namespace) -> str:
+        """Measure a few steps and tell what the whole run will cost; nothing is written."""
+        start = Start.anew(args.config, args.run, args.overrides, go_on=True)
+        return estimate(self._job(start.load(self.task.config), pretrained=False))
+
+    def _job(self, config: C, *, pretrained: bool) -> Job:
+        if config.deterministic:
+            make_deterministic()
+        batches, tests = self.batches(config), self.tests(config)
+        device = choose_device(config.device)
+        net = tasks.build_net(self.task, config, device, pretrained=pretrained)
+        return tasks.build_job(self.task, config, net, batches, tests)
+
+    def evaluate(self, args: argparse.Namespace) -> dict[str, Any]:
+        """Evaluate a checkpoint with the settings it was trained with; return the results."""
+        net, _, metadata = load_checkpoint(args.evaluate)
+        if metadata["task"] != self.task.name:
+            raise ValueError(
+                f"{args.evaluate} is a checkpoint of {metadata['task']}, this script is for "
+                f"{self.task.name}"
+            )
+        config = tasks.evaluation_config(self.task.config, metadata, args.overrides)
+        resolutions = sorted(args.resolutions or net.resolutions, reverse=True)
+        check_resolutions(resolutions)
+        folder = RunFolder.create(args.out, plain(config)) if args.out else None
+        tests = self.tests(config)
+        net.to(choose_device(config.device))
+        if args.unseen == RECALIBRATE:
+            net = tasks.recalibrated(net, config, tests, resolutions, args.images)
+        else:
+            net.unseen = args.unseen or net.unseen
+        results, evaluation = tasks.evaluate_checkpoint(
+            self.task, config, net, tests, metadata=metadata, resolutions=resolutions
+        )
+        results["unseen"] = args.unseen or net.unseen
+        if folder:
+            folder.write_results(results)
+            self.task.report(evaluation, tests, folder.path)
+        return results
+
+
+def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=description)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("config", nargs="?", type=Path, help="YAML file of a new run")
+    what.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder")
+    what.add_argument("--evaluate", type=Path, metavar="CHECKPOINT", help="only evaluate")
+    add = parser.add_argument
+    add("--run", type=Path, help="folder of a new run (default: runs/CONFIG)")
+    add("--continue", action="store_true", dest="go_on", help="resume the run if it has begun")
+    add("--estimate", action="store_true", help="only tell what the run will cost")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides")
+    add("--resolutions", nargs="+", type=int, help="with --evaluate")
+    rules = ", ".join((*RULES, RECALIBRATE))
+    add("--unseen", help=f"with --evaluate: rule for untrained resolutions: {rules}")
+    add("--images", type=int, default=1000, help="with --unseen recalibrate: training images")
+    add("--out", type=Path, help="with --evaluate: folder for the results")
+    args = parser.parse_args(argv)
+    if (args.run or args.go_on or args.estimate) and not args.config:
+        parser.error("--run, --continue and --estimate go with the configuration of a run")
+    if not args.evaluate and (args.resolutions or args.unseen or args.out):
+        parser.error("--resolutions, --unseen and --out go with --evaluate")
+    if args.images < 1:
+        parser.error(f"--images must be at least 1, got {args.images}")
+    return args
