@@ -6,6 +6,7 @@ sees them. Normalisation, activations, pooling and resizing are left out, as in 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -46,10 +47,22 @@ def count_macs(
     tensors = chain(network.parameters(), network.buffers(), [torch.empty(0)])
     device = next(tensors).device
     counter = FlopCounterMode(display=False)
-    with _evaluating(network), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), counter:
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with _evaluating(network), torch.no_grad(), _quiet(), fake, counter:
         images = torch.empty(1, in_channels, *size, device=device)
         _forward(network, images)
     return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging a traceback of what is raised as well, inside a `with` block."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _forward(network: nn.Module, images: Tensor) -> None:

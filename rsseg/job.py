@@ -26,10 +26,6 @@ class Batches(Protocol):
     def batch_size(self) -> int:
         """Images in a batch."""
 
-    @property
-    def faults(self) -> dict[str, str]:
-        """The files that could not be read so far, and why."""
-
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
         """Give the batches of an epoch (from 0), beginning with step `first_step`."""
 
@@ -54,6 +50,7 @@ class Job:
         report: Writes what the task adds to results.json into the run folder.
         metric: The metric whose mean over the resolutions decides what is best.
         mix: Mixes the images of a batch, or None.
+        unreadable: Tells the files that could not be read so far, and why, by split.
     """
 
     config: RunConfig
@@ -65,6 +62,7 @@ class Job:
     report: Callable[[Evaluation[Any], Path], None]
     metric: str
     mix: Mix | None = None
+    unreadable: Callable[[], dict[str, dict[str, str]]] = dict
 
 
 @dataclass

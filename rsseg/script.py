@@ -20,12 +20,12 @@ from rsseg.device import choose_device, make_deterministic
 from rsseg.engine import TrainingError
 from rsseg.estimate import estimate
 from rsseg.interrupt import Interrupted
-from rsseg.job import Batches, Job
+from rsseg.job import Job
 from rsseg.load import load_checkpoint
 from rsseg.resolutions import check_resolutions
 from rsseg.run import RunFolder, results_table
 from rsseg.start import Start
-from rsseg.task import C, Task, Tests
+from rsseg.task import C, Task, Tests, TrainingBatches
 from rsseg.training import Training
 from rsseg.unseen import RULES
 from rsseg.worker_errors import message_of
@@ -45,7 +45,7 @@ class Script(Generic[C]):
     """
 
     task: Task[C]
-    batches: Callable[[C], Batches]
+    batches: Callable[[C], TrainingBatches]
     tests: Callable[[C], Tests]
     description: str
 

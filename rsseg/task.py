@@ -24,7 +24,19 @@ from rsseg.resolutions import set_names
 from rsseg.unseen import interpolate_set, recalibrate
 
 
-class Tests(Protocol):
+class Read(Protocol):
+    """What is read from files."""
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """The files that could not be read so far, and why."""
+
+
+class TrainingBatches(Batches, Read, Protocol):
+    """The training batches of a run."""
+
+
+class Tests(Read, Protocol):
     """The test images of a run."""
 
     @property
@@ -34,10 +46,6 @@ class Tests(Protocol):
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Plain values that tell this data set from another."""
-
-    @property
-    def faults(self) -> dict[str, str]:
-        """The files that could not be read so far, and why."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -124,7 +132,9 @@ def build_net(
     return net.to(device).to(memory_format=layout)
 
 
-def build_job(task: Task[C], config: C, net: SwitchableNet, batches: Batches, tests: Tests) -> Job:
+def build_job(
+    task: Task[C], config: C, net: SwitchableNet, batches: TrainingBatches, tests: Tests
+) -> Job:
     """Put together all that a run needs."""
 
     def evaluate_it(used: SwitchableNet) -> Evaluation[Any]:
@@ -140,6 +150,7 @@ def build_job(task: Task[C], config: C, net: SwitchableNet, batches: Batches, te
         report=lambda evaluation, folder: task.report(evaluation, tests, folder),
         metric=task.metric,
         mix=task.mix(config),
+        unreadable=lambda: {"train": dict(batches.faults), "test": dict(tests.faults)},
     )
 
 
@@ -231,7 +242,7 @@ def evaluate_checkpoint(
         "macs": macs(config, net, resolutions),
         "metrics": evaluation.results(),
         "alpha": evaluation.alpha,
-        "unreadable": dict(tests.faults),
+        "unreadable": {"test": dict(tests.faults)},
     }
     return results, evaluation
 

@@ -237,7 +237,7 @@ class Training:
             "training_seconds": round(progress.seconds, 1),
             "metrics": evaluation.results(),
             "alpha": evaluation.alpha,
-            "unreadable": dict(job.batches.faults),
+            "unreadable": job.unreadable(),
         }
         log.metrics(results, self.global_step)
         self.folder.write_results(results)

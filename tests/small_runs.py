@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -70,7 +70,6 @@ class DrawnBatches:
 
     steps = STEPS
     batch_size = 2
-    faults: ClassVar[dict[str, str]] = {}
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
         return (draw(100 * epoch + step) for step in range(first_step, self.steps))
