@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -30,6 +31,7 @@ class Evaluator(Protocol):
 
 
 E = TypeVar("E", bound=Evaluator)
+Batch = tuple[Sequence[Tensor], Tensor | Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def combine(logits: Sequence[Tensor], scores: Tensor, size: Sequence[int]) -> Te
 @torch.inference_mode()
 def evaluate(
     net: SwitchableNet,
-    batches: Iterable[tuple[Sequence[Tensor], Tensor | Sequence[Tensor]]],
+    batches: Iterable[Batch],
     make_evaluator: Callable[[], E],
     *,
     resolutions: Sequence[int],
@@ -97,7 +99,7 @@ def evaluate(
     training = net.training
     net.eval()
     with net.holding(resolutions):
-        for views, target in tqdm(batches, desc="evaluate", unit="batch", leave=False):
+        for views, target in _shown(batches):
             inputs = [preprocessing.normalise(view.to(device)) for view in views]
             logits = [net.predict(x, held) for x, held in zip(inputs, sets, strict=True)]
             if with_ensemble:
@@ -107,6 +109,12 @@ def evaluate(
                 _update(evaluator, z, target)
     net.train(training)
     return Evaluation(evaluators, alpha_of(net) if with_ensemble else None)
+
+
+def _shown(batches: Iterable[Batch]) -> Iterable[Batch]:
+    """Show how far the evaluation is; seldom where the output goes to a file."""
+    interval = 0.5 if sys.stderr.isatty() else 20
+    return tqdm(batches, desc="evaluate", unit="batch", leave=False, mininterval=interval)
 
 
 def _update(evaluator: Evaluator, logits: Tensor, target: Tensor | Sequence[Tensor]) -> None:

@@ -68,7 +68,14 @@ def load_published(
         Traceback (most recent call last):
         rsseg.checkpoint.CheckpointError: there is no checkpoint nowhere.pth.tar
     """
-    path = Path(path)
+    net, preprocessing, _ = read_published(Path(path), resolutions)
+    return net, preprocessing
+
+
+def read_published(
+    path: Path, resolutions: Sequence[int] | None = None
+) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:
+    """Do the same, and tell how `build_classifier` builds the network: its keywords."""
     state = _read(path)
     # DataParallel, under which the published networks were trained, puts this before every name.
     prefix = "module." if any(name.startswith("module.") for name in state) else ""
@@ -85,7 +92,8 @@ def load_published(
         kind = f"a published {keywords['name']}, the network that comes closest:"
         raise CheckpointError("\n  ".join([f"{path} does not hold {kind}", *lines]))
     net.load_state_dict({key: state[name] for key, name in names.items()})
-    return net.eval(), Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), fit="crop")
+    preprocessing = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), fit="crop")
+    return net.eval(), preprocessing, keywords
 
 
 def published_names(net: SwitchableNet, prefix: str = "") -> dict[str, str]:

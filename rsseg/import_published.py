@@ -1,0 +1,82 @@
+"""From a published ImageNet checkpoint to one of ours, which every command takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rsseg.checkpoint import CheckpointError, save_checkpoint
+from rsseg.classifiers import ClassifierConfig
+from rsseg.complexity import batchnorm_parameters, count_macs, count_parameters
+from rsseg.config import plain
+from rsseg.published import read_published
+from rsseg.resolutions import set_names
+
+
+def import_published(
+    path: Path,
+    out: Path,
+    *,
+    resolutions: Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Write the network of a published file as a checkpoint of rsseg.
+
+    Args:
+        path: Published file.
+        out: The checkpoint to write.
+        resolutions: What the network was trained for, see `load_published`.
+        classes: Names of the classes; default is "class 0" and so on.
+
+    Returns:
+        The checkpoint's metadata.
+
+    Raises:
+        CheckpointError: If the file cannot be read, `out` exists or cannot be written, or the
+            number of names is not that of the classes.
+    """
+    if out.exists():
+        raise CheckpointError(f"{out} exists and is not overwritten; choose another name")
+    net, preprocessing, keywords = read_published(path, resolutions)
+    model = ClassifierConfig(**keywords)
+    names = list(classes or (f"class {index}" for index in range(model.classes)))
+    if len(names) != model.classes:
+        raise CheckpointError(
+            f"{path} knows {model.classes} classes, but {len(names)} names are given"
+        )
+    sides = net.resolutions
+    macs = {name: count_macs(net, side) for name, side in zip(set_names(sides), sides, strict=True)}
+    metadata = {
+        "task": "classification",
+        "name": path.name,
+        "imported": path.name,
+        "model": plain(model),
+        "resolutions": list(sides),
+        "batchnorm": "private",
+        "preprocessing": plain(preprocessing),
+        "classes": names,
+        "parameters": count_parameters(net),
+        "batchnorm_parameters": batchnorm_parameters(net),
+        "macs": macs,
+        "versions": {"torch": str(torch.__version__)},
+    }
+    metadata["config"] = _settings(metadata, scores=net.scores is not None)
+    save_checkpoint(out, {"metadata": metadata, "net": net.state_dict()})
+    return metadata
+
+
+def _settings(metadata: dict[str, Any], *, scores: bool) -> dict[str, Any]:
+    """Return the settings of the paper's training, which evaluating asks for."""
+    mobile = metadata["model"]["name"] == "mobilenetv2"
+    kept = {key: metadata[key] for key in ("model", "resolutions", "preprocessing")}
+    return {
+        **kept,
+        "distillation": "full" if scores else "none",
+        "data": {"root": "data/imagenet"},
+        "epochs": 150 if mobile else 120,
+        "batch_size": 256,
+        "optim": {"lr": 0.05 if mobile else 0.1, "weight_decay": 4e-5 if mobile else 1e-4},
+    }
