@@ -78,7 +78,8 @@ class TrainingImages(Dataset[Item]):
         settings, count = self.augmentation, len(self.resolutions)
         # torchvision draws from torch's own generator: ours is put back afterwards.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            # Not torch.manual_seed, which goes on to seed every device.
+            torch.default_generator.manual_seed(seed)
             flips = (torch.rand(count) < settings.flip).tolist()
             drawn = count if settings.crops == "per_resolution" else 1
             boxes = [self._crop.make_params([image]) for _ in range(drawn)]
