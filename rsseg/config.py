@@ -102,7 +102,12 @@ class RunConfig:
             1 - ema_decay of the way at each step; it is what is evaluated and used. Default: none.
         batchnorm: "private" sets for each resolution, or one "shared" by all (Fig. 4).
         freeze_batchnorm: Keep statistics, gamma and beta of every BatchNorm as loaded.
-        precision: Number format of the forward pass: "fp32", or "bf16" (autocast).
+        precision: Number format of the forward pass: "fp32", or "bf16" or "fp16" (autocast; fp16
+            with a scaled loss).
+        memory: "normal", or less memory for some speed with the same gradients: "checkpoint"
+            keeps the graph of the largest resolution alone, "two_pass" that of one at a time.
+        compile: Compile the network (torch.compile). Each resolution is compiled by itself in the
+            first steps, which takes minutes; "cuda_graphs" records CUDA graphs as well.
         channels_last: Memory layout of images and convolution weights.
         evaluate_every: Evaluate after every so many epochs; the last epoch is always evaluated.
         seed: Seed of everything that is drawn.
@@ -123,7 +128,9 @@ class RunConfig:
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     batchnorm: Literal["private", "shared"] = "private"
     freeze_batchnorm: bool = False
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    memory: Literal["normal", "checkpoint", "two_pass"] = "normal"
+    compile: Literal["none", "default", "cuda_graphs"] = "none"
     channels_last: bool = True
     evaluate_every: Count = 10
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -144,6 +151,14 @@ class RunConfig:
         return name
 
     def __post_init__(self) -> None:
+        if self.compile != "none" and self.memory != "normal":
+            raise ValueError(
+                f"memory '{self.memory}' repeats forward passes, which a compiled network cannot; "
+                "choose memory 'normal' or compile 'none'"
+            )
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
         stages = len(self.schedule.milestones) + 1 if self.schedule.kind == "staged" else 1
         for name in ("lr", "encoder_lr"):
             rate = getattr(self.optim, name)

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rsseg.memory import TwoPasses
 from rsseg.mred import MREDLosses
+from rsseg.net import SwitchableNet
 from rsseg.switchable import switchable_layers
 
 
@@ -43,6 +47,30 @@ class TrainingError(RuntimeError):
     """A run that cannot go on; the message says where it was and what is saved."""
 
 
+@dataclass(frozen=True)
+class StepSettings:
+    """How a step is computed.
+
+    Args:
+        precision: Number format of the forward pass, a key of AUTOCAST.
+        two_pass: Forward twice, with the graph of one resolution at a time; see `memory`.
+        clip_norm: Largest norm of the gradient; None for no limit.
+    """
+
+    precision: str = "fp32"
+    two_pass: bool = False
+    clip_norm: float | None = None
+
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+SMALLEST_SCALE = 2.0**-10  # Below, fp16 has nothing left to gain: the loss itself overflows.
+
+
+def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """Return the scaler of the loss; for anything but fp16 it changes nothing."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
 def train_step(
     net: nn.Module,
     views: Sequence[Tensor],
@@ -52,8 +80,8 @@ def train_step(
     *,
     scores: Tensor | None = None,
     members: Sequence[int] | None = None,
-    clip_norm: float | None = None,
-    precision: str = "fp32",
+    settings: StepSettings = StepSettings(),
+    scaler: torch.amp.GradScaler | None = None,
 ) -> MREDLosses:
     """Train all resolutions with one batch.
 
@@ -63,13 +91,14 @@ def train_step(
     Args:
         net: From S normalised views (B, 3, H, W) to S logits.
         views: The views, largest first.
-        target: Labels (B,) or label maps (B, H, W).
+        target: Labels (B,), shares of the classes (B, K), or label maps (B, H, W).
         loss: From what the step gives to the losses.
         optimizer: Moves the parameters.
         scores: Raw ensemble scores of all resolutions, shape (S,), or None without ensemble.
         members: The resolutions of the views, as indices; default is all.
-        clip_norm: Largest norm of the gradient.
-        precision: "fp32" or "bf16".
+        settings: How it is computed.
+        scaler: Scales the loss of fp16, see `make_scaler`. A step whose scaled gradient overflows
+            is left out, and the next one scaled less.
 
     Returns:
         The losses, detached.
@@ -78,24 +107,50 @@ def train_step(
         TrainingError: If the loss or its gradient is not finite; no parameter has been changed
             then (running statistics may have been).
     """
-    with torch.autocast(views[0].device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits = net(views) if members is None else net(views, members)
+    scaler = scaler or make_scaler("fp32", views[0].device)
+    logits, passes = _forward(net, views, members, settings)
     if scores is not None and members is not None:
         scores = scores[list(members)]
     losses = loss(Outputs(logits, target, scores, views))
     if not torch.isfinite(losses.total):
         raise TrainingError(_what_is_not_finite(logits, views, losses))
     optimizer.zero_grad(set_to_none=True)
-    losses.total.backward()  # type: ignore[no-untyped-call]
+    scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+    if passes:
+        passes.backward()
+    scaler.unscale_(optimizer)
+    limit = math.inf if settings.clip_norm is None else settings.clip_norm
     # Without a limit the gradient stays as it is, but its norm is known.
-    norm = nn.utils.clip_grad_norm_(net.parameters(), math.inf if clip_norm is None else clip_norm)
-    if not torch.isfinite(norm):
+    norm = nn.utils.clip_grad_norm_(net.parameters(), limit)
+    if not torch.isfinite(norm) and (
+        not scaler.is_enabled() or scaler.get_scale() < SMALLEST_SCALE
+    ):
         raise TrainingError(
             f"the loss is {losses.total.item()}, but the norm of its gradient is {norm.item()}"
             f"{_sets_that_are_not_finite(net)}"
         )
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     return MREDLosses(*(value.detach() for value in losses))
+
+
+def _forward(
+    net: nn.Module, views: Sequence[Tensor], members: Sequence[int] | None, settings: StepSettings
+) -> tuple[Sequence[Tensor], TwoPasses | None]:
+    """Compute the logits; with two passes also what sends their gradients back later."""
+    device, dtype = views[0].device, AUTOCAST[settings.precision]
+
+    def cast(forward: Callable[[], Any]) -> Any:
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            return forward()
+
+    if not settings.two_pass:
+        given = (views,) if members is None else (views, members)
+        return cast(partial(net, *given)), None
+    assert isinstance(net, SwitchableNet)
+    single = [partial(cast, forward) for forward in net.passes(views, members)]
+    passes = TwoPasses(net, single, device)
+    return passes.logits, passes
 
 
 def _what_is_not_finite(

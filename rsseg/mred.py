@@ -180,12 +180,28 @@ def mred_loss(
     if teacher is not None:
         terms = terms + _external(teacher, stacked, teacher_weight)
         teachers[EXTERNAL] = teacher.detach().to(stacked.dtype).log_softmax(dim=1)
-    p = {t: z.exp() for t, z in teachers.items()}
-    for t, s, weight in terms:
-        divergence = (p[t] * (teachers[t] - log_p[s - 1])).sum(dim=1)
-        distillation = distillation + weight * valid_mean(divergence, valid)
+    for s, z in enumerate(log_p, start=1):
+        weights = {t: weight for t, student, weight in terms if student == s}
+        if weights:
+            divergence = _divergence(weights, teachers, z)
+            distillation = distillation + valid_mean(divergence, valid)
     total = classification + ensemble + distillation
     return MREDLosses(total, classification, ensemble, distillation)
+
+
+def _divergence(weights: dict[int, float], teachers: dict[int, Tensor], log_p: Tensor) -> Tensor:
+    r"""Return \sum_t w_t D_kl(p_t || p_s) of one student at every position.
+
+    The student meets all its teachers as one mixture, \sum_t w_t p_t, so that only one tensor of
+    the logits' size is kept for the backward pass, however many teachers there are.
+    """
+    mixture, certainty = torch.zeros_like(log_p), torch.zeros_like(log_p[:, 0])
+    with torch.no_grad():
+        for t, weight in weights.items():
+            p = weight * teachers[t].exp()
+            mixture += p
+            certainty += (p * teachers[t]).sum(dim=1)
+    return certainty - (mixture * log_p).sum(dim=1)
 
 
 def _checked(target: Tensor, stacked: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,15 @@ Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from rsseg.memory import forward_largest_last
 from rsseg.resolutions import check_resolutions, set_names
 from rsseg.switchable import (
     convert_to_switchable,
@@ -48,6 +50,8 @@ class SwitchableNet(nn.Module):
     Attributes:
         unseen: Rule of `predict` for resolutions that were not trained: "interpolate",
             "nearest" or "extrapolate".
+        checkpointing: Keep the graph of the largest resolution alone in `forward` while training,
+            see `memory`.
 
     Raises:
         ValueError: If the resolutions are not valid, the network has no BatchNorm or has been
@@ -77,6 +81,7 @@ class SwitchableNet(nn.Module):
         self.network = self._converted(network) if batchnorm == "private" else network
         self.scores = nn.Parameter(torch.ones(len(self.resolutions))) if scores else None
         self._unseen = RULES[0]
+        self.checkpointing = False
 
     def _converted(self, network: nn.Module) -> nn.Module:
         if not any(True for _ in switchable_layers(network)):
@@ -119,6 +124,16 @@ class SwitchableNet(nn.Module):
         Raises:
             ValueError: If number or sizes of the views do not fit the resolutions.
         """
+        passes = self.passes(views, members)
+        # One shared BatchNorm would learn its statistics in another order.
+        if self.checkpointing and self.training and self.batchnorm == "private":
+            return forward_largest_last(self.network, passes, views)
+        return tuple(forward() for forward in passes)
+
+    def passes(
+        self, views: Sequence[Tensor], members: Sequence[int] | None = None
+    ) -> list[Callable[[], Tensor]]:
+        """Return one function for each view, which computes its logits; see `forward`."""
         sizes = tuple(resolution_of(view) for view in views)
         chosen = range(len(self.resolutions)) if members is None else members
         expected = [self.resolutions[member] for member in chosen]
@@ -127,10 +142,10 @@ class SwitchableNet(nn.Module):
                 f"expected one view for each resolution {expected}, largest first, "
                 f"got views with the sides {list(sizes)}"
             )
-        return tuple(
-            self._forward_one(view, self._names[member])
+        return [
+            partial(self._forward_one, view, self._names[member])
             for view, member in zip(views, chosen, strict=True)
-        )
+        ]
 
     def _forward_one(self, images: Tensor, name: str) -> Tensor:
         if self.batchnorm == "private":

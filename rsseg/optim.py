@@ -46,7 +46,11 @@ def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.SGD:
         }
         for (rate, decayed), parameters in groups.items()
     ]
-    return torch.optim.SGD(described, lr=1.0, momentum=config.momentum, nesterov=config.nesterov)
+    # One kernel for all parameters, where a device has it.
+    fused = next(net.parameters()).device.type == "cuda"
+    return torch.optim.SGD(
+        described, lr=1.0, momentum=config.momentum, nesterov=config.nesterov, fused=fused
+    )
 
 
 def schedule_factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from rsseg.acceleration import compile_network
 from rsseg.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
 from rsseg.ema import WeightAverage
-from rsseg.engine import TrainingError, set_training_mode, train_step
+from rsseg.engine import StepSettings, TrainingError, make_scaler, set_training_mode, train_step
 from rsseg.evaluation import ENSEMBLE
 from rsseg.interrupt import Interrupted, StopRequest
 from rsseg.job import Job, Progress
@@ -47,6 +48,15 @@ class Training:
         self.progress = Progress()
         set_training_mode(job.net, freeze_batchnorm=job.config.freeze_batchnorm)
         self.optimizer = build_optimizer(job.net, job.config.optim)
+        device = next(job.net.parameters()).device
+        self.scaler = make_scaler(job.config.precision, device)
+        self.settings = StepSettings(
+            precision=job.config.precision,
+            two_pass=job.config.memory == "two_pass",
+            clip_norm=job.config.optim.clip_norm,
+        )
+        job.net.checkpointing = job.config.memory == "checkpoint"
+        compile_network(job.net, job.config.compile)
         decay = job.config.ema_decay
         self.average = None if decay is None else WeightAverage(job.net, decay)
 
@@ -67,6 +77,7 @@ class Training:
                 f"given is {job.metadata.get('data')}"
             )
         training.optimizer.load_state_dict(content["optimizer"])
+        training.scaler.load_state_dict(content["scaler"])
         training.progress = Progress(**content["progress"])
         torch.set_rng_state(content["rng"]["cpu"])
         # The machine may have fewer devices than the one that wrote the checkpoint, or none.
@@ -91,6 +102,7 @@ class Training:
             "metadata": {**self.job.metadata, "epoch": self.progress.epoch, **metadata},
             "net": self.used_net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "progress": asdict(self.progress),
             "rng": rng,
         }
@@ -181,8 +193,8 @@ class Training:
                 self.optimizer,
                 scores=job.net.scores,
                 members=members,
-                clip_norm=config.optim.clip_norm,
-                precision=config.precision,
+                settings=self.settings,
+                scaler=self.scaler,
             )
         except TrainingError as error:
             remedy = " and a lower --set optim.lr, or with optim.clip_norm=1"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.config import OptimConfig
-from rsseg.engine import Outputs, TrainingError, set_training_mode, train_step
+from rsseg.engine import Outputs, StepSettings, TrainingError, set_training_mode, train_step
 from rsseg.mred import MREDLosses, ensemble_logits
 from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
@@ -31,8 +31,14 @@ def step(net: SwitchableNet, loss: Any = None, **options: Any) -> MREDLosses:
     """Train one step of plain gradient descent with the learning rate 0.1."""
     optimizer = build_optimizer(net, PLAIN)
     set_learning_rates(optimizer, {"other": 0.1, "encoder": 0.1})
-    options = {"scores": net.scores, **options}
-    return train_step(net, *batch(), loss or loss_of, optimizer, **options)
+    return train_step(
+        net,
+        *batch(),
+        loss or loss_of,
+        optimizer,
+        scores=net.scores,
+        settings=StepSettings(**options),
+    )
 
 
 def parameters(net: nn.Module) -> dict[str, Tensor]:

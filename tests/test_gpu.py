@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsseg.engine import train_step
+from rsseg.engine import StepSettings, train_step
 from rsseg.mred import VARIANTS
 from rsseg.pixelwise import pixelwise_mred_loss
 from rsseg.run import RunFolder
@@ -47,7 +47,13 @@ def test_step_is_near_that_of_the_cpu(precision: str) -> None:
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         for _ in range(3):
             losses = train_step(
-                net, views, target, loss_of, optimizer, scores=net.scores, precision=precision
+                net,
+                views,
+                target,
+                loss_of,
+                optimizer,
+                scores=net.scores,
+                settings=StepSettings(precision=precision),
             )
         totals.append(losses.total.item())
     assert totals[1] == pytest.approx(totals[0], rel=1e-3 if precision == "fp32" else 5e-2)

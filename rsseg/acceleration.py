@@ -1,0 +1,36 @@
+"""Compiling a network for training."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from rsseg.net import SwitchableNet
+
+MODES = {"default": None, "cuda_graphs": "reduce-overhead"}
+
+
+def compile_network(net: SwitchableNet, mode: str) -> None:
+    """Compile the network inside in place; its state dict stays as it is.
+
+    Every resolution, in training and in evaluation, is a program of its own: with a dynamic size,
+    one program for all would be slower at each.
+
+    Args:
+        net: The network.
+        mode: "none" does nothing, "default" compiles, "cuda_graphs" records CUDA graphs as well.
+    """
+    if mode == "none":
+        return
+    programs = 4 * len(net.resolutions) + 8
+    config = torch._dynamo.config
+    # Torch gives up on a function after 8 programs, and would go on uncompiled.
+    config.recompile_limit = max(config.recompile_limit, programs)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 16 * programs)
+    net.network.compile(dynamic=False, mode=MODES[mode])
+    print(
+        f"compiling the network for {len(net.resolutions)} resolutions: the first steps take "
+        "minutes, and so does the first evaluation",
+        file=sys.stderr,
+    )
