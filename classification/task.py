@@ -15,14 +15,13 @@ from classification.evaluate import ClassificationEvaluator
 from classification.mixing import build_mix
 from rsseg.classifiers import build_classifier
 from rsseg.complexity import count_macs
+from rsseg.disagreement import CORRECTNESS
 from rsseg.engine import Loss, Outputs
 from rsseg.evaluation import Evaluation
 from rsseg.load import load_checkpoint
 from rsseg.mred import MREDLosses, mred_loss
 from rsseg.task import Task, Tests
 from rsseg.writing import written_whole
-
-CORRECTNESS = "correctness.npz"
 
 
 def build_network(config: ClassificationConfig, pretrained: bool) -> nn.Module:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from datasets.imagenet_labels import is_image, read_class_names, read_flat_labels
 from datasets.samples import Split
 from rsseg.image_settings import ImageDataConfig
-from rsseg.images import read_image
+from rsseg.images import Decoder, read_image
 from rsseg.listing import listed
 from rsseg.preprocessing import Image
 
@@ -35,6 +35,7 @@ class LabelledImages:
         names: Paths of the images below it, UTF-8 with "/", shape (N,).
         labels: Class of each image, shape (N,), 0..K-1.
         classes: Readable name of each class.
+        decoder: See `read_image`.
 
     Attributes:
         classes: As above.
@@ -47,8 +48,11 @@ class LabelledImages:
         names: NDArray[np.bytes_],
         labels: NDArray[np.int64],
         classes: tuple[str, ...],
+        *,
+        decoder: Decoder = "fast",
     ) -> None:
         self.classes, self.labels = classes, labels
+        self._decoder: Decoder = decoder
         self._folder, self._names = folder, names
 
     def __len__(self) -> int:
@@ -64,7 +68,7 @@ class LabelledImages:
             ValueError: If the file is no image or damaged; names the file.
             OSError: If it cannot be opened; names the file.
         """
-        return read_image(self.path(index)), int(self.labels[index])
+        return read_image(self.path(index), decoder=self._decoder), int(self.labels[index])
 
     def name(self, index: int) -> str:
         """Path of an image below the folder of its split, with "/" on every system."""
@@ -104,7 +108,8 @@ def open_images(data: ImageDataConfig, split: Split, classes: int) -> LabelledIm
     else:
         names, truth = _encoded(files, folder), _find_labels(root, folder, data)
         labels, folders = read_flat_labels(truth, files, folders, classes)
-    return LabelledImages(folder, names, labels, _name_classes(root, data, folders))
+    named = _name_classes(root, data, folders)
+    return LabelledImages(folder, names, labels, named, decoder=data.decoder)
 
 
 def _find_folder(root: Path, split: Split, data: ImageDataConfig) -> Path:

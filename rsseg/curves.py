@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from rsseg.run import RunError
 
 LOSSES = ("total", "classification", "ensemble", "distillation")
+# What is drawn where no metric is named: the first of these that a run has.
+METRICS = ("mean_iou", "top1")
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
@@ -31,12 +33,13 @@ def read_log(run: Path) -> list[dict[str, Any]]:
         raise RunError(f"{path} holds a line that is no JSON: {error}") from error
 
 
-def plot_curves(runs: Sequence[Path], metric: str) -> Figure:
+def plot_curves(runs: Sequence[Path], metric: str | None = None) -> Figure:
     """Draw the losses of each run, and its metric at every resolution.
 
     Args:
         runs: Run folders, one row of the figure for each.
-        metric: Name of a metric in the log, such as "mean_iou".
+        metric: Name of a metric in the log; None takes the main one of each run's task, mean_iou
+            or top1.
 
     Raises:
         RunError: If a run has no log, or the metric is unknown to it.
@@ -63,9 +66,14 @@ def _plot_losses(axes: Axes, steps: Sequence[dict[str, Any]]) -> None:
     axes.legend()
 
 
-def _plot_metric(axes: Axes, evaluations: Sequence[dict[str, Any]], metric: str, run: Path) -> None:
-    for name in evaluations[-1]["metrics"] if evaluations else ():
-        known = evaluations[-1]["metrics"][name]
+def _plot_metric(
+    axes: Axes, evaluations: Sequence[dict[str, Any]], metric: str | None, run: Path
+) -> None:
+    last: dict[str, dict[str, float]] = evaluations[-1]["metrics"] if evaluations else {}
+    if metric is None:
+        held = {name for metrics in last.values() for name in metrics}
+        metric = next((name for name in METRICS if name in held), METRICS[0])
+    for name, known in last.items():
         if metric not in known:
             raise RunError(f"{run} has no metric '{metric}'; it has {', '.join(sorted(known))}")
         values = [entry["metrics"][name][metric] for entry in evaluations]

@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rsseg.config import STRICT, Count, Positive
+from rsseg.images import Decoder
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -31,6 +32,8 @@ class ImageDataConfig:
         val_labels: Ground truth of a flat folder: lines of "FILE FOLDER" or "FILE,FOLDER ...", or
             ILSVRC's numbers, one a line, with its meta.mat beside.
         limit: Use only so many training images of each class; default: all.
+        decoder: "fast" decodes JPEG by simplejpeg, "pillow" everything by Pillow; the values are
+            the same.
         max_unreadable: How many unreadable images are skipped, and counted, before the run stops.
     """
 
@@ -40,6 +43,7 @@ class ImageDataConfig:
     names: str | None = None
     val_labels: str | None = None
     limit: Count | None = None
+    decoder: Decoder = "fast"
     max_unreadable: Annotated[int, Field(ge=0)] = 0
 
 

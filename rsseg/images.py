@@ -11,13 +11,21 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from PIL import Image as Pictures
 from PIL import ImageOps, UnidentifiedImageError
 
 from rsseg.preprocessing import Image
+
+try:
+    import simplejpeg
+except ImportError:  # It only makes reading faster.
+    simplejpeg = None
+
+ORIENTATION: Final = 0x0112  # EXIF tag; 1 is upright, 5 to 8 lie on their side.
+Decoder = Literal["fast", "pillow"]
 
 # What Pillow raises on broken files: SyntaxError is its word for a PNG with faulty chunks.
 _BROKEN: Final = (
@@ -27,11 +35,16 @@ _BROKEN: Final = (
 _BOMB: Final = (Pictures.DecompressionBombError, Pictures.DecompressionBombWarning)
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, *, decoder: Decoder = "fast") -> Image:
     """Read an image of any format and mode that Pillow knows as 8-bit RGB.
 
     The orientation that a camera noted is applied, transparent parts become white, 16-bit grey
     values are scaled, and an animation gives its first frame.
+
+    Args:
+        path: The file.
+        decoder: "fast" decodes most JPEG by simplejpeg, if it is installed, to the same values;
+            "pillow" decodes everything by Pillow.
 
     Returns:
         RGB, uint8, shape (H, W, 3).
@@ -41,10 +54,25 @@ def read_image(path: Path) -> Image:
         OSError: If the file cannot be opened.
     """
     with open_picture(path, "image") as picture:
+        image = _decode_fast(picture, path) if decoder == "fast" else None
+        if image is not None:
+            return image
         upright = ImageOps.exif_transpose(picture)
         if not upright.mode.startswith(("I", "F")):
             return _to_rgb(upright)
     return _to_rgb(_scaled(upright, path))
+
+
+def _decode_fast(picture: Pictures.Image, path: Path) -> Image | None:
+    """Decode an ordinary JPEG, or return None: Pillow then reads it, or says what is wrong."""
+    ordinary = picture.format == "JPEG" and picture.mode in ("RGB", "L")
+    if simplejpeg is None or not ordinary or picture.getexif().get(ORIENTATION, 1) != 1:
+        return None
+    try:
+        image: Image = simplejpeg.decode_jpeg(path.read_bytes(), colorspace="RGB")
+    except ValueError:
+        return None
+    return image
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -55,8 +83,7 @@ def image_size(path: Path) -> tuple[int, int]:
         OSError: If the file cannot be opened.
     """
     with open_picture(path, "image") as picture:
-        # Orientations 5 to 8 lie on their side.
-        turned = picture.getexif().get(0x0112, 1) >= 5
+        turned = picture.getexif().get(ORIENTATION, 1) >= 5
         return picture.size if turned else (picture.height, picture.width)
 
 

@@ -22,7 +22,7 @@ def check_name(kind: str, name: str, choices: Iterable[str]) -> None:
         Traceback (most recent call last):
         ValueError: unknown architecture 'unte'; did you mean 'unet'?
     """
-    known = list(choices)
+    known = list(dict.fromkeys(choices))
     if name in known:
         return
     close = difflib.get_close_matches(name.lower(), known, n=3)

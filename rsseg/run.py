@@ -8,13 +8,17 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rsseg.listing import listed
 from rsseg.writing import written_whole
+
+# What is shown of the results of a segmenter, and of a classifier.
+METRICS = (("pixel_accuracy", "mean_accuracy", "mean_iou"), ("top1", "top5"))
 
 
 class RunError(ValueError):
@@ -135,25 +139,48 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def comparison_table(paths: Sequence[Path], metrics: Sequence[str]) -> str:
-    """Lay out several results.json as one table, named after their folder and file.
+def default_metrics(held: Collection[str]) -> tuple[str, ...]:
+    """Tell which metrics are shown of those that results hold, the best known task first.
 
     Raises:
-        RunError: If a file is missing, is no results file, or lacks one of the metrics.
+        RunError: If they are of no task that is known.
     """
-    tables = []
+    for metrics in METRICS:
+        if set(metrics) <= set(held):
+            return metrics
+    known = " or ".join(", ".join(metrics) for metrics in METRICS)
+    raise RunError(f"expected {known} among the metrics, there are: {listed(held)}; name some")
+
+
+def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None) -> str:
+    """Lay out several results.json as one table, named after their folder and file.
+
+    Args:
+        paths: The files.
+        metrics: Names of the metrics to show; None takes those of the task, see `METRICS`.
+
+    Raises:
+        RunError: If a file is missing, is no results file, or lacks one of the metrics; or if
+            none are named and the results are of different tasks.
+    """
+    tables: list[str] = []
+    shown: dict[tuple[str, ...], Path] = {}
     for path in paths:
         try:
             results = json.loads(path.read_text(encoding="utf-8"))
-            table = results_table(results, metrics)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(
-                f"cannot read {path} as results with {list(metrics)}: {error}"
-            ) from error
+            chosen = tuple(metrics or default_metrics(next(iter(results["metrics"].values()))))
+            table = results_table(results, chosen)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+            asked = f" with {list(metrics)}" if metrics else ""
+            raise RunError(f"cannot read {path} as results{asked}: {error}") from error
+        shown.setdefault(chosen, path)
         name = (
             path.parent.name if path.name == "results.json" else f"{path.parent.name} {path.stem}"
         )
         tables.append(f"{name}\n{table}")
+    if len(shown) > 1:
+        told = ", ".join(f"{path} holds {' '.join(names)}" for names, path in shown.items())
+        raise RunError(f"these are results of different tasks: {told}; compare them apart")
     return "\n\n".join(tables)
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image as Pictures
 from torch import nn
 
-from rsseg import cli
+from rsseg import cli, cli_predict
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing
 
@@ -26,13 +26,15 @@ def checkpoint(path: Path) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]
     torch.manual_seed(len(path.name))
     net = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
     classes = ["a", "b", "c"] if "other" in path.name else CLASSES
-    return SwitchableNet(net, [32, 16]).eval(), Preprocessing(), {"classes": classes}
+    task = "classification" if "classifier" in path.name else "segmentation"
+    metadata = {"task": task, "classes": classes}
+    return SwitchableNet(net, [32, 16]).eval(), Preprocessing(), metadata
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two images, `a` and `b`, and their labels from 1 on with void 0."""
-    monkeypatch.setattr(cli, "load_checkpoint", checkpoint)
+    monkeypatch.setattr(cli_predict, "load_checkpoint", checkpoint)
     for place in ("images", "labels"):
         (tmp_path / place).mkdir()
     rng = np.random.default_rng(0)
@@ -88,6 +90,8 @@ def test_compare_labels_and_resolutions_reach_the_table(
         ),
         (["--compare", "other.pt"], "know other classes"),
         (["--compare", "gone.pt"], "there is no checkpoint gone.pt"),
+        (["--compare", "classifier.pt"], "classifier.pt is no segmenter with named classes"),
+        (["--top", "3"], "rs-net.pt is a segmenter, which takes no --top; leave it out"),
         (["--resolutions", "16", "32"], "from large to small"),
         (["--resolutions", "3"], "cannot predict at resolution 3"),
         (["--device", "toaster"], "device 'toaster' cannot be used here"),
@@ -110,6 +114,13 @@ def test_what_is_wrong_is_one_line_and_status_2(
     assert message in complaints[0]
 
 
+def test_segmenter_without_a_folder_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["predict", "rs-net.pt", str(folder / "images")]) == 2
+    assert "rs-net.pt is a segmenter, which writes files; give --out DIR" in capsys.readouterr().err
+
+
 def test_second_run_refuses_and_names_the_remedy(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,7 +134,7 @@ def test_interruption_is_status_130(folder: Path, monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "predict_files", interrupted)
+    monkeypatch.setattr(cli_predict, "predict_files", interrupted)
     assert predict(folder) == 130
 
 
@@ -136,7 +147,7 @@ def test_device_is_chosen_where_none_is_given(
         asked.append(name)
         return torch.device("cpu")
 
-    monkeypatch.setattr(cli, "choose_device", choose)
+    monkeypatch.setattr(cli_predict, "choose_device", choose)
     assert predict(folder) == 0
     assert predict(folder, "--device", "cuda", "--overwrite") == 0
     assert asked == ["auto", "cuda"]
@@ -171,6 +182,31 @@ def test_compare_lays_out_every_results_file(
     ]
 
 
+def test_compare_shows_the_metrics_of_the_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shares = {"top1": 0.5, "top5": 0.75, "images": 200.0}
+    classifier = write_results(tmp_path / "c" / "results.json", **shares)
+    assert cli.main(["compare", str(classifier)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["resolution", "top1", "top5", "alpha", "GMACs"]
+    assert lines[2].split() == ["32", "50.0", "75.0", "0.750", "2.50"]
+
+
+def test_compare_refuses_results_of_different_tasks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = {"pixel_accuracy": 0.5, "mean_accuracy": 0.25, "mean_iou": 0.125, "top1": 0.5}
+    segmenter = write_results(tmp_path / "s" / "results.json", **metrics)
+    classifier = write_results(tmp_path / "c" / "results.json", top1=0.5, top5=0.75)
+    assert cli.main(["compare", str(segmenter), str(classifier)]) == 2
+    complaint = capsys.readouterr().err
+    assert "results of different tasks" in complaint
+    assert f"{classifier} holds top1 top5" in complaint
+    # What both hold can be compared by name.
+    assert cli.main(["compare", str(segmenter), str(classifier), "--metrics", "top1"]) == 0
+
+
 @pytest.mark.parametrize("content", [None, "no JSON", "[]", '{"metrics": {"32": {"iou": 1}}}'])
 def test_compare_names_the_file_that_holds_no_such_results(
     tmp_path: Path, content: str | None, capsys: pytest.CaptureFixture[str]
@@ -183,10 +219,10 @@ def test_compare_names_the_file_that_holds_no_such_results(
 
 
 def test_checkpoints_of_runs_are_named_after_their_folders() -> None:
-    names = [cli._name(Path(path), None) for path in ("x/rs/last.pt", "x/i-352.pt")]
+    names = [cli_predict._name(Path(path), None) for path in ("x/rs/last.pt", "x/i-352.pt")]
     assert names == ["rs", "i-352"]
     both = Path("x/rs/last.pt"), Path("x/rs/best.pt")
-    assert [cli._name(*both), cli._name(*both[::-1])] == ["rs last", "rs best"]
+    assert [cli_predict._name(*both), cli_predict._name(*both[::-1])] == ["rs last", "rs best"]
 
 
 def test_missing_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:

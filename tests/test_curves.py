@@ -53,6 +53,26 @@ def test_every_run_has_a_row_of_its_own(run: Path) -> None:
     assert len(plot_curves([run, run, run], "mean_iou").axes) == 6
 
 
+def test_metric_of_the_task_is_drawn_where_none_is_named(run: Path) -> None:
+    classifier = run.parent / "classifier"
+    classifier.mkdir()
+    text = (run / "log.jsonl").read_text(encoding="utf-8")
+    text = text.replace('"mean_iou"', '"top5": 1.0, "top1"')
+    (classifier / "log.jsonl").write_text(text, encoding="utf-8")
+    axes = plot_curves([run, classifier]).axes
+    assert [axes[1].get_ylabel(), axes[3].get_ylabel()] == ["mean iou", "top1"]
+    np.testing.assert_allclose(np.asarray(axes[3].lines[0].get_ydata()), [0.1, 0.2])
+
+
+def test_run_that_was_never_evaluated_is_drawn_without_a_metric(run: Path) -> None:
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = [f"{line}\n" for line in lines if "metrics" not in line]
+    (run / "log.jsonl").write_text("".join(kept), encoding="utf-8")
+    losses, metric = plot_curves([run]).axes
+    assert losses.lines
+    assert not metric.lines
+
+
 def test_verb_writes_a_picture_and_names_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert curves(run) == 0
     assert capsys.readouterr().out == f"curves: {run / 'x.png'}\n"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from rsseg.images import image_size, read_image
+from rsseg.images import Decoder, image_size, read_image
 from rsseg.preprocessing import Image
 
 
@@ -90,3 +90,34 @@ def test_images_too_large_to_be_safe_are_refused(
 def test_missing_file_is_told_as_the_file_system_does(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"x\.png"):
         read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 3, 6, 8, 5])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_fast_decoder_gives_the_values_of_pillow(
+    tmp_path: Path, mode: str, orientation: int
+) -> None:
+    exif = Pictures.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    smooth = Pictures.fromarray(some_image()).resize((90, 61))
+    path = tmp_path / "x.jpg"
+    for options in ({"progressive": True}, {"quality": 30}, {"subsampling": 0}):
+        smooth.convert(mode).save(path, exif=exif, **options)
+        fast, exact = (read_image(path, decoder=name) for name in ("fast", "pillow"))
+        np.testing.assert_array_equal(fast, exact)
+        assert fast.flags.writeable
+        assert fast.flags.c_contiguous
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
+@pytest.mark.parametrize("decoder", ["fast", "pillow"])
+def test_truncated_jpeg_is_named_by_either_decoder(
+    tmp_path: Path, share: float, decoder: Decoder
+) -> None:
+    path = tmp_path / "x.jpg"
+    Pictures.fromarray(some_image()).resize((90, 61)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"x\.jpg: unreadable image"):
+        read_image(path, decoder=decoder)

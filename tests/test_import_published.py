@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import train_cls
+from rsseg import cli
 from rsseg.checkpoint import CheckpointError
 from rsseg.import_published import import_published
 from rsseg.load import load_checkpoint
@@ -63,3 +64,16 @@ def test_what_cannot_be_imported_is_refused(tmp_path: Path) -> None:
     import_published(path, tmp_path / "ours.pt")
     with pytest.raises(CheckpointError, match="exists and is not overwritten"):
         import_published(path, tmp_path / "ours.pt")
+
+
+def test_command_imports_and_names_what_it_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = published_file(tmp_path)
+    (tmp_path / "names.txt").write_text("\n".join("abcdefg"))
+    command = ["import", path, "--out", tmp_path / "ours.pt", "--names", tmp_path / "names.txt"]
+    assert cli.main([str(part) for part in command]) == 0
+    assert "resnet18, 7 classes, 224, 192, 160, 128, 96" in capsys.readouterr().out
+    assert load_checkpoint(tmp_path / "ours.pt")[2]["classes"] == list("abcdefg")
+    assert cli.main([str(part) for part in command]) == 2
+    assert "exists and is not overwritten" in capsys.readouterr().err

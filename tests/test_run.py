@@ -15,6 +15,7 @@ from rsseg.run import (
     RunError,
     RunFolder,
     check_new,
+    default_metrics,
     results_table,
     write_csv,
     write_whole,
@@ -122,8 +123,8 @@ def test_run_is_not_continued_as_another_run(tmp_path: Path, override: str) -> N
         resumable(begun(tmp_path / "run").path, ["workers=0", override])
     assert f"--set {override} would change it" in str(caught.value)
     assert (
-        "Only data.root, device, workers, optim.lr, optim.encoder_lr, optim.clip_norm may be set"
-        in str(caught.value)
+        "Only data.root, device, workers, memory, compile, optim.lr, optim.encoder_lr, "
+        "optim.clip_norm may be set" in str(caught.value)
     )
 
 
@@ -180,6 +181,14 @@ def test_table_shows_percent_shares_and_multiply_adds() -> None:
 def test_table_does_without_ensemble_and_multiply_adds() -> None:
     lines = results_table({"metrics": {"64": {"mean_iou": 0.5}}, "alpha": None}, ["mean_iou"])
     assert [line.split() for line in lines.splitlines()][1] == ["64", "50.0"]
+
+
+def test_default_metrics_are_those_of_the_task() -> None:
+    held = {"mean_iou", "pixel_accuracy", "kappa", "mean_accuracy"}
+    assert default_metrics(held) == ("pixel_accuracy", "mean_accuracy", "mean_iou")
+    assert default_metrics({"images", "top5", "top1"}) == ("top1", "top5")
+    with pytest.raises(RunError, match=r"or top1, top5 among the metrics, there are: iou, kappa;"):
+        default_metrics(["kappa", "iou"])
 
 
 def test_log_is_cut_behind_a_step_and_loses_a_line_that_a_crash_cut_off(tmp_path: Path) -> None:

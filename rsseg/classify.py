@@ -1,0 +1,249 @@
+"""From image files to the classes a classifier sees in them: the work of `rsseg predict`.
+
+Everything that can be checked is checked before the network runs. Segmenters are in
+`segmentation.predict_files`; accuracies on a data set are measured by `train_cls.py --evaluate`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from rsseg.images import image_size, read_image
+from rsseg.net import SwitchableNet
+from rsseg.preprocessing import Image, Preprocessing
+from rsseg.resolutions import check_resolutions
+from rsseg.run import write_csv
+
+_TIMED_PASSES = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier says about one image at one resolution.
+
+    Args:
+        image: The image's file.
+        resolution: Side of the view in pixels.
+        classes: Names of the classes, the most probable first.
+        probabilities: Their probabilities, 0..1.
+        milliseconds: Median time of a few passes of the network alone, for one image.
+    """
+
+    image: Path
+    resolution: int
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    milliseconds: float
+
+
+class Classifier:
+    """A network, ready to classify images of any size at any resolution.
+
+    Args:
+        net: A network that was trained, from views to logits (B, K).
+        preprocessing: How it reads images; the one of its checkpoint.
+        classes: Names of its K classes, in the order of the logits.
+        device: Where it is moved to; default: where it is.
+    """
+
+    def __init__(
+        self,
+        net: SwitchableNet,
+        preprocessing: Preprocessing,
+        classes: Sequence[str],
+        *,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.net = net if device is None else net.to(device)
+        self.preprocessing = preprocessing
+        self.classes = tuple(classes)
+        self.device = next(net.parameters()).device
+        self._networks: dict[int, nn.Module] = {}
+        self._times: dict[tuple[int, ...], float] = {}
+
+    def __call__(self, image: Image, resolution: int) -> tuple[Tensor, float]:
+        """Classify an image at one resolution.
+
+        Args:
+            image: RGB, uint8, shape (H, W, 3).
+            resolution: Side of the view in pixels; one that was not trained uses `net.unseen`.
+
+        Returns:
+            The probability of each class, shape (K,), and the milliseconds of the network alone,
+            measured once for each size of the view.
+
+        Raises:
+            ValueError: If the network cannot read a view of this size, or its logits are not
+                those of the classes, or not finite.
+        """
+        view = self.preprocessing.view(image, resolution)[None].to(self.device)
+        batch = self.preprocessing.normalise(view)
+        network = self._network(resolution)
+        try:
+            with torch.inference_mode():
+                logits = network(batch)
+                milliseconds = self._milliseconds(network, batch)
+        except (RuntimeError, AssertionError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"the classifier cannot predict at resolution {resolution}, with views of "
+                f"{batch.shape[-1]}x{batch.shape[-2]} pixels: {reason}"
+            ) from error
+        self._check(logits)
+        return logits[0].float().softmax(0).cpu(), milliseconds
+
+    def _network(self, resolution: int) -> nn.Module:
+        # Made once: a set for a resolution that was not trained must not count as time.
+        if resolution not in self._networks:
+            self._networks[resolution] = self.net.specialize(resolution).eval()
+        return self._networks[resolution]
+
+    def _milliseconds(self, network: nn.Module, batch: Tensor) -> float:
+        """Time a few passes; the network has run once before."""
+        if batch.shape not in self._times:
+            times = []
+            for _ in range(_TIMED_PASSES):
+                self._wait()
+                start = time.perf_counter()
+                network(batch)
+                self._wait()
+                times.append(time.perf_counter() - start)
+            self._times[batch.shape] = 1000 * statistics.median(times)
+        return self._times[batch.shape]
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _check(self, logits: Tensor) -> None:
+        if logits.shape != (1, len(self.classes)):
+            raise ValueError(
+                f"the classifier gives logits of shape {tuple(logits.shape)}, expected "
+                f"(1, {len(self.classes)}) for {len(self.classes)} named classes"
+            )
+        if not logits.isfinite().all():
+            raise ValueError(
+                "the classifier gives logits that are not finite; its training has failed, use "
+                "another checkpoint"
+            )
+
+
+def classify_files(
+    classifier: Classifier,
+    images: Sequence[Path],
+    *,
+    resolutions: Sequence[int],
+    top: int = 3,
+    out: Path | None = None,
+    overwrite: bool = False,
+) -> list[Answer]:
+    """Classify image files; each is read once for all resolutions.
+
+    Args:
+        classifier: The classifier.
+        images: Image files.
+        resolutions: Sides of the views in pixels, from large to small.
+        top: How many classes an answer names, at most.
+        out: Folder for predictions.csv, made if need be; default: nothing is written.
+        overwrite: Write over a file that exists.
+
+    Returns:
+        One answer for each image and resolution, in this order.
+
+    Raises:
+        ValueError: If something given is not valid, the file to be written exists, or an image is
+            damaged, which most are found to be before the first is classified.
+        OSError: If a file cannot be opened or written.
+    """
+    _check_given(images, resolutions, top)
+    if out is not None:
+        _check_output(out, overwrite=overwrite)
+    answers = []
+    for path in tqdm(images, desc="predict", unit="image", disable=len(images) == 1):
+        image = read_image(path)
+        for resolution in resolutions:
+            probabilities, milliseconds = classifier(image, resolution)
+            best = _best(probabilities, top, classifier.classes)
+            answers.append(Answer(path, resolution, *best, milliseconds))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_csv(predictions_file(out), as_rows(answers))
+    return answers
+
+
+def predictions_file(out: Path) -> Path:
+    """Tell where in a folder the answers are written."""
+    return out / "predictions.csv"
+
+
+def as_rows(answers: Sequence[Answer]) -> list[dict[str, str | int | float]]:
+    """Return one row for each answer and class, as `write_csv` takes them."""
+    return [
+        {
+            "image": str(answer.image),
+            "resolution": answer.resolution,
+            "rank": rank,
+            "class": name,
+            "probability": round(probability, 6),
+            "milliseconds": round(answer.milliseconds, 3),
+        }
+        for answer in answers
+        for rank, (name, probability) in enumerate(
+            zip(answer.classes, answer.probabilities, strict=True), start=1
+        )
+    ]
+
+
+def table(answers: Sequence[Answer]) -> str:
+    """Lay out answers as text, one line for each image and resolution."""
+    ranks = range(1, 1 + max(len(answer.classes) for answer in answers))
+    lines = [["image", "resolution", "latency", *(f"top {rank}" for rank in ranks)]]
+    for a in answers:
+        best = zip(a.classes, a.probabilities, strict=True)
+        named = [f"{name} {100 * probability:.1f} %" for name, probability in best]
+        lines.append([a.image.name, f"{a.resolution}", f"{a.milliseconds:.1f} ms", *named])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    signs = "<>>" + "<" * len(ranks)
+    return "\n".join(
+        "  ".join(f"{c:{s}{w}}" for c, s, w in zip(line, signs, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _best(
+    probabilities: Tensor, top: int, classes: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    # Stable: of equal classes the earlier one comes first, as in the evaluation.
+    values, order = probabilities.sort(descending=True, stable=True)
+    return tuple(classes[index] for index in order[:top].tolist()), tuple(values[:top].tolist())
+
+
+def _check_given(images: Sequence[Path], resolutions: Sequence[int], top: int) -> None:
+    check_resolutions(resolutions)
+    repeated = [r for r in resolutions if list(resolutions).count(r) > 1]
+    if repeated:
+        raise ValueError(f"resolution {repeated[0]} is given twice; give each once")
+    if top < 1:
+        raise ValueError(f"--top must be at least 1, got {top}")
+    if not images:
+        raise ValueError("no image given; give image files or folders with images")
+    # Reads only the beginnings of the files: a foreign one is found before hours of work.
+    for image in images:
+        image_size(image)
+
+
+def _check_output(out: Path, *, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file, expected a folder for the results")
+    if predictions_file(out).exists() and not overwrite:
+        raise ValueError(
+            f"{predictions_file(out)} exists; give another folder, or --overwrite to replace it"
+        )

@@ -1,0 +1,143 @@
+"""The verb `rsseg predict`: label maps of a segmenter, or classes of a classifier.
+
+Parsing and printing only. The checkpoint tells which of the two it holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rsseg.classify import Classifier, classify_files, predictions_file
+from rsseg.classify import table as class_table
+from rsseg.device import choose_device
+from rsseg.load import load_checkpoint
+from rsseg.net import SwitchableNet
+from rsseg.preprocessing import Preprocessing
+from rsseg.segmentation.files import TruthFiles, find_images
+from rsseg.segmentation.predict import Predictor
+from rsseg.segmentation.predict_files import FIGURE_ROWS, OutputFolder, predict_files, table
+from rsseg.unseen import RULES
+
+CLASSIFICATION = "classification"
+TOP = 3
+# Options that one kind of network has no use for; silence would look like obedience.
+_SEGMENTERS = ("compare", "compare_name", "labels", "label_offset", "void_value", "name")
+_CLASSIFIERS = ("top",)
+Loaded = tuple[SwitchableNet, Preprocessing, dict[str, Any]]
+
+
+def add_predict(verb: argparse.ArgumentParser) -> None:
+    """Name the arguments of the verb."""
+    verb.description = (
+        "Predict images at several resolutions. A segmenter writes label maps (PNG, class of each "
+        "pixel), overlays, one side-by-side picture per image and, for several images, the first "
+        f"{FIGURE_ROWS} in one figure. A classifier prints the most probable classes."
+    )
+    verb.set_defaults(run=_predict)
+    add = verb.add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="such as runs/NAME/last.pt")
+    add("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    add("--out", type=Path, metavar="DIR", help="folder for the results; a segmenter needs one")
+    add("--resolutions", type=int, nargs="+", metavar="R", help="default: those trained")
+    add("--unseen", choices=RULES, help="BatchNorm of resolutions that were not trained")
+    add("--device", default="auto", help="auto, cpu or cuda; default: auto")
+    add("--overwrite", action="store_true", help="write over results that exist")
+    add = verb.add_argument_group("classifiers").add_argument
+    add("--top", type=int, metavar="N", help=f"how many classes; default: {TOP}")
+    add = verb.add_argument_group("segmenters").add_argument
+    add("--compare", type=Path, metavar="CHECKPOINT", help="a second network, in a row of its own")
+    add("--name", help="name of the network in pictures; default: from the checkpoint")
+    add("--compare-name", metavar="NAME", help="name of the second network")
+    add("--labels", type=Path, metavar="PATH", help="ground truth: folder of PNGs, or one PNG")
+    add("--label-offset", type=int, metavar="N", help="value of the first class there; default: 0")
+    add("--void-value", type=int, metavar="N", help="value without class there; default: 255")
+
+
+def _predict(args: argparse.Namespace) -> None:
+    images = find_images(args.images)
+    loaded = load_checkpoint(args.checkpoint)
+    if loaded[2].get("task") == CLASSIFICATION:
+        _refuse(args, _SEGMENTERS, "a classifier")
+        _classify(args, images, loaded)
+    else:
+        _refuse(args, _CLASSIFIERS, "a segmenter")
+        _segment(args, images, loaded)
+
+
+def _refuse(args: argparse.Namespace, options: tuple[str, ...], kind: str) -> None:
+    given = [option for option in options if getattr(args, option) is not None]
+    if given:
+        flags = ", ".join(f"--{option.replace('_', '-')}" for option in given)
+        raise ValueError(f"{args.checkpoint} is {kind}, which takes no {flags}; leave it out")
+
+
+def _classify(args: argparse.Namespace, images: list[Path], loaded: Loaded) -> None:
+    net, preprocessing, metadata = loaded
+    net.unseen = args.unseen or net.unseen
+    device = choose_device(args.device)
+    answers = classify_files(
+        Classifier(net, preprocessing, metadata["classes"], device=device),
+        images,
+        resolutions=args.resolutions or list(dict.fromkeys(net.resolutions)),
+        top=TOP if args.top is None else args.top,
+        out=args.out,
+        overwrite=args.overwrite,
+    )
+    print(class_table(answers))
+    if args.out:
+        print(f"predictions: {predictions_file(args.out)}")
+
+
+def _segment(args: argparse.Namespace, images: list[Path], loaded: Loaded) -> None:
+    if args.out is None:
+        raise ValueError(f"{args.checkpoint} is a segmenter, which writes files; give --out DIR")
+    predictors = _predictors(args, loaded)
+    classes = len(predictors[0].classes)
+    truth = (
+        TruthFiles(args.labels, classes, args.label_offset, args.void_value)
+        if args.labels
+        else None
+    )
+    results = predict_files(
+        predictors,
+        images,
+        args.out,
+        resolutions=args.resolutions or list(dict.fromkeys(predictors[0].net.resolutions)),
+        truth=truth,
+        overwrite=args.overwrite,
+    )
+    print(table(results))
+    folder = OutputFolder(args.out)
+    print(f"label maps, overlays, pictures: {', '.join(map(str, folder.folders))}")
+    if len(images) > 1:
+        print(f"figure of the first {min(len(images), FIGURE_ROWS)} images: {folder.figure}")
+
+
+def _predictors(args: argparse.Namespace, loaded: Loaded) -> list[Predictor]:
+    """Make the segmenters that are asked for ready."""
+    device = choose_device(args.device)
+    asked = [(args.checkpoint, args.name, args.compare, loaded)]
+    if args.compare:
+        other = load_checkpoint(args.compare)
+        asked.append((args.compare, args.compare_name, args.checkpoint, other))
+    predictors = []
+    for path, given, other_path, (net, preprocessing, metadata) in asked:
+        if not metadata.get("classes") or metadata.get("task") == CLASSIFICATION:
+            raise ValueError(
+                f"{path} is no segmenter with named classes; give the checkpoint of one"
+            )
+        net.unseen = args.unseen or net.unseen
+        name = given or metadata.get("name") or _name(path, other_path)
+        predictors.append(
+            Predictor(net, preprocessing, metadata["classes"], name=name, device=device)
+        )
+    return predictors
+
+
+def _name(path: Path, other: Path | None) -> str:
+    """Name a network after its file, or after the folder of a run, whose files are all alike."""
+    folder = path.resolve().parent.name
+    name = folder if path.stem in ("last", "best") else path.stem
+    return name if other is None or _name(other, None) != name else f"{folder} {path.stem}"

@@ -1,0 +1,249 @@
+"""Which images one network knows and another does not: Table 1 of the paper, from results alone.
+
+Read are the files `correctness.npz` that classification runs write; no network and no image is
+needed. How an answer was judged is decided where it was written.
+
+Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
+ECCV 2020, https://arxiv.org/abs/2007.09558, Table 1.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsseg.evaluation import ENSEMBLE
+from rsseg.run import RunError
+
+CORRECTNESS: Final = "correctness.npz"
+_PREFIX: Final = "correct_"
+# What numpy and zipfile raise on files that are cut off or something else.
+_BROKEN: Final = (
+    *(ValueError, EOFError, OSError, KeyError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of one run: names of the images, sorted, and whether each answer was right.
+
+    `correct` has one array of shape (N,) for each resolution, and for "ensemble" if there is one.
+    """
+
+    names: NDArray[np.str_]
+    correct: dict[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Table 1 for M pairs of a model and a resolution.
+
+    Args:
+        members: Model and resolution, in the order of the rows.
+        images: Number of images N.
+        accuracy: Accuracy of each member, percent, shape (M,).
+        matrix: Images right at the column and wrong at the row, percent, shape (M, M).
+    """
+
+    members: tuple[tuple[str, str], ...]
+    images: int
+    accuracy: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+
+
+def right_and_wrong(correct: NDArray[np.bool_]) -> NDArray[np.float64]:
+    r"""Count the images that are right at the column and wrong at the row.
+
+    .. math:: D_{ab} = \frac{100}{N} \sum_i (1 - c_{ai}) \, c_{bi}
+
+    Args:
+        correct: Whether member a was right about image i, shape (M, N), N at least 1.
+
+    Returns:
+        Shares D of all images in percent, shape (M, M); the diagonal is 0.
+
+    Example:
+        >>> right_and_wrong(np.array([[True, True, False, False], [True, False, True, True]]))
+        array([[ 0., 50.],
+               [25.,  0.]])
+    """
+    # Whole numbers below 2^53 are exact in float64, whose product is much the faster.
+    right = correct.astype(np.float64)
+    shares: NDArray[np.float64] = 100 * ((1 - right) @ right.T) / correct.shape[1]
+    return shares
+
+
+def disagreement(
+    runs: Sequence[Path], *, resolutions: Sequence[int] | None = None, ensemble: bool = False
+) -> Disagreement:
+    """Compare the answers of runs to the same test images.
+
+    Args:
+        runs: Folders of classification runs or evaluations, each with a correctness.npz.
+        resolutions: Which resolutions to compare; None takes all that a run was tested at.
+        ensemble: Compare the ensembles as well.
+
+    Raises:
+        RunError: If a folder has no such file or it is damaged, the images are not the same, or
+            nothing is left to compare.
+    """
+    names = _model_names(runs)
+    held = [read_answers(run) for run in runs]
+    for run, answers in zip(runs, held, strict=True):
+        _check_same_images(runs[0], held[0], run, answers)
+    _check_known(held, resolutions, ensemble)
+    members, rows = [], []
+    for run, name, answers in zip(runs, names, held, strict=True):
+        for resolution in _selected(run, answers, resolutions, ensemble):
+            members.append((name, resolution))
+            rows.append(answers.correct[resolution])
+    correct = np.stack(rows)
+    matrix = right_and_wrong(correct)
+    return Disagreement(tuple(members), correct.shape[1], 100 * correct.mean(axis=1), matrix)
+
+
+def read_answers(run: Path) -> Answers:
+    """Read the correctness.npz of a run; nothing in the file is run.
+
+    Raises:
+        RunError: If there is none, it is damaged, or it holds something else.
+    """
+    path = run / CORRECTNESS
+    if not path.is_file():
+        raise RunError(
+            f"{run} holds no {CORRECTNESS}; give the folder of a classification run, or the --out "
+            "of its evaluation"
+        )
+    try:
+        arrays = _arrays(path)
+        names = arrays.pop("names")
+    except _BROKEN as error:
+        raise RunError(
+            f"{path} is damaged or holds no answers of a run ({_reason(error)}); evaluate the "
+            "checkpoint again"
+        ) from error
+    _check_arrays(path, names, arrays)
+    order = np.argsort(names)
+    correct = {key.removeprefix(_PREFIX): value[order] for key, value in arrays.items()}
+    return Answers(names[order], correct)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        return {key: file[key] for key in file.files if key == "names" or key.startswith(_PREFIX)}
+
+
+def _reason(error: Exception) -> str:
+    if "pickle" in str(error):  # Numpy goes on to advise to run what the file says. We don't.
+        return "it is no NPZ file of plain arrays"
+    if isinstance(error, KeyError):
+        return f"it has no array {error}"
+    return str(error) or type(error).__name__
+
+
+def _check_arrays(path: Path, names: NDArray[Any], correct: dict[str, NDArray[Any]]) -> None:
+    fits = names.ndim == 1 and names.size > 0 and names.dtype.kind == "U" and len(correct) > 0
+    if not fits or any(a.dtype != np.bool_ or a.shape != names.shape for a in correct.values()):
+        told = [f"{key} {a.dtype} {a.shape}" for key, a in {"names": names, **correct}.items()]
+        raise RunError(
+            f"{path} holds {', '.join(told)}; expected names, and {_PREFIX}R, bool, for each "
+            "resolution R, all of the same length above 0"
+        )
+    unique, counts = np.unique(names, return_counts=True)
+    if len(unique) < len(names):
+        raise RunError(
+            f"{path} holds answers to several images named '{unique[counts.argmax()]}', which "
+            "cannot be told apart; give the test images different names"
+        )
+
+
+def _check_same_images(first: Path, known: Answers, other: Path, answers: Answers) -> None:
+    differing = np.setxor1d(known.names, answers.names, assume_unique=True)
+    if differing.size:
+        place = first if differing[0] in known.names else other
+        raise RunError(
+            f"{first} and {other} were tested on other images: {differing.size} names are in only "
+            f"one of them, such as '{differing[0]}' in {place}; evaluate both on the same images"
+        )
+
+
+def _check_known(
+    held: Sequence[Answers], resolutions: Sequence[int] | None, ensemble: bool
+) -> None:
+    names = {name.partition("_")[0] for answers in held for name in answers.correct}
+    if ensemble and ENSEMBLE not in names:
+        raise RunError("no run holds the answers of an ensemble; leave out --ensemble")
+    numbers = sorted(int(name) for name in names if name.isdecimal())
+    missing = [resolution for resolution in resolutions or () if resolution not in numbers]
+    if missing:
+        raise RunError(f"no run was tested at resolution {missing[0]}; there are {numbers[::-1]}")
+
+
+def _selected(
+    run: Path, answers: Answers, resolutions: Sequence[int] | None, ensemble: bool
+) -> list[str]:
+    def wanted(name: str) -> bool:
+        if name == ENSEMBLE:
+            return ensemble
+        # A resolution that was trained twice has the names 224 and 224_2.
+        return not resolutions or name.partition("_")[0] in map(str, resolutions)
+
+    selected = [name for name in answers.correct if wanted(name)]
+    if not selected:
+        raise RunError(
+            f"{run} was tested at {', '.join(answers.correct)}, none of which is asked for; leave "
+            "it out, or ask for others with --resolutions"
+        )
+    return selected
+
+
+def _model_names(runs: Sequence[Path]) -> list[str]:
+    """Name runs after their folders, with as many parents as tell them apart."""
+    parts = [run.resolve().parts for run in runs]
+    if not parts or len(set(parts)) < len(parts):
+        raise RunError("the same run is given twice" if parts else "no run is given")
+    names: list[str] = []
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def as_rows(table: Disagreement) -> list[dict[str, str | float]]:
+    """Return one row for each member, in percent, as `write_csv` takes them."""
+    columns = [f"{model} {resolution}" for model, resolution in table.members]
+    return [
+        {
+            "model": model,
+            "resolution": resolution,
+            "accuracy": round(float(accuracy), 4),
+            **{c: round(float(x), 4) for c, x in zip(columns, shares, strict=True)},
+        }
+        for (model, resolution), accuracy, shares in zip(
+            table.members, table.accuracy, table.matrix, strict=True
+        )
+    ]
+
+
+def layout(table: Disagreement) -> str:
+    """Lay out the matrix as text; its columns are numbered like the rows."""
+    width = max(len("model"), *(len(model) for model, _ in table.members))
+    numbers = "".join(f"{f'({n + 1})':>7}" for n in range(len(table.members)))
+    lines = [
+        f"{table.images} images; right at the column and wrong at the row, in percent",
+        f"      {'model':<{width}}  resolution  accuracy{numbers}",
+    ]
+    for index, (model, resolution) in enumerate(table.members):
+        shares = "".join(f"{share:>7.1f}" for share in table.matrix[index])
+        number, accuracy = f"({index + 1})", f"{table.accuracy[index]:>8.1f}"
+        lines.append(f"{number:>4}  {model:<{width}}  {resolution:>10}  {accuracy}{shares}")
+    return "\n".join(lines)

@@ -1,0 +1,223 @@
+"""Size and cost of a network before it is trained: parameters, private sets, multiply-adds.
+
+The network is built as a run would build it and counted with `complexity`; where its code allows,
+without memory for its weights. Time and memory on a device are not told here: they are measured.
+
+Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
+ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 (size of the private sets) and Table 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from rsseg.classifiers import ClassifierConfig, build_classifier
+from rsseg.complexity import batchnorm_parameters, count_macs, count_parameters
+from rsseg.config import validate
+from rsseg.load import load_checkpoint
+from rsseg.net import SwitchableNet
+from rsseg.preprocessing import Preprocessing
+from rsseg.resolutions import check_resolutions, set_names
+from rsseg.segmentation.model import ModelConfig, build_segmenter
+
+# The image whose views are counted: with the fit "aspect" they are no squares.
+_IMAGE: Final = (480, 640)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What a network for several resolutions holds and costs.
+
+    Args:
+        network: Its name.
+        sets: Number of private BatchNorm sets S; 1 where BatchNorm is shared or absent.
+        scores: Number of raw ensemble scores, 0 without an ensemble.
+        one_set: Parameters with one BatchNorm set.
+        all_sets: Parameters with S sets, the scores left out.
+        private: Parameters in the S sets, part of `all_sets`; 0 where nothing is private.
+        views: Height and width of the view of each resolution, largest first.
+        macs: Multiply-adds of one image at each resolution, largest first.
+    """
+
+    network: str
+    sets: int
+    scores: int
+    one_set: int
+    all_sets: int
+    private: int
+    views: dict[str, tuple[int, int]]
+    macs: dict[str, int]
+
+    @property
+    def private_share(self) -> float:
+        """Share of the private sets in all parameters, 0..1."""
+        return self.private / self.all_sets
+
+    @property
+    def added_share(self) -> float:
+        """Parameters that S sets add, as a share of those with one set."""
+        return (self.all_sets - self.one_set) / self.one_set
+
+    @property
+    def relative_macs(self) -> dict[str, float]:
+        """Multiply-adds of each resolution as a share of the largest's."""
+        largest = next(iter(self.macs.values()))
+        return {name: macs / largest for name, macs in self.macs.items()}
+
+    @property
+    def cost_over_largest(self) -> float:
+        """Multiply-adds of a step of training over those of one I-Net at the largest resolution."""
+        return sum(self.relative_macs.values())
+
+    @property
+    def cost_over_inets(self) -> float:
+        """The same over those of one I-Net for each different resolution: 1 if none is repeated."""
+        inets = {name.partition("_")[0]: macs for name, macs in self.macs.items()}
+        return sum(self.macs.values()) / sum(inets.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all numbers, those that follow from others included, as plain values."""
+        names = ("private_share", "added_share", "relative_macs", "cost_over_largest")
+        derived = {name: getattr(self, name) for name in (*names, "cost_over_inets")}
+        return asdict(self) | derived
+
+
+def profile(
+    network: str, resolutions: Sequence[int] | None = None, *, classes: int | None = None
+) -> Profile:
+    """Count a network by name, or the one in a checkpoint.
+
+    Args:
+        network: Name of a classifier, a segmenter as "ARCHITECTURE:ENCODER", or the path of a
+            checkpoint, which ends in .pt.
+        resolutions: Sides of the views in pixels, from large to small; a checkpoint has its own.
+        classes: Number of classes; default: 1000, of a segmenter 40. A checkpoint has its own.
+
+    Raises:
+        ValueError: If a name is unknown, the resolutions are missing or not valid, or the network
+            cannot take views of one of them.
+
+    Example:
+        >>> profile("resnet18", [224, 96]).all_sets - profile("resnet18", [224]).all_sets
+        9600
+    """
+    net, preprocessing = _opened(network, resolutions, classes)
+    resolutions = check_resolutions(resolutions or net.resolutions)
+    names, private = set_names(resolutions), net.batchnorm == "private"
+    views = [preprocessing.size(resolution, *_IMAGE) for resolution in resolutions]
+    scores = 0 if net.scores is None else net.scores.numel()
+    return Profile(
+        network=network,
+        sets=len(net.resolutions) if private else 1,
+        scores=scores,
+        one_set=count_parameters(net.specialize(net.resolutions[0])),
+        all_sets=count_parameters(net) - scores,
+        private=batchnorm_parameters(net) if private else 0,
+        views=dict(zip(names, views, strict=True)),
+        macs={name: _macs(net, view, network) for name, view in zip(names, views, strict=True)},
+    )
+
+
+def _opened(
+    network: str, resolutions: Sequence[int] | None, classes: int | None
+) -> tuple[SwitchableNet, Preprocessing]:
+    if Path(network).suffix == ".pt" or Path(network).is_file():
+        if classes is not None:
+            raise ValueError(f"{network} has its own number of classes; leave out --classes")
+        net, preprocessing, _ = load_checkpoint(network)
+        return net, preprocessing
+    if not resolutions:
+        raise ValueError(f"{network} has no resolutions of its own; give --resolutions")
+    sizes = check_resolutions(resolutions)
+    build = _builder(network, {} if classes is None else {"classes": classes})
+
+    def switchable() -> SwitchableNet:
+        plain = build()
+        # A network without BatchNorm has nothing to make private.
+        kind: Literal["private", "shared"] = "private" if _has_batchnorm(plain) else "shared"
+        return SwitchableNet(plain, sizes, scores=len(sizes) > 1, batchnorm=kind)
+
+    return _without_weights(switchable), Preprocessing()
+
+
+def _has_batchnorm(network: nn.Module) -> bool:
+    return any(isinstance(layer, _BatchNorm) for layer in network.modules())
+
+
+def _builder(network: str, values: dict[str, Any]) -> Callable[[], nn.Module]:
+    architecture, colon, encoder = network.partition(":")
+    if colon:
+        values |= {"architecture": architecture, "encoder_name": encoder}
+        segmenter = validate(ModelConfig, values, network)
+        return lambda: build_segmenter(segmenter)
+    classifier = validate(ClassifierConfig, {"name": network, **values}, "the command line")
+    return lambda: build_classifier(classifier)
+
+
+def _without_weights(build: Callable[[], SwitchableNet]) -> SwitchableNet:
+    try:
+        with torch.device("meta"):
+            return build()
+    except RuntimeError:  # Some networks read or copy their weights while they are built.
+        return build()
+
+
+def _macs(net: SwitchableNet, view: tuple[int, int], name: str) -> int:
+    try:
+        return count_macs(net, view)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ValueError(
+            f"{name} cannot take views of {view[1]}x{view[0]} pixels: "
+            f"{str(error).splitlines()[0]}; choose other resolutions or another network"
+        ) from error
+
+
+def layout(profile: Profile) -> str:
+    """Lay out a profile as text; millions of parameters are told in units of 1e6 and of 2^20."""
+    blocks = [_parameter_lines(profile), _mac_lines(profile)]
+    return "\n\n".join([*blocks, *([_cost_line(profile)] if len(profile.macs) > 1 else [])])
+
+
+def _parameter_lines(profile: Profile) -> str:
+    rows = [("one BatchNorm set", profile.one_set)]
+    if profile.sets > 1:
+        rows.append((f"{profile.sets} private sets", profile.all_sets))
+    if profile.scores:
+        rows.append((f"+ {profile.scores} ensemble scores", profile.all_sets + profile.scores))
+    head = f"{'parameters':<22}{'number':>14}{'in 1e6':>9}{'in 2^20':>9}"
+    lines = [profile.network, head]
+    lines += [f"{what:<22}{n:>14,}{n / 1e6:>9.2f}{n / 2**20:>9.2f}" for what, n in rows]
+    if profile.sets > 1:
+        lines.append(
+            f"the private sets are {profile.private_share:.2%} of the parameters and add "
+            f"{profile.added_share:.2%} to those with one set"
+        )
+    return "\n".join(lines)
+
+
+def _mac_lines(profile: Profile) -> str:
+    # Classifiers are told in millions, segmenters in milliards, as they are published.
+    unit, digits = (1e9, 2) if max(profile.macs.values()) >= 1e10 else (1e6, 1)
+    power = "1e9" if unit == 1e9 else "1e6"
+    lines = [f"{'resolution':>10}{'view':>12}{'MACs in ' + power:>14}{'of the largest':>16}"]
+    for name, macs in profile.macs.items():
+        height, width = profile.views[name]
+        share = f"{profile.relative_macs[name]:.1%}"
+        lines.append(f"{name:>10}{f'{width}x{height}':>12}{macs / unit:>14,.{digits}f}{share:>16}")
+    return "\n".join(lines)
+
+
+def _cost_line(profile: Profile) -> str:
+    largest = next(iter(profile.macs))
+    inets = len({name.partition("_")[0] for name in profile.macs})
+    line = f"training costs {profile.cost_over_largest:.2f} times one I-Net at {largest}"
+    if inets > 1:
+        line += f", {profile.cost_over_inets:.2f} times all {inets} I-Nets"
+    return f"{line} (multiply-adds of the networks)"
