@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.profiler import record_function
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.memory import TwoPasses
@@ -111,13 +112,28 @@ def train_step(
     logits, passes = _forward(net, views, members, settings)
     if scores is not None and members is not None:
         scores = scores[list(members)]
-    losses = loss(Outputs(logits, target, scores, views))
+    with record_function("loss"):
+        losses = loss(Outputs(logits, target, scores, views))
     if not torch.isfinite(losses.total):
         raise TrainingError(_what_is_not_finite(logits, views, losses))
     optimizer.zero_grad(set_to_none=True)
-    scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
-    if passes:
-        passes.backward()
+    with record_function("backward"):
+        scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        if passes:
+            passes.backward()
+    with record_function("optimiser"):
+        _update(net, optimizer, scaler, losses, settings)
+    return MREDLosses(*(value.detach() for value in losses))
+
+
+def _update(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    losses: MREDLosses,
+    settings: StepSettings,
+) -> None:
+    """Move the parameters, if their gradient is finite."""
     scaler.unscale_(optimizer)
     limit = math.inf if settings.clip_norm is None else settings.clip_norm
     # Without a limit the gradient stays as it is, but its norm is known.
@@ -131,7 +147,6 @@ def train_step(
         )
     scaler.step(optimizer)
     scaler.update()
-    return MREDLosses(*(value.detach() for value in losses))
 
 
 def _forward(

@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.profiler import record_function
 
 from rsseg.memory import forward_largest_last
 from rsseg.resolutions import check_resolutions, set_names
@@ -28,6 +29,8 @@ from rsseg.switchable import (
     trained_sets,
 )
 from rsseg.unseen import RULES, borrowed_set
+
+FORWARD = "forward "  # Begins the name of a forward pass in a profile; a BatchNorm set ends it.
 
 
 def resolution_of(images: Tensor) -> int:
@@ -150,7 +153,8 @@ class SwitchableNet(nn.Module):
     def _forward_one(self, images: Tensor, name: str) -> Tensor:
         if self.batchnorm == "private":
             switch(self.network, name)
-        logits: Tensor = self.network(images)
+        with record_function(f"{FORWARD}{name}"):
+            logits: Tensor = self.network(images)
         return logits
 
     def predict(self, images: Tensor, resolution: int | str | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any, Generic
 import torch
 
 from rsseg import task as tasks
-from rsseg.config import plain
+from rsseg.config import load_config, plain
 from rsseg.device import choose_device, make_deterministic
 from rsseg.engine import TrainingError
 from rsseg.estimate import estimate
@@ -23,8 +23,9 @@ from rsseg.interrupt import Interrupted
 from rsseg.job import Job
 from rsseg.load import load_checkpoint
 from rsseg.resolutions import check_resolutions
-from rsseg.run import RunFolder, results_table
+from rsseg.run import RunFolder, check_new, results_table
 from rsseg.start import Start
+from rsseg.step_profile import profile_steps, wait_for_kernels
 from rsseg.task import C, Task, Tests, TrainingBatches
 from rsseg.training import Training
 from rsseg.unseen import RULES
@@ -55,8 +56,8 @@ class Script(Generic[C]):
         try:
             if args.evaluate:
                 print(results_table(self.evaluate(args), self.task.shown))
-            elif args.estimate:
-                print(self.estimate(args))
+            elif args.estimate or args.profile:
+                print(self.measure(args))
             else:
                 print(results_table(self.train(args), self.task.shown))
         except Interrupted as stop:
@@ -82,10 +83,14 @@ class Script(Generic[C]):
             return Training.resume(job, start.reopen(plain(config))).fit()
         return Training(job, RunFolder.create(start.folder, plain(config))).fit()
 
-    def estimate(self, args: argparse.Namespace) -> str:
-        """Measure a few steps and tell what the whole run will cost; nothing is written."""
-        start = Start.anew(args.config, args.run, args.overrides, go_on=True)
-        return estimate(self._job(start.load(self.task.config), pretrained=False))
+    def measure(self, args: argparse.Namespace) -> str:
+        """Measure a few steps; tell what the run will cost, or where its time goes."""
+        config = load_config(self.task.config, args.config, args.overrides)
+        if args.profile:
+            check_new(args.profile)
+            wait_for_kernels()
+        job = self._job(config, pretrained=False)
+        return profile_steps(job, args.profile) if args.profile else estimate(job)
 
     def _job(self, config: C, *, pretrained: bool) -> Job:
         if config.deterministic:
@@ -134,6 +139,7 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     add("--run", type=Path, help="folder of a new run (default: runs/CONFIG)")
     add("--continue", action="store_true", dest="go_on", help="resume the run if it has begun")
     add("--estimate", action="store_true", help="only tell what the run will cost")
+    add("--profile", type=Path, metavar="JSON", help="only tell where the time goes; a trace")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides")
     add("--resolutions", nargs="+", type=int, help="with --evaluate")
     rules = ", ".join((*RULES, RECALIBRATE))
@@ -141,8 +147,8 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     add("--images", type=int, default=1000, help="with --unseen recalibrate: training images")
     add("--out", type=Path, help="with --evaluate: folder for the results")
     args = parser.parse_args(argv)
-    if (args.run or args.go_on or args.estimate) and not args.config:
-        parser.error("--run, --continue and --estimate go with the configuration of a run")
+    if (args.run or args.go_on or args.estimate or args.profile) and not args.config:
+        parser.error("--run, --continue, --estimate and --profile go with a configuration")
     if not args.evaluate and (args.resolutions or args.unseen or args.out):
         parser.error("--resolutions, --unseen and --out go with --evaluate")
     if args.images < 1:

@@ -210,6 +210,21 @@ def test_estimate_tells_time_and_memory_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_profile_tells_the_share_of_each_part_and_writes_a_trace(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "trace.json"
+    settings = ["--set", "batch_size=2", "memory=checkpoint"]
+    assert run(config, "--profile", trace, *settings) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    shares = {line.split("%")[1].strip(): float(line.split("%")[0]) for line in lines}
+    forward = {f"forward {side}" for side in (48, 40, 36, 32)}
+    assert set(shares) > forward | {"data wait", "loss", "backward", "optimiser"}
+    assert sum(shares.values()) == pytest.approx(100, abs=1)
+    assert json.loads(trace.read_text())["traceEvents"]
+    assert "exists and is not overwritten" in refusal(capsys, config, "--profile", trace)
+
+
 def test_unreadable_images_are_skipped_up_to_the_limit_and_written_down(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
