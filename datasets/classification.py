@@ -59,7 +59,11 @@ def training_batches(config: ImageRun) -> TrainLoader:
     images = open_images(config.data, "train", config.model.classes)
     unreadable = config.data.max_unreadable
     views = TrainingImages(
-        images, config.resolutions, config.augmentation, max_unreadable=unreadable
+        images,
+        config.resolutions,
+        config.augmentation,
+        max_unreadable=unreadable,
+        resize=config.data.resize_on == "loader",
     )
     return TrainLoader(
         views,

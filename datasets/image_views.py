@@ -20,8 +20,9 @@ from datasets.faults import Fault, read_or_fault
 from datasets.imagenet import LabelledImages
 from datasets.loader import Item
 from datasets.samples import Draw
+from rsseg.cuts import Cut
 from rsseg.image_settings import CropConfig
-from rsseg.preprocessing import Preprocessing, resize_image
+from rsseg.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions
 
 
@@ -33,6 +34,7 @@ class TrainingImages(Dataset[Item]):
         resolutions: Sides of the views in pixels, from large to small.
         augmentation: The random crop and flip.
         max_unreadable: How many images may be unreadable; another one stands in for each.
+        resize: Give views; else the crops, which a `CutBatch` resizes on the device.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class TrainingImages(Dataset[Item]):
         augmentation: CropConfig,
         *,
         max_unreadable: int = 0,
+        resize: bool = True,
     ) -> None:
         self.images = images
         self.resolutions = check_resolutions(resolutions)
+        self.resize = resize
         self.augmentation = augmentation
         self.max_unreadable = max_unreadable
         self._crop = v2.RandomResizedCrop(1, scale=augmentation.area, ratio=augmentation.aspect)
@@ -66,37 +70,43 @@ class TrainingImages(Dataset[Item]):
             if not isinstance(item, Fault):
                 image, label = item
                 pixels = torch.from_numpy(image).permute(2, 0, 1)
-                return Item(self.views(pixels, draw.seed), torch.tensor(label), faults)
+                views: list[Tensor] | Cut
+                if self.resize:
+                    views = self.views(pixels, draw.seed)
+                else:
+                    # A copy: the rest of the image need not go to the device.
+                    cut = self.cut(pixels, draw.seed)
+                    views = cut._replace(pieces=tuple(piece.clone() for piece in cut.pieces))
+                return Item(views, torch.tensor(label), faults)
             faults.append(item)
         raise ValueError(
             f"{len(faults)} images in a row cannot be read, data.max_unreadable allows "
             f"{self.max_unreadable}; the last is {faults[-1].reason}"
         )
 
-    def views(self, image: Tensor, seed: int) -> list[Tensor]:
-        """Crop, resize and mirror one image (uint8, (3, H, W)) as the seed decides."""
+    def cut(self, image: Tensor, seed: int) -> Cut:
+        """Crop one image (uint8, (3, H, W)) as the seed decides."""
         settings, count = self.augmentation, len(self.resolutions)
         # torchvision draws from torch's own generator: ours is put back afterwards.
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which goes on to seed every device.
             torch.default_generator.manual_seed(seed)
-            flips = (torch.rand(count) < settings.flip).tolist()
+            mirrored = tuple((torch.rand(count) < settings.flip).tolist())
             drawn = count if settings.crops == "per_resolution" else 1
             boxes = [self._crop.make_params([image]) for _ in range(drawn)]
-        boxes = boxes * (count // drawn)
         if settings.flips == "single":
-            flips = flips[:1] * count
-        return [
-            _view(image, box, side, mirrored=mirrored)
-            for box, side, mirrored in zip(boxes, self.resolutions, flips, strict=True)
-        ]
+            mirrored = mirrored[:1] * count
+        return Cut(tuple(_piece(image, box) for box in boxes), mirrored)
+
+    def views(self, image: Tensor, seed: int) -> list[Tensor]:
+        """Crop, resize and mirror one image (uint8, (3, H, W)) as the seed decides."""
+        cut = self.cut(image, seed)
+        return [cut.view(index, side) for index, side in enumerate(self.resolutions)]
 
 
-def _view(image: Tensor, box: dict[str, int], side: int, *, mirrored: bool) -> Tensor:
+def _piece(image: Tensor, box: dict[str, int]) -> Tensor:
     top, left = box["top"], box["left"]
-    cut = image[:, top : top + box["height"], left : left + box["width"]]
-    view = resize_image(cut, (side, side))
-    return (view.flip(-1) if mirrored else view).contiguous()
+    return image[:, top : top + box["height"], left : left + box["width"]]
 
 
 class TestViewsOfImages(Dataset[Item | Fault]):

@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.faults import Fault, Faults
 from datasets.samples import Draw
+from rsseg.cuts import Cut, CutBatch
 from rsseg.preprocessing import Preprocessing
 
-TrainBatch = tuple[list[Tensor], Tensor]
+TrainBatch = tuple[Any, Tensor]  # views as a list of tensors, or a CutBatch
 TestBatch = tuple[list[Tensor], Tensor | list[Tensor]]
 
 
@@ -28,12 +29,12 @@ class Item(NamedTuple):
     """A sample as a data set gives it.
 
     Attributes:
-        views: One for each resolution, uint8, shape (3, h, w).
+        views: One for each resolution, uint8, shape (3, h, w); or crops to resize later.
         target: Class, shape (), or label map, shape (H, W).
         faults: Files that could not be read, for which this sample stands in.
     """
 
-    views: list[Tensor]
+    views: list[Tensor] | Cut
     target: Tensor
     faults: Sequence[Fault] = ()
 
@@ -122,10 +123,13 @@ class TrainLoader:
             yield views, target
 
 
-def _collate_train(items: list[Any]) -> tuple[list[Tensor], Tensor, list[Fault]]:
+def _collate_train(items: list[Any]) -> tuple[list[Tensor] | CutBatch, Tensor, list[Fault]]:
     items = [Item(*item) for item in items]
     faults = [fault for item in items for fault in item.faults]
-    return _stacked(items), torch.stack([item.target for item in items]), faults
+    targets = torch.stack([item.target for item in items])
+    if isinstance(items[0].views, Cut):
+        return CutBatch([item.views for item in items]), targets, faults
+    return _stacked(items), targets, faults
 
 
 def _stacked(items: list[Any]) -> list[Tensor]:

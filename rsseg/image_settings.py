@@ -34,6 +34,8 @@ class ImageDataConfig:
         limit: Use only so many training images of each class; default: all.
         decoder: "fast" decodes JPEG by simplejpeg, "pillow" everything by Pillow; the values are
             the same.
+        resize_on: Where the views of training are resized from the crop: by the processes that
+            load the images, or on the device of the network.
         max_unreadable: How many unreadable images are skipped, and counted, before the run stops.
     """
 
@@ -44,6 +46,7 @@ class ImageDataConfig:
     val_labels: str | None = None
     limit: Count | None = None
     decoder: Decoder = "fast"
+    resize_on: Literal["loader", "device"] = "loader"
     max_unreadable: Annotated[int, Field(ge=0)] = 0
 
 

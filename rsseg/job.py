@@ -10,13 +10,14 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from rsseg.config import RunConfig
+from rsseg.cuts import CutBatch
 from rsseg.engine import Loss
 from rsseg.evaluation import Evaluation
 from rsseg.net import SwitchableNet
 
 
 class Batches(Protocol):
-    """Training batches: S uint8 views, largest first, and the target."""
+    """Training batches: S uint8 views, largest first, or crops, and the target."""
 
     @property
     def steps(self) -> int:
@@ -26,7 +27,9 @@ class Batches(Protocol):
     def batch_size(self) -> int:
         """Images in a batch."""
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+    def epoch(
+        self, epoch: int, first_step: int = 0
+    ) -> Iterator[tuple[Sequence[Tensor] | CutBatch, Tensor]]:
         """Give the batches of an epoch (from 0), beginning with step `first_step`."""
 
 

@@ -36,8 +36,11 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if image.shape[-2:] == size:
         return image
-    resized = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)
-    return resized[0]
+    if image.device.type == "cpu" or image.is_floating_point():
+        return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
+    # Other devices resize floats alone.
+    resized = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)[0]
+    return resized.round_().clamp_(0, 255).to(image.dtype)
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -74,7 +74,7 @@ def default_folder(config: Path) -> Path:
 
 
 # What may differ on the machine that continues a run, and what may save one that has diverged.
-MACHINE_KEYS = ("data.root", "device", "workers", "memory", "compile")
+MACHINE_KEYS = ("data.root", "device", "workers", "memory", "compile", "data.resize_on")
 REMEDY_KEYS = ("optim.lr", "optim.encoder_lr", "optim.clip_norm")
 
 

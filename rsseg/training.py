@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from rsseg.acceleration import compile_network
 from rsseg.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
+from rsseg.cuts import CutBatch
 from rsseg.ema import WeightAverage
 from rsseg.engine import StepSettings, TrainingError, make_scaler, set_training_mode, train_step
 from rsseg.evaluation import ENSEMBLE
@@ -161,7 +162,7 @@ class Training:
                 self._stop_if_asked(stop)
         progress.epoch, progress.step = progress.epoch + 1, 0
 
-    def _batches(self, stop: StopRequest) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+    def _batches(self, stop: StopRequest) -> Iterator[tuple[Sequence[Tensor] | CutBatch, Tensor]]:
         """Give the rest of the epoch's batches."""
         try:
             yield from self.job.batches.epoch(self.progress.epoch, self.progress.step)
@@ -172,14 +173,18 @@ class Training:
             self.save(self.folder.last, chosen="the last step")
             self._stop_if_asked(stop)
 
-    def step(self, views: Sequence[Tensor], target: Tensor) -> MREDLosses:
-        """Train with one batch of uint8 views, at the point of the run where `progress` is."""
+    def step(self, views: Sequence[Tensor] | CutBatch, target: Tensor) -> MREDLosses:
+        """Train with one batch of uint8 views or crops, at the point where `progress` is."""
         job, config = self.job, self.job.config
         epoch = self.progress.epoch + self.progress.step / job.batches.steps
         rates = learning_rates(config.optim, config.schedule, epoch, config.epochs)
         set_learning_rates(self.optimizer, rates)
         members = self._members()
-        chosen = views if members is None else [views[member] for member in members]
+        if isinstance(views, CutBatch):
+            device = next(job.net.parameters()).device
+            chosen: Sequence[Tensor] = views.views(device, config.resolutions, members)
+        else:
+            chosen = views if members is None else [views[member] for member in members]
         inputs = [self._input(view) for view in chosen]
         target = target.to(inputs[0].device, non_blocking=True)
         if job.mix:

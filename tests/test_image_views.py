@@ -175,4 +175,6 @@ def test_labels_and_views_come_together(tmp_path: Path) -> None:
     views = TrainingImages(images, (32, 16), CropConfig())
     for index in range(len(views)):
         item = views[Draw(index, 5)]
-        assert int(item.views[0].float().mean(dim=(1, 2)).argmax()) == int(item.target)
+        view = item.views[0]
+        assert isinstance(view, Tensor)
+        assert int(view.float().mean(dim=(1, 2)).argmax()) == int(item.target)
