@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
-from datasets.faults import Faults
 from datasets.image_views import TestViewsOfImages, TrainingImages
 from datasets.imagenet import LabelledImages, open_images
-from datasets.loader import TestLoader, TrainLoader, fingerprint
+from datasets.loader import TrainLoader
+from datasets.test_data import TestData
 from rsseg.classifiers import ClassifierConfig
 from rsseg.image_settings import CropConfig, ImageDataConfig
 from rsseg.preprocessing import Preprocessing
@@ -74,8 +73,8 @@ def training_batches(config: ImageRun) -> TrainLoader:
     )
 
 
-class TestImages:
-    """The test images of a run; `rsseg.task.Tests`.
+class TestImages(TestData):
+    """The test images of a classification run.
 
     Args:
         config: Settings of the run.
@@ -90,57 +89,28 @@ class TestImages:
         self.config = config
         self.images = open_images(config.data, "test", config.model.classes)
         self.classes = self.images.classes
-        self._faults = Faults(config.data.max_unreadable)
-        self._loaders: dict[tuple[int, ...], TestLoader] = {}
+        super().__init__(
+            [self.images.name(index) for index in range(len(self.images))],
+            config.preprocessing,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            max_unreadable=config.data.max_unreadable,
+        )
 
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """Number of test samples, and a hash of their names."""
-        return fingerprint(_names(self.images))
+    def views(self, resolutions: Sequence[int]) -> TestViewsOfImages:
+        """Return the test images as views at the given resolutions."""
+        return self._views(self.images, resolutions)
 
-    @property
-    def names(self) -> Sequence[str]:
-        """Names of the images that could be read, in the order in which they are evaluated."""
-        return [name for name in _names(self.images) if name not in self.faults]
-
-    @property
-    def faults(self) -> dict[str, str]:
-        """The images that could not be read so far, and why."""
-        return self._faults.found
-
-    def batches(self, resolutions: Sequence[int]) -> TestLoader:
-        """Give views at the given resolutions; the worker processes are kept for the next time."""
-        key = tuple(resolutions)
-        if key not in self._loaders:
-            views = self._views(self.images, key)
-            self._loaders[key] = self._loader(views, self._faults)
-        return self._loaders[key]
-
-    def calibration(self, resolution: int, images: int) -> Iterator[Tensor]:
-        """Give batches of so many training images as uint8 views of test, (B, 3, h, w)."""
+    def training_views(self, resolution: int, images: int) -> Dataset[Any]:
+        """Return so many training images, spread over all, as views of test."""
         train = open_images(self.config.data, "train", self.config.model.classes)
         chosen = np.linspace(0, len(train) - 1, min(images, len(train))).astype(int).tolist()
-        views = Subset(self._views(train, (resolution,)), chosen)
-        loader = self._loader(views, Faults(self.config.data.max_unreadable))
-        return (views[0] for views, _ in loader)
+        return Subset(self._views(train, (resolution,)), chosen)
 
     def _views(self, images: LabelledImages, resolutions: Sequence[int]) -> TestViewsOfImages:
         return TestViewsOfImages(
             images,
             resolutions,
-            self.config.preprocessing,
+            self.preprocessing,
             max_unreadable=self.config.data.max_unreadable,
         )
-
-    def _loader(self, views: Any, faults: Faults) -> TestLoader:
-        return TestLoader(
-            views,
-            self.config.preprocessing,
-            batch_size=self.config.batch_size,
-            workers=self.config.workers,
-            faults=faults,
-        )
-
-
-def _names(images: LabelledImages) -> list[str]:
-    return [images.name(index) for index in range(len(images))]

@@ -6,7 +6,6 @@ that stopped inside an epoch continues with the next sample.
 
 from __future__ import annotations
 
-import hashlib
 import signal
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any, NamedTuple
@@ -181,12 +180,6 @@ def _collate_test(items: list[Any]) -> tuple[list[Tensor], Tensor | list[Tensor]
     targets = [item.target for item in read]
     classes = bool(read) and targets[0].dim() == 0
     return _stacked(read), torch.stack(targets) if classes else targets, faults
-
-
-def fingerprint(names: Sequence[str]) -> dict[str, Any]:
-    """Number of test samples, and a hash of their names."""
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    return {"test_samples": len(names), "names": digest[:16]}
 
 
 def _start_worker(worker: int) -> None:

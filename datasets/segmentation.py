@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
-from datasets.faults import Faults
-from datasets.loader import TestLoader, TrainLoader, fingerprint
+from datasets.loader import TrainLoader
 from datasets.nyudv2 import open_nyudv2
 from datasets.samples import Reader, Sample, Split
+from datasets.test_data import TestData
 from datasets.views import TestViews, TrainingViews
 from rsseg.segmentation.config import DataConfig, SegmentationConfig
 
@@ -57,8 +55,8 @@ def training_batches(config: SegmentationConfig) -> TrainLoader:
     return TrainLoader(views, config.batch_size, seed=config.seed, workers=config.workers)
 
 
-class TestSamples:
-    """The test samples of a run; `rsseg.segmentation.task.Tests`.
+class TestSamples(TestData):
+    """The test samples of a segmentation run; one that cannot be read is an error.
 
     Args:
         config: Settings of the run.
@@ -73,43 +71,18 @@ class TestSamples:
         self.config = config
         self.reader = open_reader(config.data, "test", config.model.classes)
         self.classes = self.reader.classes
-        self._loaders: dict[tuple[int, ...], TestLoader] = {}
-        self._faults = Faults(0)
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """Number of test samples, and a hash of their names."""
-        return fingerprint(self.reader.names)
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Names of the samples."""
-        return self.reader.names
-
-    @property
-    def faults(self) -> dict[str, str]:
-        """The files that could not be read; an unreadable sample is an error, so there are none."""
-        return self._faults.found
-
-    def batches(self, resolutions: Sequence[int]) -> TestLoader:
-        """Give views at the given resolutions; the worker processes are kept for the next time."""
-        key = tuple(resolutions)
-        if key not in self._loaders:
-            self._loaders[key] = self._loader(self.reader, key)
-        return self._loaders[key]
-
-    def calibration(self, resolution: int, images: int) -> Iterator[Tensor]:
-        """Give batches of so many training images as uint8 views of test, (B, 3, h, w)."""
-        train = open_reader(self.config.data, "train", self.config.model.classes)
-        loader = self._loader(Subset(train, images), (resolution,))
-        return (views[0] for views, _ in loader)
-
-    def _loader(self, reader: Reader, resolutions: Sequence[int]) -> TestLoader:
-        config = self.config
-        return TestLoader(
-            TestViews(reader, resolutions, config.preprocessing),
+        super().__init__(
+            self.reader.names,
             config.preprocessing,
             batch_size=config.batch_size,
             workers=config.workers,
-            faults=self._faults,
         )
+
+    def views(self, resolutions: Sequence[int]) -> TestViews:
+        """Return the test samples as views at the given resolutions."""
+        return TestViews(self.reader, resolutions, self.preprocessing)
+
+    def training_views(self, resolution: int, images: int) -> TestViews:
+        """Return so many training samples, spread over all, as views of test."""
+        train = open_reader(self.config.data, "train", self.config.model.classes)
+        return TestViews(Subset(train, images), (resolution,), self.preprocessing)

@@ -6,14 +6,12 @@ Everything that can be checked is checked before the network runs. Segmenters ar
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from rsseg.images import image_size, read_image
@@ -21,8 +19,7 @@ from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Image, Preprocessing
 from rsseg.resolutions import check_resolutions
 from rsseg.run import write_csv
-
-_TIMED_PASSES = 5
+from rsseg.timed_network import TimedNetwork
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,9 @@ class Classifier:
         *,
         device: str | torch.device | None = None,
     ) -> None:
-        self.net = net if device is None else net.to(device)
-        self.preprocessing = preprocessing
+        self.net = net
         self.classes = tuple(classes)
-        self.device = next(net.parameters()).device
-        self._networks: dict[int, nn.Module] = {}
-        self._times: dict[tuple[int, ...], float] = {}
+        self.timed = TimedNetwork(net, preprocessing, name="the classifier", device=device)
 
     def __call__(self, image: Image, resolution: int) -> tuple[Tensor, float]:
         """Classify an image at one resolution.
@@ -84,44 +78,9 @@ class Classifier:
             ValueError: If the network cannot read a view of this size, or its logits are not
                 those of the classes, or not finite.
         """
-        view = self.preprocessing.view(image, resolution)[None].to(self.device)
-        batch = self.preprocessing.normalise(view)
-        network = self._network(resolution)
-        try:
-            with torch.inference_mode():
-                logits = network(batch)
-                milliseconds = self._milliseconds(network, batch)
-        except (RuntimeError, AssertionError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(
-                f"the classifier cannot predict at resolution {resolution}, with views of "
-                f"{batch.shape[-1]}x{batch.shape[-2]} pixels: {reason}"
-            ) from error
+        logits, milliseconds = self.timed.predict(image, resolution)
         self._check(logits)
         return logits[0].float().softmax(0).cpu(), milliseconds
-
-    def _network(self, resolution: int) -> nn.Module:
-        # Made once: a set for a resolution that was not trained must not count as time.
-        if resolution not in self._networks:
-            self._networks[resolution] = self.net.specialize(resolution).eval()
-        return self._networks[resolution]
-
-    def _milliseconds(self, network: nn.Module, batch: Tensor) -> float:
-        """Time a few passes; the network has run once before."""
-        if batch.shape not in self._times:
-            times = []
-            for _ in range(_TIMED_PASSES):
-                self._wait()
-                start = time.perf_counter()
-                network(batch)
-                self._wait()
-                times.append(time.perf_counter() - start)
-            self._times[batch.shape] = 1000 * statistics.median(times)
-        return self._times[batch.shape]
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     def _check(self, logits: Tensor) -> None:
         if logits.shape != (1, len(self.classes)):

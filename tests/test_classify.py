@@ -224,7 +224,7 @@ def test_foreign_file_is_found_before_the_first_image_is_classified(images: Path
     classifier = fixed(1, 2, 3)
     with pytest.raises(ValueError, match=r"z\.png: unreadable image"):
         classify_files(classifier, sorted(images.iterdir()), resolutions=[64])
-    assert not classifier._networks
+    assert not classifier.timed._networks
 
 
 def test_image_that_is_cut_off_is_named(images: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import train_cls
 from datasets.classification import TestImages
 from rsseg.load import load_checkpoint
+from tests import small_scripts
 from tests.small_images import CLASSES, image_config, write_images
 from tests.small_runs import assert_runs_are_equal, stop_after
 
@@ -57,24 +59,13 @@ def whole_with_all(config: Path) -> Path:
     return folder
 
 
-def run(*arguments: object) -> int:
-    return train_cls.main([str(argument) for argument in arguments])
+run = partial(small_scripts.run, train_cls.SCRIPT)
+refusal = partial(small_scripts.refusal, train_cls.SCRIPT)
 
 
 def results(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return content
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the script says about wrong input, in one line."""
-    capsys.readouterr()
-    assert run(*arguments) == 2
-    output, errors = capsys.readouterr()
-    assert output == ""
-    (line,) = errors.splitlines()
-    assert line.startswith("error: ")
-    return line.removeprefix("error: ")
 
 
 def test_run_folder_holds_results_and_the_answer_to_every_image(whole: Path) -> None:

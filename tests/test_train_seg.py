@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rsseg.config import validate
 from rsseg.load import load_checkpoint
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.evaluate import SegmentationEvaluator
+from tests import small_scripts
 from tests.small_runs import assert_runs_are_equal, stop_after
 
 STEPS, EPOCHS = 4, 3  # 9 rooms for training, in batches of 2
@@ -57,19 +59,8 @@ def whole(config: Path) -> Path:
     return folder
 
 
-def run(*arguments: object) -> int:
-    return train_seg.main([str(argument) for argument in arguments])
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the script says about wrong input, in one line."""
-    capsys.readouterr()
-    assert run(*arguments) == 2
-    output, errors = capsys.readouterr()
-    assert output == ""
-    (line,) = errors.splitlines()
-    assert line.startswith("error: ")
-    return line.removeprefix("error: ")
+run = partial(small_scripts.run, train_seg.SCRIPT)
+refusal = partial(small_scripts.refusal, train_seg.SCRIPT)
 
 
 def test_run_folder_holds_all_that_a_run_is(

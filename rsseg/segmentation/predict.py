@@ -6,20 +6,17 @@ decided in `predict_files`.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import VOID, Image, LabelMap, Preprocessing
 from rsseg.segmentation.evaluate import predict_labels
 from rsseg.segmentation.visualize import Panel, Row
-
-_TIMED_PASSES = 5
+from rsseg.timed_network import TimedNetwork
 
 
 def pixel_accuracy(labels: LabelMap, truth: LabelMap) -> float | None:
@@ -51,13 +48,10 @@ class Predictor:
         name: str = "RS-Net",
         device: str | torch.device | None = None,
     ) -> None:
-        self.net = net if device is None else net.to(device)
-        self.preprocessing = preprocessing
+        self.net = net
         self.classes = tuple(classes)
         self.name = name
-        self.device = next(net.parameters()).device
-        self._networks: dict[int, nn.Module] = {}
-        self._latencies: dict[tuple[int, ...], float] = {}
+        self.timed = TimedNetwork(net, preprocessing, name=f"'{name}'", device=device)
 
     def __call__(self, image: Image, resolution: int) -> Panel:
         """Predict an image at one resolution.
@@ -74,45 +68,10 @@ class Predictor:
             ValueError: If the network cannot read a view of this size, or its logits are not
                 those of the classes.
         """
-        view = self.preprocessing.view(image, resolution)[None].to(self.device)
-        batch = self.preprocessing.normalise(view)
-        network = self._network(resolution)
-        try:
-            with torch.inference_mode():
-                logits = network(batch)
-                latency = self._latency(network, batch)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"'{self.name}' cannot predict at resolution {resolution}, with views of "
-                f"{batch.shape[-1]}x{batch.shape[-2]} pixels: {reason}"
-            ) from error
+        logits, latency = self.timed.predict(image, resolution)
         self._check(logits)
         labels = predict_labels(logits[0], image.shape[:2]).to(torch.uint8).cpu().numpy()
         return Panel(self.name, resolution, labels, latency=latency)
-
-    def _network(self, resolution: int) -> nn.Module:
-        # Made once: a set for a resolution that was not trained must not count as latency.
-        if resolution not in self._networks:
-            self._networks[resolution] = self.net.specialize(resolution).eval()
-        return self._networks[resolution]
-
-    def _latency(self, network: nn.Module, batch: Tensor) -> float:
-        """Give the median time of a pass in milliseconds; the network has run once before."""
-        if batch.shape not in self._latencies:
-            times = []
-            for _ in range(_TIMED_PASSES):
-                self._wait()
-                start = time.perf_counter()
-                network(batch)
-                self._wait()
-                times.append(time.perf_counter() - start)
-            self._latencies[batch.shape] = 1000 * statistics.median(times)
-        return self._latencies[batch.shape]
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     def _check(self, logits: Tensor) -> None:
         if logits.ndim != 4 or logits.shape[1] != len(self.classes):

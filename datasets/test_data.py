@@ -1,0 +1,81 @@
+"""The test images of a run, whatever the task: loaders, names, faults, images to calibrate on."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.faults import Faults
+from datasets.loader import TestLoader
+from rsseg.preprocessing import Preprocessing
+
+
+class TestData(ABC):
+    """Test images at any resolutions; the shared part of `rsseg.task.Tests`.
+
+    Args:
+        every: Names of all test images.
+        preprocessing: How images become views.
+        batch_size: Images in a batch.
+        workers: Processes that load images.
+        max_unreadable: How many images may be unreadable; they are left out.
+    """
+
+    def __init__(
+        self,
+        every: Sequence[str],
+        preprocessing: Preprocessing,
+        *,
+        batch_size: int,
+        workers: int,
+        max_unreadable: int = 0,
+    ) -> None:
+        self.preprocessing = preprocessing
+        self._every = every
+        self._options = {"batch_size": batch_size, "workers": workers}
+        self._faults = Faults(max_unreadable)
+        self._loaders: dict[tuple[int, ...], TestLoader] = {}
+
+    @abstractmethod
+    def views(self, resolutions: Sequence[int]) -> Dataset[Any]:
+        """Return the test images as views at the given resolutions."""
+
+    @abstractmethod
+    def training_views(self, resolution: int, images: int) -> Dataset[Any]:
+        """Return so many training images, spread over all, as views of test."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Number of test samples, and a hash of their names."""
+        digest = hashlib.sha256("\n".join(self._every).encode()).hexdigest()
+        return {"test_samples": len(self._every), "names": digest[:16]}
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the images that could be read, in the order in which they are evaluated."""
+        return [name for name in self._every if name not in self.faults]
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """The images that could not be read so far, and why."""
+        return self._faults.found
+
+    def batches(self, resolutions: Sequence[int]) -> TestLoader:
+        """Give views at the given resolutions; the worker processes are kept for the next time."""
+        key = tuple(resolutions)
+        if key not in self._loaders:
+            self._loaders[key] = self._loader(self.views(key), self._faults)
+        return self._loaders[key]
+
+    def calibration(self, resolution: int, images: int) -> Iterator[Tensor]:
+        """Give batches of so many training images as uint8 views of test, (B, 3, h, w)."""
+        loader = self._loader(self.training_views(resolution, images), Faults(self._faults.limit))
+        return (views[0] for views, _ in loader)
+
+    def _loader(self, views: Dataset[Any], faults: Faults) -> TestLoader:
+        return TestLoader(views, self.preprocessing, faults=faults, **self._options)

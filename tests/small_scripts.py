@@ -1,0 +1,26 @@
+"""Running a training script, and what it says about wrong input."""
+
+from __future__ import annotations
+
+import pytest
+
+from rsseg.script import Script
+
+
+def run(script: Script, *arguments: object) -> int:  # type: ignore[type-arg]
+    return script.main([str(argument) for argument in arguments])
+
+
+def refusal(
+    script: Script,  # type: ignore[type-arg]
+    capsys: pytest.CaptureFixture[str],
+    *arguments: object,
+) -> str:
+    """What the script says about wrong input, in one line."""
+    capsys.readouterr()
+    assert run(script, *arguments) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
