@@ -16,11 +16,11 @@ from classification.mixing import build_mix
 from rsseg.classifiers import build_classifier
 from rsseg.complexity import count_macs
 from rsseg.disagreement import CORRECTNESS
-from rsseg.engine import Loss, Outputs
+from rsseg.engine import AUTOCAST, Loss, Outputs
 from rsseg.evaluation import Evaluation
 from rsseg.load import load_checkpoint
 from rsseg.mred import MREDLosses, mred_loss
-from rsseg.task import Task, Tests
+from rsseg.task import Task, Tests, check_classes
 from rsseg.writing import written_whole
 
 
@@ -47,9 +47,9 @@ def check_sizes(
             ) from error
 
 
-def build_loss(config: ClassificationConfig, device: torch.device) -> Loss:
+def build_loss(config: ClassificationConfig, tests: Tests, device: torch.device) -> Loss:
     """Return the loss of a run as a function of what a step gives."""
-    teach = None if config.teacher is None else build_teacher(config, device)
+    teach = None if config.teacher is None else build_teacher(config, tests.classes, device)
 
     def loss(outputs: Outputs) -> MREDLosses:
         return mred_loss(
@@ -66,25 +66,31 @@ def build_loss(config: ClassificationConfig, device: torch.device) -> Loss:
     return loss
 
 
-def build_teacher(config: ClassificationConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
+def build_teacher(
+    config: ClassificationConfig, classes: Sequence[str], device: torch.device
+) -> Callable[[Tensor], Tensor]:
     """Load the fixed teacher of a run: from the largest normalised views to its logits.
 
     Raises:
-        ValueError: If it cannot be loaded or knows another number of classes.
+        ValueError: If it cannot be loaded or knows other classes.
     """
     assert config.teacher is not None
-    net, preprocessing, metadata = load_checkpoint(config.teacher.checkpoint)
-    known = len(metadata.get("classes", ()))
-    if metadata["task"] != "classification" or known != config.model.classes:
-        raise ValueError(
-            f"teacher {config.teacher.checkpoint} is a {metadata['task']} network of {known} "
-            f"classes; expected a classifier of {config.model.classes}"
-        )
-    net.to(device).eval().requires_grad_(False)
+    path = config.teacher.checkpoint
+    net, preprocessing, metadata = load_checkpoint(path)
+    if metadata["task"] != "classification":
+        raise ValueError(f"teacher {path} is a network for {metadata['task']}; give a classifier")
+    known = metadata["classes"]
+    # The names of imported classes are not known, their number is.
+    if "imported" not in metadata or len(known) != len(classes):
+        check_classes(classes, known)
+    network = net.specialize(config.resolutions[0]).to(device).eval().requires_grad_(False)
+    dtype = AUTOCAST[config.precision]
 
     def teach(views: Tensor) -> Tensor:
-        with torch.no_grad():
-            return net.predict(config.preprocessing.translated(views, preprocessing))
+        inputs = config.preprocessing.translated(views, preprocessing)
+        with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype is not None):
+            logits: Tensor = network(inputs)
+        return logits
 
     return teach
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-import numpy as np
-from torch.utils.data import Dataset, Subset
+from typing import Protocol
 
 from datasets.image_views import TestViewsOfImages, TrainingImages
 from datasets.imagenet import LabelledImages, open_images
-from datasets.loader import TrainLoader
+from datasets.loader import TrainLoader, hash_of
 from datasets.test_data import TestData
 from rsseg.classifiers import ClassifierConfig
 from rsseg.image_settings import CropConfig, ImageDataConfig
@@ -69,8 +66,13 @@ def training_batches(config: ImageRun) -> TrainLoader:
         config.batch_size,
         seed=config.seed,
         workers=config.workers,
+        names=hash_of(_names(images), images.labels),
         max_unreadable=unreadable,
     )
+
+
+def _names(images: LabelledImages) -> list[str]:
+    return [images.name(index) for index in range(len(images))]
 
 
 class TestImages(TestData):
@@ -90,8 +92,9 @@ class TestImages(TestData):
         self.images = open_images(config.data, "test", config.model.classes)
         self.classes = self.images.classes
         super().__init__(
-            [self.images.name(index) for index in range(len(self.images))],
+            _names(self.images),
             config.preprocessing,
+            labels=self.images.labels,
             batch_size=config.batch_size,
             workers=config.workers,
             max_unreadable=config.data.max_unreadable,
@@ -101,11 +104,10 @@ class TestImages(TestData):
         """Return the test images as views at the given resolutions."""
         return self._views(self.images, resolutions)
 
-    def training_views(self, resolution: int, images: int) -> Dataset[Any]:
-        """Return so many training images, spread over all, as views of test."""
+    def training_views(self, resolution: int) -> TestViewsOfImages:
+        """Return the training images as views of test."""
         train = open_images(self.config.data, "train", self.config.model.classes)
-        chosen = np.linspace(0, len(train) - 1, min(images, len(train))).astype(int).tolist()
-        return Subset(self._views(train, (resolution,)), chosen)
+        return self._views(train, (resolution,))
 
     def _views(self, images: LabelledImages, resolutions: Sequence[int]) -> TestViewsOfImages:
         return TestViewsOfImages(

@@ -74,9 +74,7 @@ class TrainingImages(Dataset[Item]):
                 if self.resize:
                     views = self.views(pixels, draw.seed)
                 else:
-                    # A copy: the rest of the image need not go to the device.
-                    cut = self.cut(pixels, draw.seed)
-                    views = cut._replace(pieces=tuple(piece.clone() for piece in cut.pieces))
+                    views = self.cut(pixels, draw.seed)
                 return Item(views, torch.tensor(label), faults)
             faults.append(item)
         raise ValueError(

@@ -6,12 +6,14 @@ that stopped inside an epoch continues with the next sample.
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -59,8 +61,9 @@ class EpochSampler(Sampler[Draw]):
         draw = np.random.default_rng([self.seed, self.epoch])
         order = draw.permutation(len(self.samples))
         seeds = draw.integers(2**32, size=len(self.samples))
-        for index, seed in list(zip(order, seeds, strict=True))[self.start :]:
-            yield Draw(int(index), int(seed))
+        # By number: pairs of a million images would take longer to make than to draw.
+        for place in range(self.start, len(order)):
+            yield Draw(int(order[place]), int(seeds[place]))
 
 
 class TrainLoader:
@@ -74,7 +77,11 @@ class TrainLoader:
         batch_size: Images in a batch.
         seed: Seed of order and augmentation.
         workers: Processes that load images, kept between epochs; 0 loads in this process.
+        names: Hash of the samples' names, see `hash_of`.
         max_unreadable: How many images may be unreadable.
+
+    Attributes:
+        fingerprint: Plain values that tell these training samples from others.
 
     Raises:
         ValueError: If there are fewer images than a batch holds.
@@ -87,6 +94,7 @@ class TrainLoader:
         *,
         seed: int,
         workers: int,
+        names: str = "",
         max_unreadable: int = 0,
     ) -> None:
         assert isinstance(views, Sized)
@@ -96,6 +104,7 @@ class TrainLoader:
                 "lower batch_size"
             )
         self.batch_size = batch_size
+        self.fingerprint = {"train_samples": len(views), "train_names": names}
         self.sampler = EpochSampler(views, seed)
         self._faults = Faults(max_unreadable)
         self.batches: DataLoader[Any] = DataLoader(
@@ -127,7 +136,7 @@ def _collate_train(items: list[Any]) -> tuple[list[Tensor] | CutBatch, Tensor, l
     faults = [fault for item in items for fault in item.faults]
     targets = torch.stack([item.target for item in items])
     if isinstance(items[0].views, Cut):
-        return CutBatch([item.views for item in items]), targets, faults
+        return CutBatch.of([item.views for item in items]), targets, faults
     return _stacked(items), targets, faults
 
 
@@ -168,6 +177,8 @@ class TestLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[TestBatch]:
+        # What failed the last time may be read now, and then has an answer of its own.
+        self.faults.found.clear()
         for views, target, faults in self.batches:
             self.faults.add(faults)
             if views:
@@ -180,6 +191,14 @@ def _collate_test(items: list[Any]) -> tuple[list[Tensor], Tensor | list[Tensor]
     targets = [item.target for item in read]
     classes = bool(read) and targets[0].dim() == 0
     return _stacked(read), torch.stack(targets) if classes else targets, faults
+
+
+def hash_of(names: Sequence[str], labels: NDArray[np.int64] | None = None) -> str:
+    """Hash the names of samples, and their labels where each has one."""
+    digest = hashlib.sha256("\n".join(names).encode())
+    if labels is not None:
+        digest.update(np.ascontiguousarray(labels, dtype=np.int64).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _start_worker(worker: int) -> None:

@@ -36,6 +36,7 @@ def open_nyudv2(
     label_offset: int | None = None,
     classes: int = 40,
     partial: bool = False,
+    packed: bool = True,
 ) -> Reader:
     """Open one split of the data set.
 
@@ -49,6 +50,8 @@ def open_nyudv2(
         label_offset: Value of the first class in the label PNGs of a folder; None as above.
         classes: Number of classes.
         partial: Leave out the samples of a folder that lack image or labels, and do not refuse.
+        packed: Read the packed file of a folder's split, if there is one; a stale one is left
+            alone, with a warning.
 
     Returns:
         A sequence of samples: image (uint8, (H, W, 3)), labels (uint8, (H, W), 255 for void)
@@ -70,6 +73,7 @@ def open_nyudv2(
             label_offset=label_offset,
             void_value=void_value,
             partial=partial,
+            packed=packed,
         )
     path = root if root.is_file() else find_mat(root)
     if (void_value, label_offset, classes) != (None, None, 40):

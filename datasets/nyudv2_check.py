@@ -81,6 +81,7 @@ def check(
                 void_value=void_value,
                 classes=classes,
                 partial=True,
+                packed=False,
             )
         except (ValueError, OSError) as error:
             reports[split] = SplitReport(faults=[str(error)])
@@ -96,6 +97,7 @@ def _look_through(reader: Reader, split: Split) -> SplitReport:
     if isinstance(reader, FolderReader):
         report.source = f"label files with {reader.convention}"
         report.faults += [f"{reader.root}: {path} is missing" for path in reader.missing]
+        report.faults += _packed_faults(reader)
     shown = set(np.linspace(0, len(reader) - 1, _SHOWN).astype(int).tolist())
     for index in tqdm(range(len(reader)), desc=f"checking {split}", unit="image"):
         try:
@@ -109,6 +111,22 @@ def _look_through(reader: Reader, split: Split) -> SplitReport:
         if index in shown:
             report.shown.append(sample)
     return report
+
+
+def _packed_faults(reader: FolderReader) -> Iterator[str]:
+    """Compare the packed file of a split, if there is one, with its checksums."""
+    try:
+        packed = reader.open_packed()
+    except (ValueError, OSError) as error:
+        yield str(error)
+        return
+    if packed is None:
+        return
+    for index in range(len(packed.names)):
+        try:
+            packed.read(index)
+        except (ValueError, OSError) as error:
+            yield str(error)
 
 
 def describe(reports: dict[Split, SplitReport], *, limit: int = 20) -> Iterator[str]:

@@ -5,15 +5,20 @@ labels40/NAME.png or labels/NAME.png
 train.txt, test.txt     one NAME per line
 classes.txt             optional, one class per line
 dataset.json            optional, the label convention: {"label_offset": 0, "void_value": 255}
+train.packed, ...       optional, the samples of a list, decoded (see datasets/packed.py): read
+                        instead of the files above while these are as they were
 """
 
 from __future__ import annotations
 
 import json
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, get_args
 
 from datasets.nyudv2_mat import load_tables
+from datasets.packed import PackedFile, StalePackedError, files_state, write_packed
 from datasets.samples import Reader, Sample, Split, check_crop
 from rsseg.images import read_image
 from rsseg.segmentation.label_files import (
@@ -40,9 +45,11 @@ class FolderReader(Reader):
         void_value: Value of void in the label files; None as above.
         partial: Leave out the samples without image or label, instead of refusing the folder;
             `missing` then names the absent files.
+        packed: Read the packed file of the split, if there is one; a stale one is left alone, with
+            a warning.
 
     Raises:
-        ValueError: If lists, classes or label convention are faulty.
+        ValueError: If lists, classes, label convention or packed file are faulty.
         FileNotFoundError: If a list, an image or a label is missing.
     """
 
@@ -56,9 +63,11 @@ class FolderReader(Reader):
         label_offset: int | None = None,
         void_value: int | None = None,
         partial: bool = False,
+        packed: bool = True,
     ) -> None:
         check_crop(crop)
         self.root, self.crop = root.resolve(), crop
+        self.packed_path = self.root / f"{split}.packed"
         self.classes = _read_classes(self.root, classes)
         self.missing = self._find(read_names(self.root / f"{split}.txt"))
         if self.missing and not partial:
@@ -72,6 +81,11 @@ class FolderReader(Reader):
             or _recorded_convention(self.root, classes)
             or detect_convention(_labels_of_all_splits(self.root), classes)
         )
+        self._packed: PackedFile | None = None
+        try:
+            self._packed = self.open_packed() if packed else None
+        except StalePackedError as stale:
+            warnings.warn(str(stale), stacklevel=2)
         if crop and self.names:
             self[0]  # a crop that does not fit is refused here and not in the first epoch
 
@@ -99,6 +113,8 @@ class FolderReader(Reader):
 
     def read(self, index: int) -> Sample:
         """Read an image and its labels at full size."""
+        if self._packed:
+            return self._packed.read(index)
         image = read_image(self.image_paths[index])
         path = self.label_paths[index]
         labels = self.convention.decode(read_label_values(path), where=path)
@@ -109,6 +125,47 @@ class FolderReader(Reader):
                 "its labels must have one size"
             )
         return Sample(image, labels, self.names[index])
+
+    def open_packed(self) -> PackedFile | None:
+        """Open the packed file of these samples; None if there is none.
+
+        Raises:
+            StalePackedError: If the list, an image, a label file or the label convention is not
+                what it was made of.
+            ValueError: If it is damaged.
+            OSError: If it cannot be read.
+        """
+        if not self.packed_path.is_file():
+            return None
+        packed = PackedFile(self.packed_path)
+        if (packed.state, packed.names) != (self._state(), self.names):
+            raise StalePackedError(
+                f"{self.packed_path}: stale, the list, an image, a label file or the label "
+                "convention has changed since; the files themselves are read, slowly, until "
+                f"python -m datasets.nyudv2 prepare SOURCE {self.root} has written it again"
+            )
+        return packed
+
+    def pack(self) -> bool:
+        """Write the packed file of these samples, unless there is one that open_packed opens.
+
+        Returns:
+            Whether it was written now.
+
+        Raises:
+            ValueError: If a sample is faulty.
+            OSError: If reading or writing fails; the file is as it was before.
+        """
+        with suppress(ValueError):  # stale or damaged: written anew
+            if self.open_packed():
+                return False
+        write_packed(self.packed_path, self, self._state())
+        return True
+
+    def _state(self) -> str:
+        """Hash what the samples come from."""
+        files = [*self.image_paths, *self.label_paths]
+        return files_state(self.root, files, str(self.convention), *self.names)
 
 
 def read_names(path: Path) -> list[str]:

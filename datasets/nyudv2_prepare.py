@@ -2,7 +2,8 @@
 
 The folder has the layout of datasets/nyudv2_folder.py with classes 0..39 and void 255, and
 gives the samples of its source pixel by pixel: images of a .mat file become PNGs, image files
-are copied as they are. It appears under its name only when it is complete.
+are copied as they are. Beside them lie the samples of each split in one packed file, which is what
+a training reads. The folder appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -23,11 +24,9 @@ from tqdm import tqdm
 from datasets.nyudv2 import open_nyudv2
 from datasets.nyudv2_folder import FolderReader
 from datasets.nyudv2_mat import MatReader
+from datasets.packed import files_state
 from datasets.samples import Reader, Split
-from rsseg.images import read_image
-from rsseg.listing import listed
 from rsseg.preprocessing import VOID, Image
-from rsseg.segmentation.label_files import read_label_values
 from rsseg.writing import written_whole
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
@@ -40,8 +39,12 @@ def prepare(
     label_offset: int | None = None,
     void_value: int | None = None,
     classes: int = 40,
+    packed: bool = True,
 ) -> bool:
     """Write the prepared folder of a source, unless it is there already.
+
+    Packed files that are missing or stale are written. If the source has changed since, and
+    nothing in the folder has, the folder is written anew beside itself and takes its place.
 
     Args:
         source: What open_nyudv2 opens.
@@ -49,100 +52,42 @@ def prepare(
         label_offset: As for open_nyudv2, for the labels of the source.
         void_value: As for open_nyudv2.
         classes: Number of classes.
+        packed: Whether to write packed files, 1.2 MB for each image of 640x480 pixels.
 
     Returns:
-        Whether the folder was written now; False if it was complete and of this source.
+        Whether anything was written; False if all was there, and of this source.
 
     Raises:
-        FileExistsError: If the target is something else; it is left as it is.
-        ValueError: If the source is faulty; nothing is left behind.
-        OSError: If reading or writing fails; nothing is left behind.
+        FileExistsError: If the target is something else, or has been changed by hand and is not of
+            this source as it is now; it is left as it is.
+        ValueError: If the source is faulty; what was there before is left as it was.
+        OSError: If reading or writing fails; what was there before is left as it was.
     """
     readers = {
         split: open_nyudv2(
-            source, split, label_offset=label_offset, void_value=void_value, classes=classes
+            source,
+            split,
+            label_offset=label_offset,
+            void_value=void_value,
+            classes=classes,
+            packed=False,  # The files themselves are copied, and looked at on the way.
         )
         for split in _SPLITS
     }
+    target = target.resolve()  # Behind a link the folder itself is exchanged, and not the link.
     facts = _facts(source, readers)
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        _check_same(target, facts)
-        return False
+    if _is_taken(target) and _is_current(target, facts, source):
+        return packed and _pack(target, classes)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
         work = Path(temporary) / target.name
-        work.mkdir()
-        for split, reader in readers.items():
-            _write_split(work, split, reader)
-        _write_lines(work / "classes.txt", readers["train"].classes)
-        _write_lines(work / "dataset.json", [json.dumps(facts, indent=2)])
-        if target.exists():
-            target.rmdir()  # empty, or _check_same had spoken
-        work.rename(target)
+        _write_folder(work, readers, facts)
+        if packed:
+            _pack(work, classes)
+        if _is_taken(target):
+            _is_current(target, facts, source)  # Nobody has changed it in the meantime.
+        _exchange(work, target, aside=Path(temporary) / "before")
     return True
-
-
-def write_samples(reader: Reader, target: Path, count: int) -> list[str]:
-    """Write a few samples, spread over a reader, as images/NAME.png and labels/NAME.png.
-
-    Files that hold the same already are left as they are. Label maps hold classes 0..39, and 255
-    for void.
-
-    Returns:
-        Names of the samples.
-
-    Raises:
-        ValueError: If the reader holds fewer samples than `count`, or `count` is below 1.
-        FileExistsError: If the folders hold any other file; nothing is written then.
-        OSError: If a file cannot be written.
-    """
-    if not 1 <= count <= len(reader):
-        raise ValueError(f"count must be in 1..{len(reader)}, the samples there are, got {count}")
-    indices = np.linspace(0, len(reader) - 1, count).round().astype(int).tolist()
-    there = {path for folder in ("images", "labels") for path in (target / folder).glob("*")}
-    _check_foreign(there, {f"{reader.names[index]}.png" for index in indices})
-    for index in indices:
-        _check_kept(reader, index, target, there)
-    for sample in (reader[index] for index in indices):
-        image, label = _sample_files(target, sample.name)
-        if image not in there:
-            _write_image(image, sample.image)
-        if label not in there:
-            _write_png(label, sample.labels)
-    return [reader.names[index] for index in indices]
-
-
-def _sample_files(target: Path, name: str) -> tuple[Path, Path]:
-    return target / "images" / f"{name}.png", target / "labels" / f"{name}.png"
-
-
-def _check_foreign(there: set[Path], names: set[str]) -> None:
-    """Raise FileExistsError if a folder of samples holds a file of no sample."""
-    # Whoever shows the folder would show what was left there by another data set.
-    foreign = sorted(path for path in there if path.name not in names)
-    if foreign:
-        raise FileExistsError(
-            f"{foreign[0]}: is none of the samples that are to be written "
-            f"({listed(names)}); remove it or choose another target"
-        )
-
-
-def _check_kept(reader: Reader, index: int, target: Path, there: set[Path]) -> None:
-    """Raise FileExistsError if a file of a sample exists and does not hold that sample."""
-    image, label = _sample_files(target, reader.names[index])
-    for path, read in ((image, read_image), (label, read_label_values)):
-        if path not in there:
-            continue
-        sample = reader[index]
-        try:
-            same = np.array_equal(read(path), sample.image if path == image else sample.labels)
-        except ValueError:
-            same = False
-        if not same:
-            raise FileExistsError(
-                f"{path}: exists and is not {reader.where(index)}; remove it or choose another "
-                "target"
-            )
 
 
 def _facts(source: Path, readers: dict[Split, Reader]) -> dict[str, Any]:
@@ -169,43 +114,96 @@ def _facts(source: Path, readers: dict[Split, Reader]) -> dict[str, Any]:
     }
 
 
-def _check_same(target: Path, facts: dict[str, Any]) -> None:
-    """Raise FileExistsError if a target is not what would be written now."""
+def _is_taken(target: Path) -> bool:
+    return target.exists() and not (target.is_dir() and not any(target.iterdir()))
+
+
+def _is_current(target: Path, facts: dict[str, Any], source: Path) -> bool:
+    """Tell whether a target is what would be written now; False if it may be written anew.
+
+    Raises:
+        FileExistsError: If it must be left as it is.
+    """
     remedy = "remove it or choose another target"
     record = target / "dataset.json"
     try:
         recorded = json.loads(record.read_text(encoding="utf-8"))
         for split in _SPLITS:
-            open_nyudv2(target, split, classes=facts["classes"])
-    except (OSError, ValueError) as error:
+            open_nyudv2(target, split, classes=facts["classes"], packed=False)
+        untouched = recorded.get("written") == _written(target)
+        came_from = recorded.get("source", {})
+        name = came_from.get("name")
+    except (OSError, ValueError, AttributeError) as error:
         raise FileExistsError(
             f"{target}: exists and is no complete prepared folder ({error}); {remedy}"
         ) from error
-    if recorded != facts:
-        raise FileExistsError(
-            f"{target}: was prepared from another source, or the source has changed since "
-            f"({record} says {recorded.get('source')}, now it is {facts['source']}); {remedy}"
-        )
+    if {key: recorded.get(key) for key in facts} == facts:
+        return True
+    here = source.resolve()
+    if untouched and name == here.name and target not in (here, *here.parents):
+        return False
+    raise FileExistsError(
+        f"{target}: was prepared from another source, or the source has changed since and so has "
+        f"the folder ({record} says {came_from}, now it is {facts['source']}); {remedy}"
+    )
+
+
+def _written(target: Path) -> str:
+    """Hash all files of a prepared folder but the record, and the packed files made from them."""
+    derived = {"dataset.json", *(f"{split}.packed" for split in _SPLITS)}
+    paths = sorted(path for path in target.rglob("*") if not path.is_dir())
+    return files_state(target, (p for p in paths if str(p.relative_to(target)) not in derived))
+
+
+def _pack(target: Path, classes: int) -> bool:
+    """Write the packed files that are missing, stale or damaged; tell whether there were any."""
+    readers = [FolderReader(target, split, classes=classes, packed=False) for split in _SPLITS]
+    written = [reader.pack() for reader in readers]
+    return any(written)
+
+
+def _exchange(new: Path, target: Path, *, aside: Path) -> None:
+    """Move a folder to a name; one that has the name is moved aside, or back if that fails."""
+    try:
+        if target.exists():
+            target.rename(aside)
+        new.rename(target)
+    except BaseException:  # an interruption too
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
+
+
+def _write_folder(work: Path, readers: dict[Split, Reader], facts: dict[str, Any]) -> None:
+    work.mkdir()
+    for split, reader in readers.items():
+        _write_split(work, split, reader)
+    _write_lines(work / "classes.txt", readers["train"].classes)
+    # Tells later whether somebody has changed anything.
+    record = {**facts, "written": _written(work)}
+    _write_lines(work / "dataset.json", [json.dumps(record, indent=2)])
 
 
 def _write_split(work: Path, split: Split, reader: Reader) -> None:
     _write_lines(work / f"{split}.txt", reader.names)
     for index, name in enumerate(tqdm(reader.names, desc=f"preparing {split}", unit="image")):
         sample = reader.read(index)
-        _write_png(work / "labels" / f"{name}.png", sample.labels)
+        write_png(work / "labels" / f"{name}.png", sample.labels)
         if isinstance(reader, FolderReader):
             copy = work / "images" / f"{name}{reader.image_paths[index].suffix}"
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(reader.image_paths[index], copy)
         else:
-            _write_image(work / "images" / f"{name}.png", sample.image)
+            write_image(work / "images" / f"{name}.png", sample.image)
 
 
-def _write_image(path: Path, image: Image) -> None:
-    _write_png(path, np.ascontiguousarray(image[..., ::-1]))  # the order OpenCV writes
+def write_image(path: Path, image: Image) -> None:
+    """Write an image, RGB, shape (H, W, 3), as a PNG, whole or not at all."""
+    write_png(path, np.ascontiguousarray(image[..., ::-1]))  # the order OpenCV writes
 
 
-def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write grey values (H, W) or colours in the order of OpenCV (H, W, 3), whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Encoded in memory: cv2.imwrite reports a full disk by False alone.
     encoded = cv2.imencode(".png", pixels)[1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasets.loader import TrainLoader
+from datasets.loader import TrainLoader, hash_of
 from datasets.nyudv2 import open_nyudv2
 from datasets.samples import Reader, Sample, Split
 from datasets.test_data import TestData
@@ -52,7 +52,13 @@ def training_batches(config: SegmentationConfig) -> TrainLoader:
     """Return the augmented training batches of a run."""
     reader = open_reader(config.data, "train", config.model.classes)
     views = TrainingViews(reader, config.resolutions, config.preprocessing, config.augmentation)
-    return TrainLoader(views, config.batch_size, seed=config.seed, workers=config.workers)
+    return TrainLoader(
+        views,
+        config.batch_size,
+        seed=config.seed,
+        workers=config.workers,
+        names=hash_of(reader.names),
+    )
 
 
 class TestSamples(TestData):
@@ -82,7 +88,7 @@ class TestSamples(TestData):
         """Return the test samples as views at the given resolutions."""
         return TestViews(self.reader, resolutions, self.preprocessing)
 
-    def training_views(self, resolution: int, images: int) -> TestViews:
-        """Return so many training samples, spread over all, as views of test."""
+    def training_views(self, resolution: int) -> TestViews:
+        """Return the training samples as views of test."""
         train = open_reader(self.config.data, "train", self.config.model.classes)
-        return TestViews(Subset(train, images), (resolution,), self.preprocessing)
+        return TestViews(train, (resolution,), self.preprocessing)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from datasets.faults import Faults
-from datasets.loader import TestLoader
+from datasets.loader import TestLoader, hash_of
 from rsseg.preprocessing import Preprocessing
 
 
@@ -20,6 +21,7 @@ class TestData(ABC):
 
     Args:
         every: Names of all test images.
+        labels: Their classes, if each has one.
         preprocessing: How images become views.
         batch_size: Images in a batch.
         workers: Processes that load images.
@@ -33,10 +35,12 @@ class TestData(ABC):
         *,
         batch_size: int,
         workers: int,
+        labels: NDArray[np.int64] | None = None,
         max_unreadable: int = 0,
     ) -> None:
         self.preprocessing = preprocessing
         self._every = every
+        self._hash = hash_of(every, labels)
         self._options = {"batch_size": batch_size, "workers": workers}
         self._faults = Faults(max_unreadable)
         self._loaders: dict[tuple[int, ...], TestLoader] = {}
@@ -46,14 +50,13 @@ class TestData(ABC):
         """Return the test images as views at the given resolutions."""
 
     @abstractmethod
-    def training_views(self, resolution: int, images: int) -> Dataset[Any]:
-        """Return so many training images, spread over all, as views of test."""
+    def training_views(self, resolution: int) -> Dataset[Any]:
+        """Return the training images as views of test."""
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Number of test samples, and a hash of their names."""
-        digest = hashlib.sha256("\n".join(self._every).encode()).hexdigest()
-        return {"test_samples": len(self._every), "names": digest[:16]}
+        """Number of test samples, and a hash of their names and labels."""
+        return {"test_samples": len(self._every), "names": self._hash}
 
     @property
     def names(self) -> Sequence[str]:
@@ -62,7 +65,7 @@ class TestData(ABC):
 
     @property
     def faults(self) -> dict[str, str]:
-        """The images that could not be read so far, and why."""
+        """The images that could not be read the last time, and why."""
         return self._faults.found
 
     def batches(self, resolutions: Sequence[int]) -> TestLoader:
@@ -73,9 +76,20 @@ class TestData(ABC):
         return self._loaders[key]
 
     def calibration(self, resolution: int, images: int) -> Iterator[Tensor]:
-        """Give batches of so many training images as uint8 views of test, (B, 3, h, w)."""
-        loader = self._loader(self.training_views(resolution, images), Faults(self._faults.limit))
-        return (views[0] for views, _ in loader)
+        """Give batches of so many training images as uint8 views of test, (B, 3, h, w).
+
+        They are spread over all and in a drawn order: files lie class by class, and a batch of one
+        class has other statistics. A last batch that is not full is left out, unless it is alone.
+        """
+        views: Any = self.training_views(resolution)
+        chosen = np.linspace(0, len(views) - 1, min(images, len(views))).astype(int)
+        drawn = np.random.default_rng(0).permutation(chosen)
+        loader = self._loader(Subset(views, drawn.tolist()), Faults(self._faults.limit))
+        size = 0
+        for (batch, *_), _ in loader:
+            size = max(size, len(batch))
+            if len(batch) == size:
+                yield batch
 
     def _loader(self, views: Dataset[Any], faults: Faults) -> TestLoader:
         return TestLoader(views, self.preprocessing, faults=faults, **self._options)

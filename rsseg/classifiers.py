@@ -35,7 +35,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet34": torchvision.models.resnet34,
     "resnet50": torchvision.models.resnet50,
     "resnet101": torchvision.models.resnet101,
-    "mobilenetv2": torchvision.models.mobilenet_v2,
+    # Torchvision's own default is a dropout of 0.2; the paper names none, its code has none.
+    "mobilenetv2": partial(torchvision.models.mobilenet_v2, dropout=0.0),
     "googlenet": partial(torchvision.models.googlenet, **_PLAIN),
     "inception_v3": partial(torchvision.models.inception_v3, **_PLAIN),
 }

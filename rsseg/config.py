@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_vali
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
-from rsseg.mred import VARIANTS
+from rsseg.distillation import VARIANTS
 from rsseg.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions
 from rsseg.yaml_files import ConfigError, read_yaml, set_value
@@ -155,6 +155,11 @@ class RunConfig:
             raise ValueError(
                 f"memory '{self.memory}' repeats forward passes, which a compiled network cannot; "
                 "choose memory 'normal' or compile 'none'"
+            )
+        if self.memory == "checkpoint" and self.batchnorm == "shared":
+            raise ValueError(
+                "memory 'checkpoint' changes the order of the forward passes, and so what one "
+                "shared BatchNorm learns; choose memory 'two_pass', or batchnorm 'private'"
             )
         self._check_schedule()
 

@@ -114,39 +114,38 @@ def train_step(
         scores = scores[list(members)]
     with record_function("loss"):
         losses = loss(Outputs(logits, target, scores, views))
-    if not torch.isfinite(losses.total):
-        raise TrainingError(_what_is_not_finite(logits, views, losses))
     optimizer.zero_grad(set_to_none=True)
     with record_function("backward"):
         scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
         if passes:
             passes.backward()
     with record_function("optimiser"):
-        _update(net, optimizer, scaler, losses, settings)
+        scaler.unscale_(optimizer)
+        limit = math.inf if settings.clip_norm is None else settings.clip_norm
+        # Without a limit the gradient stays as it is, but its norm is known.
+        norm = nn.utils.clip_grad_norm_(net.parameters(), limit)
+        if not torch.isfinite(losses.total + norm):  # One look: each waits for the device.
+            _check_finite(net, losses, norm, scaler, (logits, views))
+        scaler.step(optimizer)
+        scaler.update()
     return MREDLosses(*(value.detach() for value in losses))
 
 
-def _update(
+def _check_finite(
     net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
     losses: MREDLosses,
-    settings: StepSettings,
+    norm: Tensor,
+    scaler: torch.amp.GradScaler,
+    outputs: tuple[Sequence[Tensor], Sequence[Tensor]],
 ) -> None:
-    """Move the parameters, if their gradient is finite."""
-    scaler.unscale_(optimizer)
-    limit = math.inf if settings.clip_norm is None else settings.clip_norm
-    # Without a limit the gradient stays as it is, but its norm is known.
-    norm = nn.utils.clip_grad_norm_(net.parameters(), limit)
-    if not torch.isfinite(norm) and (
-        not scaler.is_enabled() or scaler.get_scale() < SMALLEST_SCALE
-    ):
+    """Raise a TrainingError, unless it is the scale of fp16 alone that was too large."""
+    if not torch.isfinite(losses.total):
+        raise TrainingError(_what_is_not_finite(*outputs, losses))
+    if not scaler.is_enabled() or scaler.get_scale() < SMALLEST_SCALE:
         raise TrainingError(
             f"the loss is {losses.total.item()}, but the norm of its gradient is {norm.item()}"
             f"{_sets_that_are_not_finite(net)}"
         )
-    scaler.step(optimizer)
-    scaler.update()
 
 
 def _forward(

@@ -6,52 +6,71 @@ import resource
 import sys
 import time
 from itertools import islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
 from rsseg.job import Job
-from rsseg.run import RunFolder
-from rsseg.training import Training
+from rsseg.stepper import Stepper
 
 WARM_UP, MEASURED = 2, 5  # steps; the first ones allocate memory and choose algorithms
+AHEAD = 2  # batches that each worker process reads in advance
 
 
 def estimate(job: Job) -> str:
     """Train a few steps of a job and say what the whole run will cost; writes nothing.
 
-    The network of the job is changed. The evaluations are not measured.
+    Steps and loading are measured one after the other, since what is read in advance would hide
+    a slow loader; in a run they go side by side, at the pace of the slower one. The network
+    of the job is changed. The evaluations are not measured.
 
     Returns:
         Lines of text: time for a step, an epoch and the run, and peak memory.
     """
     device = next(job.net.parameters()).device
-    with TemporaryDirectory() as folder:
-        training = Training(job, RunFolder(Path(folder)))
-        times = []
-        steps = min(WARM_UP + MEASURED, job.batches.steps)
-        begin = time.perf_counter()
-        for views, target in islice(job.batches.epoch(0), steps):
-            training.step(views, target)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-    measured = sorted(times[WARM_UP:] or times)
-    step = measured[len(measured) // 2]
-    epoch, epochs = step * job.batches.steps, job.config.epochs
+    steps = _times_of_steps(Stepper(job))
+    step, loading = steps[len(steps) // 2], _time_to_load(job)
+    pace = max(step, loading)
+    epoch, epochs = pace * job.batches.steps, job.config.epochs
     place = f"{torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    images = job.batches.batch_size
     lines = [
-        f"measured {len(measured)} steps of {job.batches.batch_size} images on {place}: "
-        f"{1000 * step:.0f} ms ({1000 * measured[0]:.0f} to {1000 * measured[-1]:.0f}), "
-        f"{job.batches.batch_size / step:.1f} images/s",
+        f"a step of {images} images on {place}: {1000 * step:.0f} ms "
+        f"({1000 * steps[0]:.0f} to {1000 * steps[-1]:.0f} in {len(steps)} steps)",
+        f"loading them with {job.config.workers} workers: {1000 * loading:.0f} ms",
+        f"pace: {images / pace:.1f} images/s" + (", set by the loading" if loading > step else ""),
         f"an epoch ({job.batches.steps} steps): {duration(epoch)}",
         f"the run ({epochs} epochs, without evaluations): {duration(epoch * epochs)}",
         f"peak memory of this process: {peak_memory(device) / 2**30:.2f} GiB"
         + (f" on {device}" if device.type == "cuda" else ""),
     ]
     return "\n".join(lines)
+
+
+def _times_of_steps(stepper: Stepper) -> list[float]:
+    """Train several times with the first batch; return seconds, sorted."""
+    views, target = next(iter(stepper.job.batches.epoch(0)))
+    times = []
+    for _ in range(WARM_UP + MEASURED):
+        begin = time.perf_counter()
+        stepper.step(views, target)
+        if stepper.device.type == "cuda":
+            torch.cuda.synchronize(stepper.device)
+        times.append(time.perf_counter() - begin)
+    return sorted(times[WARM_UP:])
+
+
+def _time_to_load(job: Job) -> float:
+    """Read batches without training; return seconds for one at the pace of the workers."""
+    workers = job.config.workers
+    batches = iter(job.batches.epoch(0))
+    # The first of each worker comes late, when the processes have started.
+    first = max(1, min(workers, job.batches.steps - 1))
+    for _ in islice(batches, first):
+        pass
+    begin, count = time.perf_counter(), 0
+    for _ in islice(batches, max(MEASURED, (AHEAD + 2) * workers)):
+        count += 1
+    return (time.perf_counter() - begin) / count if count else 0.0
 
 
 def duration(seconds: float) -> str:

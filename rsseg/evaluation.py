@@ -42,16 +42,19 @@ class Evaluation(Generic[E]):
     """
 
     evaluators: dict[str, E]
-    alpha: list[float] | None
+    alpha: dict[str, float] | None
 
     def results(self) -> dict[str, dict[str, float]]:
         """Return the metrics by resolution, then by name."""
         return {name: evaluator.result() for name, evaluator in self.evaluators.items()}
 
 
-def alpha_of(net: SwitchableNet) -> list[float] | None:
-    """Return the shares alpha = softmax(a) of the ensemble, or None without an ensemble."""
-    return None if net.scores is None else net.scores.detach().softmax(0).tolist()
+def alpha_of(net: SwitchableNet) -> dict[str, float] | None:
+    """Return the share alpha = softmax(a) of each BatchNorm set, or None without an ensemble."""
+    if net.scores is None:
+        return None
+    shares = net.scores.detach().softmax(0).tolist()
+    return dict(zip(set_names(net.resolutions), shares, strict=True))
 
 
 def combine(logits: Sequence[Tensor], scores: Tensor, size: Sequence[int]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,7 +53,8 @@ class Job:
         report: Writes what the task adds to results.json into the run folder.
         metric: The metric whose mean over the resolutions decides what is best.
         mix: Mixes the images of a batch, or None.
-        unreadable: Tells the files that could not be read so far, and why, by split.
+        faults: The files that could not be read so far, and why, by split; they fill while the
+            data are read.
     """
 
     config: RunConfig
@@ -65,7 +66,7 @@ class Job:
     report: Callable[[Evaluation[Any], Path], None]
     metric: str
     mix: Mix | None = None
-    unreadable: Callable[[], dict[str, dict[str, str]]] = dict
+    faults: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass

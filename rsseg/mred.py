@@ -11,26 +11,14 @@ Recognition", ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 5 to 10 and Table
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rsseg.distillation import EXTERNAL, Term, check_scores, distillation_terms
 from rsseg.targets import check_target, cross_entropy, valid_mean
-
-EXTERNAL = -1  # A fixed teacher from outside, as the teacher of a term.
-
-
-class Term(NamedTuple):
-    """One distillation term: weight * D_kl(p_teacher || p_student).
-
-    Resolutions count from 1, the largest; teacher 0 is the ensemble, EXTERNAL a fixed network.
-    """
-
-    teacher: int
-    student: int
-    weight: float
 
 
 class MREDLosses(NamedTuple):
@@ -47,41 +35,6 @@ class MREDLosses(NamedTuple):
     classification: Tensor
     ensemble: Tensor
     distillation: Tensor
-
-
-def full(count: int) -> list[Term]:
-    """Every resolution learns from the ensemble and from each larger one (Eq. 10)."""
-    weight = 2 / (count + 1)
-    return [Term(t, s, weight) for t in range(count) for s in range(t + 1, count + 1)]
-
-
-def vanilla(count: int) -> list[Term]:
-    """Every resolution learns from the ensemble (Eq. 8)."""
-    return [Term(0, s, 1.0) for s in range(1, count + 1)]
-
-
-def dense(count: int) -> list[Term]:
-    """The full variant without the ensemble; the paper gives no weight, so we keep its weight."""
-    return [term for term in full(count) if term.teacher > 0]
-
-
-def from_largest(count: int) -> list[Term]:
-    """Every resolution learns from the largest; the paper gives no weight, we take 1."""
-    return [Term(1, s, 1.0) for s in range(2, count + 1)]
-
-
-def none(_count: int) -> list[Term]:
-    """No distillation: parallel training (Eq. 3)."""
-    return []
-
-
-VARIANTS: dict[str, Callable[[int], list[Term]]] = {
-    "full": full,
-    "vanilla": vanilla,
-    "dense": dense,
-    "from_largest": from_largest,
-    "none": none,
-}
 
 
 def ensemble_logits(logits: Tensor, scores: Tensor) -> Tensor:
@@ -106,7 +59,7 @@ def ensemble_logits(logits: Tensor, scores: Tensor) -> Tensor:
         >>> ensemble_logits(logits, torch.zeros(2))
         tensor([[0.5000, 0.5000]])
     """
-    _check_scores(scores, len(logits))
+    check_scores(scores, len(logits))
     dtype = working_dtype(logits)
     # Autocast would run the sum in half precision, and the teacher's small differences matter.
     with torch.autocast(logits.device.type, enabled=False):
@@ -221,30 +174,6 @@ def _external(teacher: Tensor, stacked: Tensor, weight: float) -> list[Term]:
             f"resolution, got {tuple(teacher.shape)}"
         )
     return [Term(EXTERNAL, s, weight) for s in range(1, len(stacked) + 1)]
-
-
-def distillation_terms(variant: str, count: int, scores: Tensor | None, scale: float) -> list[Term]:
-    """Give a variant's terms for `count` resolutions, weights times scale, or a ValueError."""
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
-    terms = [Term(t, s, weight * scale) for t, s, weight in VARIANTS[variant](count)]
-    if scores is not None:
-        _check_scores(scores, count)
-    elif any(term.teacher == 0 for term in terms):
-        raise ValueError(
-            f"variant {variant!r} learns from the ensemble, but scores is None; "
-            "pass scores, or choose dense, from_largest or none"
-        )
-    return terms
-
-
-def _check_scores(scores: Tensor, count: int) -> None:
-    """Raise a ValueError unless there is one score for each of `count` resolutions."""
-    if scores.shape != (count,):
-        raise ValueError(
-            f"scores must hold one value for each of the {count} resolutions, "
-            f"got shape {tuple(scores.shape)}"
-        )
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:

@@ -128,8 +128,7 @@ class SwitchableNet(nn.Module):
             ValueError: If number or sizes of the views do not fit the resolutions.
         """
         passes = self.passes(views, members)
-        # One shared BatchNorm would learn its statistics in another order.
-        if self.checkpointing and self.training and self.batchnorm == "private":
+        if self.checkpointing and self.training:
             return forward_largest_last(self.network, passes, views)
         return tuple(forward() for forward in passes)
 

@@ -48,9 +48,15 @@ def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.SGD:
     ]
     # One kernel for all parameters, where a device has it.
     fused = next(net.parameters()).device.type == "cuda"
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         described, lr=1.0, momentum=config.momentum, nesterov=config.nesterov, fused=fused
     )
+    if config.momentum:
+        # The same as none at the first step. The fused kernel takes no mixture of some and none,
+        # which sandwich steps make, and keeps what it finds in them when fp16 leaves a step out.
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def schedule_factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from rsseg.band_resize import BandResize, slices
-from rsseg.mred import MREDLosses, Term, distillation_terms, working_dtype
+from rsseg.distillation import Term, distillation_terms
+from rsseg.mred import MREDLosses, working_dtype
 from rsseg.targets import check_target
 
 # Values of one band, all resolutions together. A CPU wants bands that stay in its cache; other

@@ -36,11 +36,8 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if image.shape[-2:] == size:
         return image
-    if image.device.type == "cpu" or image.is_floating_point():
-        return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
-    # Other devices resize floats alone.
-    resized = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)[0]
-    return resized.round_().clamp_(0, 255).to(image.dtype)
+    resized = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)
+    return resized[0]
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -118,15 +115,13 @@ class Preprocessing:
         if (self.mean, self.std) == (to.mean, to.std):
             return inputs
         mean, std, other_mean, other_std = (
-            torch.tensor(values, device=inputs.device).view(3, 1, 1)
-            for values in (self.mean, self.std, to.mean, to.std)
+            _channels(values, inputs.device) for values in (self.mean, self.std, to.mean, to.std)
         )
         return (inputs * std + mean - other_mean) / other_std
 
     def normalise(self, views: Tensor) -> Tensor:
         """Turn views (uint8, shape (B, 3, h, w) or (3, h, w)) into input (float32, same shape)."""
-        mean = torch.tensor(self.mean, device=views.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=views.device).view(3, 1, 1)
+        mean, std = (_channels(values, views.device) for values in (self.mean, self.std))
         return (views.float() / 255 - mean) / std
 
     @property
@@ -134,3 +129,9 @@ class Preprocessing:
         """The mean as a colour, RGB, 0..255: what padding is filled with."""
         red, green, blue = (round(channel * 255) for channel in self.mean)
         return red, green, blue
+
+
+def _channels(values: tuple[float, float, float], device: torch.device) -> Tensor:
+    """Put one value for each channel on a device, shape (3, 1, 1)."""
+    # Filled there: a copy from the host would wait for the device at every step.
+    return torch.stack([torch.full((1, 1), value, device=device) for value in values])

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from rsseg.evaluation import alpha_of
 from rsseg.job import Job, Progress
 from rsseg.mred import MREDLosses
-from rsseg.resolutions import set_names
 from rsseg.run import RunFolder
 
 LOG_EVERY = 20  # steps
@@ -52,8 +51,7 @@ class ProgressLog:
             self.board.add_scalar(f"loss/{name}", value, step)
         for group in optimizer.param_groups:
             self.board.add_scalar(f"learning rate/{group['rate']}", group["lr"], step)
-        names = set_names(self.job.net.resolutions)
-        for name, share in zip(names, alpha_of(self.job.net) or (), strict=False):
+        for name, share in (alpha_of(self.job.net) or {}).items():
             self.board.add_scalar(f"alpha/{name}", share, step)
         self.folder.log({"step": step, **values})
 

@@ -191,11 +191,11 @@ def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
     (in units of 1e9) are added where they are known.
     """
     head = ["resolution", *(name.replace("_", " ") for name in metrics), "alpha", "GMACs"]
-    alpha = results.get("alpha") or []
+    alpha = results.get("alpha") or {}
     lines = [head]
-    for index, (name, values) in enumerate(results["metrics"].items()):
+    for name, values in results["metrics"].items():
         macs = results.get("macs", {}).get(name)
-        share = f"{alpha[index]:.3f}" if index < len(alpha) else ""
+        share = f"{alpha[name]:.3f}" if name in alpha else ""
         shown = [f"{100 * values[metric]:.1f}" for metric in metrics]
         lines.append([name, *shown, share, "" if macs is None else f"{macs / 1e9:.2f}"])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]

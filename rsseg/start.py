@@ -74,8 +74,8 @@ def default_folder(config: Path) -> Path:
 
 
 # What may differ on the machine that continues a run, and what may save one that has diverged.
-MACHINE_KEYS = ("data.root", "device", "workers", "memory", "compile", "data.resize_on")
-REMEDY_KEYS = ("optim.lr", "optim.encoder_lr", "optim.clip_norm")
+MACHINE_KEYS = ("data.root", "device", "workers", "memory", "compile", "teacher.checkpoint")
+REMEDY_KEYS = ("optim.lr", "optim.encoder_lr", "optim.clip_norm", "data.max_unreadable")
 
 
 def resumable(path: Path, overrides: Sequence[str]) -> Path:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from rsseg.job import Job
 from rsseg.net import FORWARD
-from rsseg.run import RunFolder
-from rsseg.training import Training
+from rsseg.stepper import Stepper
 
 WARM_UP, MEASURED = 3, 5  # steps
 PARTS = ("loss", "backward", "optimiser")
@@ -51,22 +50,25 @@ def profile_steps(job: Job, trace: Path) -> str:
     activities = [ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
-    with TemporaryDirectory() as folder:
-        training = Training(job, RunFolder(Path(folder)))
-        batches = iter(job.batches.epoch(0))
-        for _ in range(WARM_UP):
-            training.step(*next(batches))
-        steps, waited = min(MEASURED, job.batches.steps - WARM_UP), 0.0
-        with profile(activities=activities) as profiler:
-            begin = time.perf_counter()
-            for _ in range(steps):
-                before = time.perf_counter()
-                views, target = next(batches)
-                waited += time.perf_counter() - before
-                training.step(views, target)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-            whole = time.perf_counter() - begin
+    stepper = Stepper(job)
+    batches = iter(job.batches.epoch(0))
+    for _ in range(WARM_UP):
+        stepper.step(*next(batches))
+    # What was read in advance would hide a slow loader.
+    spare = max(0, job.batches.steps - WARM_UP - MEASURED)
+    for _ in islice(batches, min(spare, 2 * job.config.workers)):
+        pass
+    steps, waited = min(MEASURED, job.batches.steps - WARM_UP), 0.0
+    with profile(activities=activities) as profiler:
+        begin = time.perf_counter()
+        for _ in range(steps):
+            before = time.perf_counter()
+            views, target = next(batches)
+            waited += time.perf_counter() - before
+            stepper.step(views, target)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+        whole = time.perf_counter() - begin
     profiler.export_chrome_trace(str(trace))
     parts = {"data wait": waited, **_parts(profiler)}
     parts["other (moving, normalising, mixing, average)"] = max(0.0, whole - sum(parts.values()))

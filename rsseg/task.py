@@ -19,6 +19,7 @@ from rsseg.config import RunConfig, overridden, plain
 from rsseg.engine import Loss
 from rsseg.evaluation import Evaluation, Evaluator, evaluate
 from rsseg.job import Batches, Job, Mix
+from rsseg.listing import listed
 from rsseg.net import SwitchableNet
 from rsseg.resolutions import set_names
 from rsseg.unseen import interpolate_set, recalibrate
@@ -34,6 +35,10 @@ class Read(Protocol):
 
 class TrainingBatches(Batches, Read, Protocol):
     """The training batches of a run."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Plain values that tell these training images from others."""
 
 
 class Tests(Read, Protocol):
@@ -73,7 +78,7 @@ class Task(Generic[C]):
         network: Builds the network of a run, with its pretrained weights if there are any and
             the second argument is true.
         check: Raises a ValueError if a network cannot take views of some resolutions.
-        loss: Builds the loss of a run, on a device.
+        loss: Builds the loss of a run, which may ask for the classes' names, on a device.
         evaluator: Makes an empty evaluator.
         report: Writes into a folder what the task adds to results.json.
         metric: The metric whose mean over the resolutions decides what is best.
@@ -85,7 +90,7 @@ class Task(Generic[C]):
     config: type[C]
     network: Callable[[C, bool], nn.Module]
     check: Callable[[nn.Module, C, Sequence[int]], None]
-    loss: Callable[[C, torch.device], Loss]
+    loss: Callable[[C, Tests, torch.device], Loss]
     evaluator: Callable[[Tests], Evaluator]
     report: Callable[[Evaluation[Any], Tests, Path], None]
     metric: str
@@ -140,17 +145,18 @@ def build_job(
     def evaluate_it(used: SwitchableNet) -> Evaluation[Any]:
         return evaluate_net(task, config, used, tests, config.resolutions)
 
+    metadata = describe(task, config, net, tests)
     return Job(
         config=config,
         net=net,
         batches=batches,
-        loss=task.loss(config, next(net.parameters()).device),
+        loss=task.loss(config, tests, next(net.parameters()).device),
         evaluate=evaluate_it,
-        metadata=describe(task, config, net, tests),
+        metadata={**metadata, "data": {**metadata["data"], **batches.fingerprint}},
         report=lambda evaluation, folder: task.report(evaluation, tests, folder),
         metric=task.metric,
         mix=task.mix(config),
-        unreadable=lambda: {"train": dict(batches.faults), "test": dict(tests.faults)},
+        faults={"train": batches.faults, "test": tests.faults},
     )
 
 
@@ -184,6 +190,23 @@ def evaluate_net(
         resolutions=resolutions,
         preprocessing=config.preprocessing,
         device=next(net.parameters()).device,
+    )
+
+
+def check_classes(given: Sequence[str], trained: Sequence[str]) -> None:
+    """Raise a ValueError unless a data set has the classes that a network was trained for."""
+    if list(given) == list(trained):
+        return
+    if len(given) != len(trained):
+        differing = f"{len(given)} classes ({listed(given)})"
+        raise ValueError(
+            f"the data set has {differing}; the checkpoint was trained for {len(trained)} "
+            f"({listed(trained)})"
+        )
+    place = next(i for i, pair in enumerate(zip(given, trained, strict=True)) if len({*pair}) > 1)
+    raise ValueError(
+        f"class {place} of the data set is {given[place]!r}, of the checkpoint {trained[place]!r}; "
+        "a network needs the classes that it was trained for, in their order"
     )
 
 
@@ -226,11 +249,8 @@ def evaluate_checkpoint(
         ValueError: If the classes are not those it was trained for, or a size does not fit.
     """
     # The names of imported classes are not known; their number is checked by the reader.
-    if "imported" not in metadata and list(tests.classes) != list(metadata["classes"]):
-        raise ValueError(
-            f"the data set has the classes {', '.join(tests.classes)}; the checkpoint was trained "
-            f"for {', '.join(metadata['classes'])}"
-        )
+    if "imported" not in metadata:
+        check_classes(tests.classes, metadata["classes"])
     task.check(net.network, config, resolutions)
     evaluation = evaluate_net(task, config, net, tests, resolutions)
     settings = plain(config)

@@ -6,30 +6,24 @@ the evaluation.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from rsseg.acceleration import compile_network
-from rsseg.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
+from rsseg.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from rsseg.cuts import CutBatch
-from rsseg.ema import WeightAverage
-from rsseg.engine import StepSettings, TrainingError, make_scaler, set_training_mode, train_step
+from rsseg.engine import TrainingError, set_training_mode
 from rsseg.evaluation import ENSEMBLE
 from rsseg.interrupt import Interrupted, StopRequest
 from rsseg.job import Job, Progress
 from rsseg.mred import MREDLosses
-from rsseg.net import SwitchableNet
-from rsseg.optim import build_optimizer, learning_rates, set_learning_rates
-from rsseg.progress_log import ProgressLog, progress_bar
+from rsseg.progress_log import LOG_EVERY, ProgressLog, progress_bar
 from rsseg.run import RunFolder
+from rsseg.stepper import Stepper
 
 
 class Training:
@@ -40,26 +34,13 @@ class Training:
         folder: Where the run is written.
 
     Attributes:
-        progress: Where the run is.
+        stepper: The state of the run.
     """
 
     def __init__(self, job: Job, folder: RunFolder) -> None:
         self.job = job
         self.folder = folder
-        self.progress = Progress()
-        set_training_mode(job.net, freeze_batchnorm=job.config.freeze_batchnorm)
-        self.optimizer = build_optimizer(job.net, job.config.optim)
-        device = next(job.net.parameters()).device
-        self.scaler = make_scaler(job.config.precision, device)
-        self.settings = StepSettings(
-            precision=job.config.precision,
-            two_pass=job.config.memory == "two_pass",
-            clip_norm=job.config.optim.clip_norm,
-        )
-        job.net.checkpointing = job.config.memory == "checkpoint"
-        compile_network(job.net, job.config.compile)
-        decay = job.config.ema_decay
-        self.average = None if decay is None else WeightAverage(job.net, decay)
+        self.stepper = Stepper(job)
 
     @classmethod
     def resume(cls, job: Job, folder: RunFolder) -> Training:
@@ -69,47 +50,24 @@ class Training:
             CheckpointError: If it is missing, damaged, of another network or other data.
         """
         training, content = cls(job, folder), read_checkpoint(folder.last)
-        load_weights(job.net, content.get("trained_net", content["net"]), str(folder.last))
-        if training.average:
-            training.average.load(content["net"], str(folder.last))
         if content["metadata"].get("data") != job.metadata.get("data"):
             raise CheckpointError(
                 f"{folder.last} was trained on other data: {content['metadata'].get('data')}, "
                 f"given is {job.metadata.get('data')}"
             )
-        training.optimizer.load_state_dict(content["optimizer"])
-        training.scaler.load_state_dict(content["scaler"])
-        training.progress = Progress(**content["progress"])
-        torch.set_rng_state(content["rng"]["cpu"])
-        # The machine may have fewer devices than the one that wrote the checkpoint, or none.
-        torch.cuda.set_rng_state_all(content["rng"]["cuda"][: torch.cuda.device_count()])
-        folder.cut_log(training.global_step)
+        training.stepper.restore(content, str(folder.last))
+        folder.cut_log(training.stepper.global_step)
         return training
 
     @property
-    def global_step(self) -> int:
-        """Steps since the beginning of the run."""
-        return self.progress.epoch * self.job.batches.steps + self.progress.step
-
-    @property
-    def used_net(self) -> SwitchableNet:
-        """The network that is evaluated and used: the average, if there is one."""
-        return self.average.net if self.average else self.job.net
+    def progress(self) -> Progress:
+        """Where the run is."""
+        return self.stepper.progress
 
     def save(self, path: Path, **metadata: object) -> None:
         """Write the state of the run into a checkpoint; `metadata` is added to the job's."""
-        rng = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-        content = {
-            "metadata": {**self.job.metadata, "epoch": self.progress.epoch, **metadata},
-            "net": self.used_net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "progress": asdict(self.progress),
-            "rng": rng,
-        }
-        if self.average:
-            content["trained_net"] = self.job.net.state_dict()
-        save_checkpoint(path, content)
+        known = {**self.job.metadata, "epoch": self.progress.epoch, **metadata}
+        save_checkpoint(path, {"metadata": known, **self.stepper.state()})
 
     def fit(self) -> dict[str, Any]:
         """Train to the last epoch.
@@ -129,7 +87,7 @@ class Training:
             self.save(self.folder.last, chosen="the beginning")
         with (
             StopRequest() as stop,
-            ProgressLog(self.job, self.folder, self.global_step) as log,
+            ProgressLog(self.job, self.folder, self.stepper.global_step) as log,
             progress_bar(self.job, self.progress) as bar,
         ):
             self._evaluate_if_due(log)
@@ -151,11 +109,12 @@ class Training:
         bar.set_description(f"epoch {progress.epoch + 1}/{job.config.epochs}", refresh=False)
         for views, target in self._batches(stop):
             begin = time.perf_counter()
-            losses = self.step(views, target)
+            losses = self._step(views, target)
             progress.step += 1
             progress.seconds += time.perf_counter() - begin
-            log.losses(losses, progress, self.optimizer)
-            bar.set_postfix(loss=f"{losses.total:.3f}", refresh=False)
+            log.losses(losses, progress, self.stepper.optimizer)
+            if progress.step % LOG_EVERY == 1:  # Reading a value waits for the device.
+                bar.set_postfix(loss=f"{losses.total:.3f}", refresh=False)
             bar.update(job.batches.batch_size)
             if stop.asked and progress.step < job.batches.steps:
                 self.save(self.folder.last, chosen="the last step")
@@ -173,55 +132,12 @@ class Training:
             self.save(self.folder.last, chosen="the last step")
             self._stop_if_asked(stop)
 
-    def step(self, views: Sequence[Tensor] | CutBatch, target: Tensor) -> MREDLosses:
-        """Train with one batch of uint8 views or crops, at the point where `progress` is."""
-        job, config = self.job, self.job.config
-        epoch = self.progress.epoch + self.progress.step / job.batches.steps
-        rates = learning_rates(config.optim, config.schedule, epoch, config.epochs)
-        set_learning_rates(self.optimizer, rates)
-        members = self._members()
-        if isinstance(views, CutBatch):
-            device = next(job.net.parameters()).device
-            chosen: Sequence[Tensor] = views.views(device, config.resolutions, members)
-        else:
-            chosen = views if members is None else [views[member] for member in members]
-        inputs = [self._input(view) for view in chosen]
-        target = target.to(inputs[0].device, non_blocking=True)
-        if job.mix:
-            inputs, target = job.mix(inputs, target)
+    def _step(self, views: Sequence[Tensor] | CutBatch, target: Tensor) -> MREDLosses:
         try:
-            losses = train_step(
-                job.net,
-                inputs,
-                target,
-                job.loss,
-                self.optimizer,
-                scores=job.net.scores,
-                members=members,
-                settings=self.settings,
-                scaler=self.scaler,
-            )
+            return self.stepper.step(views, target)
         except TrainingError as error:
             remedy = " and a lower --set optim.lr, or with optim.clip_norm=1"
             raise TrainingError(self._explain(str(error)) + remedy) from error
-        if self.average:
-            self.average.update(job.net)
-        return losses
-
-    def _members(self) -> list[int] | None:
-        """Draw the resolutions of a sandwich step: the largest, the smallest and one between."""
-        count = len(self.job.net.resolutions)
-        if not self.job.config.sandwich or count <= 3:
-            return None
-        # Seeded by the step: a run that is continued draws as if it had not stopped.
-        draw = random.Random(f"{self.job.config.seed} {self.global_step}")
-        return [0, draw.randrange(1, count - 1), count - 1]
-
-    def _input(self, view: Tensor) -> Tensor:
-        device = next(self.job.net.parameters()).device
-        images = self.job.config.preprocessing.normalise(view.to(device, non_blocking=True))
-        layout = torch.channels_last if self.job.config.channels_last else torch.contiguous_format
-        return images.contiguous(memory_format=layout)
 
     def _explain(self, fault: str) -> str:
         return (
@@ -246,7 +162,7 @@ class Training:
 
     def _evaluate(self, log: ProgressLog) -> None:
         job, progress = self.job, self.progress
-        evaluation = job.evaluate(self.used_net)
+        evaluation = job.evaluate(self.stepper.used_net)
         results = {
             **job.metadata,
             "epoch": progress.epoch,
@@ -254,9 +170,9 @@ class Training:
             "training_seconds": round(progress.seconds, 1),
             "metrics": evaluation.results(),
             "alpha": evaluation.alpha,
-            "unreadable": job.unreadable(),
+            "unreadable": {split: dict(found) for split, found in job.faults.items()},
         }
-        log.metrics(results, self.global_step)
+        log.metrics(results, self.stepper.global_step)
         self.folder.write_results(results)
         job.report(evaluation, self.folder.path)
         self._keep_if_best(results["metrics"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg import training
+from rsseg import stepper, training
 from rsseg.config import RunConfig, validate
 from rsseg.engine import Outputs, train_step
 from rsseg.evaluation import evaluate
@@ -127,7 +127,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int | None) -> None:
         return train_step(*given, **options)
 
     monkeypatch.setattr(training, "StopRequest", lambda: request)
-    monkeypatch.setattr(training, "train_step", step)
+    monkeypatch.setattr(stepper, "train_step", step)
 
 
 def assert_equal(first: Any, second: Any) -> None:

@@ -20,7 +20,7 @@ def losses(tmp_path: Path, **values: Any) -> list[float]:
     torch.manual_seed(2)
     found = []
     for step in range(3):
-        found.append(float(training.step(*draw(step)).total))
+        found.append(float(training.stepper.step(*draw(step)).total))
         training.progress.step += 1
     return found
 
@@ -70,19 +70,24 @@ def test_half_precision_trains_near_the_full_one(tmp_path: Path, precision: str)
 def test_scale_of_half_precision_is_saved_and_continued(tmp_path: Path) -> None:
     config = small_config(precision="fp16")
     training = Training(small_job(config), RunFolder(tmp_path))
-    training.scaler._init_scale = 2.0**20
-    training.step(*draw(0))
-    training.scaler.update(512.0)
+    training.stepper.scaler._init_scale = 2.0**20
+    training.stepper.step(*draw(0))
+    training.stepper.scaler.update(512.0)
     training.save(training.folder.last)
     again = Training.resume(small_job(config), RunFolder(tmp_path))
-    assert again.scaler.get_scale() == 512.0
+    assert again.stepper.scaler.get_scale() == 512.0
 
 
 def test_overflow_of_half_precision_skips_the_step_and_scales_less(tmp_path: Path) -> None:
     training = Training(small_job(small_config(precision="fp16")), RunFolder(tmp_path))
-    training.scaler._init_scale = 2.0**120  # Any gradient overflows.
+    training.stepper.scaler._init_scale = 2.0**120  # Any gradient overflows.
     before = {k: v.detach().clone() for k, v in training.job.net.named_parameters()}
-    training.step(*draw(0))
+    training.stepper.step(*draw(0))
     after = dict(training.job.net.named_parameters())
     assert all(torch.equal(after[name], value) for name, value in before.items())
-    assert training.scaler.get_scale() == 2.0**119
+    assert training.stepper.scaler.get_scale() == 2.0**119
+
+
+def test_checkpointing_one_shared_batchnorm_is_refused() -> None:
+    with pytest.raises(ConfigError, match="what one shared BatchNorm learns; choose memory"):
+        small_config(memory="checkpoint", batchnorm="shared")

@@ -156,7 +156,7 @@ def test_device_is_chosen_where_none_is_given(
 def write_results(path: Path, **metrics: float) -> Path:
     """Write a results file of two resolutions; the second has half of each metric."""
     halves = {name: value / 2 for name, value in metrics.items()}
-    results = {"metrics": {"32": metrics, "16": halves}, "alpha": [0.75, 0.25]}
+    results = {"metrics": {"32": metrics, "16": halves}, "alpha": {"32": 0.75, "16": 0.25}}
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(results | {"macs": {"32": 2_500_000_000}}), encoding="utf-8")
     return path

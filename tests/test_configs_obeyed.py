@@ -103,8 +103,8 @@ def run(
         # The rate of the second step of all would hardly tell one schedule from another.
         training.progress.epoch, training.progress.step = place
         found.views.append(views)
-        found.losses.append(training.step(views, target))
-        found.rates.append([group["lr"] for group in training.optimizer.param_groups])
+        found.losses.append(training.stepper.step(views, target))
+        found.rates.append([group["lr"] for group in training.stepper.optimizer.param_groups])
     return found
 
 
@@ -117,7 +117,7 @@ def test_learning_rate_follows_the_schedule_with_every_step(run: Run) -> None:
 
 def test_all_parameters_but_the_scores_decay_as_written(run: Run) -> None:
     net, optim = run.job.net, run.written["optim"]
-    groups = run.training.optimizer.param_groups
+    groups = run.training.stepper.optimizer.param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     for name, parameter in net.named_parameters():
         expected = 0.0 if name == "scores" else optim["weight_decay"]
@@ -128,7 +128,7 @@ def test_all_parameters_but_the_scores_decay_as_written(run: Run) -> None:
 
 
 def test_every_parameter_has_been_trained(run: Run) -> None:
-    state = run.training.optimizer.state
+    state = run.training.stepper.optimizer.state
     for name, parameter in run.job.net.named_parameters():
         assert state[parameter]["momentum_buffer"].abs().sum() > 0, name
 

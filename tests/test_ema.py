@@ -51,7 +51,7 @@ def test_checkpoint_holds_the_average_to_use_and_the_network_to_go_on_with(tmp_p
     training = Training(job, RunFolder(tmp_path))
     states = [copy.deepcopy(floats(job.net.state_dict()))]
     for step in range(3):
-        training.step(*draw(step))
+        training.stepper.step(*draw(step))
         states.append(copy.deepcopy(floats(job.net.state_dict())))
     training.save(training.folder.last)
     saved = read_checkpoint(training.folder.last)
@@ -66,7 +66,7 @@ def test_run_without_average_has_one_network_in_its_checkpoint(tmp_path: Path) -
     training = Training(small_job(), RunFolder(tmp_path))
     training.save(training.folder.last)
     assert "trained_net" not in read_checkpoint(training.folder.last)
-    assert training.used_net is training.job.net
+    assert training.stepper.used_net is training.job.net
 
 
 @pytest.mark.parametrize("step", [1, STEPS, STEPS * EPOCHS - 1])

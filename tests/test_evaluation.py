@@ -134,7 +134,7 @@ def test_ensemble_equals_a_loop_by_hand_and_has_equal_shares_without_scores(scor
         pairs.append((share * one + (1 - share) * two, labels))
     assert_metrics(evaluation.results()["ensemble"], metrics_by_hand(pairs))
     assert list(evaluation.evaluators) == ["16", "8", "ensemble"]
-    expected = pytest.approx([share, 1 - share]) if scores else None
+    expected = pytest.approx({"16": share, "8": 1 - share}) if scores else None
     assert evaluation.alpha == expected
     assert alpha_of(net) == expected
 

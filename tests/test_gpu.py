@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from rsseg.distillation import VARIANTS
 from rsseg.engine import StepSettings, train_step
-from rsseg.mred import VARIANTS
 from rsseg.pixelwise import pixelwise_mred_loss
 from rsseg.run import RunFolder
 from rsseg.training import Training

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rsseg.mred import VARIANTS, mred_loss
+from rsseg.distillation import VARIANTS
+from rsseg.mred import mred_loss
 
 S, B, K = 3, 5, 7
 

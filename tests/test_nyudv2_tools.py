@@ -16,7 +16,8 @@ from PIL import Image as Pictures
 from datasets import nyudv2_tools
 from datasets.nyudv2 import Split, open_nyudv2
 from datasets.nyudv2_check import check, describe
-from datasets.nyudv2_prepare import prepare, write_samples
+from datasets.nyudv2_prepare import prepare
+from datasets.nyudv2_sample import write_samples
 from datasets.nyudv2_tools import main
 
 SPLITS: tuple[Split, Split] = ("train", "test")
@@ -54,7 +55,7 @@ def test_prepared_folder_gives_the_samples_of_the_mat_file(mat: Path) -> None:
 
 def test_preparing_a_folder_copies_its_images_and_unifies_its_labels(mat: Path) -> None:
     first, second = mat.parent / "first", mat.parent / "second"
-    prepare(mat, first)
+    prepare(mat, first, packed=False)
     for path in (first / "labels").iterdir():  # to the other convention
         Pictures.fromarray(np.asarray(Pictures.open(path)) + np.uint8(1)).save(path)
     (first / "dataset.json").unlink()
@@ -131,13 +132,14 @@ def test_check_finds_every_fault(mat: Path, capsys: pytest.CaptureFixture[str]) 
     (root / "test.txt").write_text("000003\n000004\n", encoding="utf-8")
     reports = check(root)
     faults = "\n".join(reports["train"].faults)
-    assert len(reports["train"].faults) == 4
+    assert len(reports["train"].faults) == 5
     for words in ("000001.jpg (or", "000002.png: unreadable", "values 77", "12x8 pixels and"):
         assert words in faults
+    assert "train.packed: stale" in faults
     assert "000003 is in train and in test" in reports["test"].faults[-1]
     assert main(["check", str(root)]) == 1
-    assert "train: 4 faults" in capsys.readouterr().out
-    assert "  ... and 3 more" in list(describe(reports, limit=1))
+    assert "train: 5 faults" in capsys.readouterr().out
+    assert "  ... and 4 more" in list(describe(reports, limit=1))
 
 
 def test_check_reports_what_cannot_be_opened(tmp_path: Path) -> None:

@@ -153,3 +153,35 @@ def test_stages_change_exactly_at_their_milestones() -> None:
 def test_encoder_takes_the_common_learning_rate_if_it_has_none() -> None:
     rates = learning_rates(OptimConfig(lr=0.1), ScheduleConfig(kind="constant"), 7, 10)
     assert rates == {"encoder": 0.1, "other": 0.1}
+
+
+def test_momentum_of_zero_at_the_start_changes_no_step() -> None:
+    torch.manual_seed(0)
+    ours, plain = nn.Linear(4, 3), nn.Linear(4, 3)
+    plain.load_state_dict(ours.state_dict())
+    optimizer = build_optimizer(ours, OptimConfig(lr=0.1, momentum=0.9, weight_decay=0.01))
+    set_learning_rates(optimizer, {"other": 0.1})
+    other = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    assert all("momentum_buffer" in optimizer.state[p] for p in ours.parameters())
+    for seed in range(3):
+        x = torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
+        for network, sgd in ((ours, optimizer), (plain, other)):
+            sgd.zero_grad()
+            network(x).square().sum().backward()
+            sgd.step()
+    for one, same in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, same)
+
+
+def test_fused_kernel_takes_parameters_that_have_their_first_gradient_later() -> None:
+    # As sandwich steps do on a device, where the kernel is fused; that of the CPU is as strict.
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    optimizer = build_optimizer(nn.ModuleList([first, second]), OptimConfig(lr=0.1))
+    for group in optimizer.param_groups:
+        group["fused"] = True
+        group["lr"] = 0.1
+    for networks in ((first,), (first, second)):
+        optimizer.zero_grad()
+        sum(network(torch.ones(1, 2)).sum() for network in networks).backward()
+        optimizer.step()
+    assert optimizer.state[second.weight]["momentum_buffer"].abs().sum() > 0

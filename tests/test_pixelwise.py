@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import rsseg.pixelwise
-from rsseg.mred import VARIANTS, MREDLosses, mred_loss
+from rsseg.distillation import VARIANTS
+from rsseg.mred import MREDLosses, mred_loss
 from rsseg.pixelwise import pixelwise_mred_loss
 
 

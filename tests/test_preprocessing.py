@@ -135,3 +135,11 @@ def test_unknown_fit_and_unknown_setting_are_refused_by_name() -> None:
         Preprocessing(fit="stretch")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="stdd"):
         Preprocessing(stdd=(1, 1, 1))  # type: ignore[call-arg]
+
+
+def test_translated_inputs_are_those_of_the_other_preprocessing() -> None:
+    views = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    ours = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    theirs = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))
+    translated = ours.translated(ours.normalise(views), theirs)
+    torch.testing.assert_close(translated, views / 255, rtol=0, atol=1e-6)

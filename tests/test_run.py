@@ -20,7 +20,7 @@ from rsseg.run import (
     write_csv,
     write_whole,
 )
-from rsseg.start import check_same_run, default_folder, resumable
+from rsseg.start import MACHINE_KEYS, REMEDY_KEYS, check_same_run, default_folder, resumable
 from tests.small_runs import small_config
 
 RESULTS: dict[str, Any] = {
@@ -29,7 +29,7 @@ RESULTS: dict[str, Any] = {
         "32": {"pixel_accuracy": 0.375, "mean_iou": 0.125},
         "ensemble": {"pixel_accuracy": 1.0, "mean_iou": 0.3},
     },
-    "alpha": [0.75, 0.25],
+    "alpha": {"64": 0.75, "32": 0.25},
     "macs": {"64": 2_000_000_000, "32": 500_000_000},
 }
 
@@ -122,10 +122,8 @@ def test_run_is_not_continued_as_another_run(tmp_path: Path, override: str) -> N
     with pytest.raises(RunError, match="a run is continued as it was begun") as caught:
         resumable(begun(tmp_path / "run").path, ["workers=0", override])
     assert f"--set {override} would change it" in str(caught.value)
-    assert (
-        "Only data.root, device, workers, memory, compile, optim.lr, optim.encoder_lr, "
-        "optim.clip_norm may be set" in str(caught.value)
-    )
+    allowed = ", ".join((*MACHINE_KEYS, *REMEDY_KEYS))
+    assert f"Only {allowed} may be set" in str(caught.value)
 
 
 def test_folder_that_is_no_run_is_not_continued(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_each_step_trains_the_largest_the_smallest_and_one_between(tmp_path: Pat
     for _ in range(40):
         layer = run.job.net.network.get_submodule("1")
         before = {k: v.clone() for k, v in layer.state_dict().items() if "num_batches" in k}
-        run.step(*batch())
+        run.stepper.step(*batch())
         run.progress.step += 1
         after = layer.state_dict()
         moved = [int(k.split(".")[1]) for k, v in before.items() if after[k] != v]
@@ -63,7 +63,7 @@ def test_draw_depends_on_the_seed_and_the_step_alone(tmp_path: Path) -> None:
     def drawn(seed: int) -> list[list[int] | None]:
         run, members = training(tmp_path, seed=seed), []
         for _ in range(20):
-            members.append(run._members())
+            members.append(run.stepper._members())
             run.progress.step += 1
         return members
 
@@ -73,9 +73,9 @@ def test_draw_depends_on_the_seed_and_the_step_alone(tmp_path: Path) -> None:
 def test_losses_are_those_of_the_members_alone(tmp_path: Path) -> None:
     run = training(tmp_path)
     views, target = batch()
-    members = run._members()
+    members = run.stepper._members()
     assert members is not None
-    inputs = [run._input(views[member]) for member in members]
+    inputs = [run.stepper._input(views[member]) for member in members]
     assert run.job.net.scores is not None
     with torch.no_grad():
         run.job.net.scores.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]))
@@ -83,7 +83,7 @@ def test_losses_are_those_of_the_members_alone(tmp_path: Path) -> None:
             net().train().predict(x, RESOLUTIONS[m]) for x, m in zip(inputs, members, strict=True)
         ]
         expected = mred_loss(logits, target, run.job.net.scores[members])
-    torch.testing.assert_close(run.step(views, target).total, expected.total)
+    torch.testing.assert_close(run.stepper.step(views, target).total, expected.total)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -91,4 +91,4 @@ def test_few_resolutions_are_all_trained(tmp_path: Path, count: int) -> None:
     settings = small_config(resolutions=list(RESOLUTIONS[:count]), sandwich=True)
     layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     job = small_job(settings, net=SwitchableNet(layers, RESOLUTIONS[:count]))
-    assert Training(job, RunFolder(tmp_path))._members() is None
+    assert Training(job, RunFolder(tmp_path)).stepper._members() is None

@@ -12,10 +12,8 @@ import pytest
 import torch
 
 import train_cls
-from datasets.classification import TestImages
-from rsseg.load import load_checkpoint
 from tests import small_scripts
-from tests.small_images import CLASSES, image_config, write_images
+from tests.small_images import CLASSES, write_images
 from tests.small_runs import assert_runs_are_equal, stop_after
 
 STEPS, EPOCHS = 3, 2  # 12 images for training, in batches of 4
@@ -105,69 +103,6 @@ def test_stopped_run_with_every_option_ends_as_if_it_was_not(
     assert_runs_are_equal(whole_with_all, tmp_path / "run")
 
 
-def test_checkpoint_predicts_as_the_network_was_evaluated(whole: Path, config: Path) -> None:
-    net, preprocessing, metadata = load_checkpoint(whole / "last.pt")
-    assert (metadata["task"], preprocessing.fit) == ("classification", "crop")
-    tests = TestImages(image_config(config.parent / "data"))
-    answers = np.load(whole / "correctness.npz")
-    with torch.no_grad():
-        for resolution in (48, 40, 36, 32):
-            logits = [
-                net.predict(preprocessing.normalise(views[0]), resolution)
-                for views, _ in tests.batches([resolution])
-            ]
-            predicted = torch.cat(logits).argmax(dim=1).tolist()
-            assert predicted == answers[f"predicted_{resolution}"].tolist()
-
-
-@pytest.mark.parametrize("rule", ["interpolate", "nearest", "extrapolate", "recalibrate"])
-def test_untrained_resolutions_are_evaluated_under_every_rule(
-    whole: Path, tmp_path: Path, rule: str
-) -> None:
-    out = tmp_path / "out"
-    command = ["--evaluate", whole / "last.pt", "--resolutions", 64, 48, 44, 40, 36, 32]
-    assert run(*command, "--unseen", rule, "--images", 8, "--out", out) == 0
-    found = results(out)
-    assert found["unseen"] == rule
-    assert list(found["metrics"]) == ["64", "48", "44", "40", "36", "32", "ensemble"]
-    trained = results(whole)["metrics"]
-    assert all(found["metrics"][name] == trained[name] for name in trained)
-    assert "correct_44" in np.load(out / "correctness.npz")
-
-
-def test_recalibration_moves_statistics_of_untrained_resolutions_alone(whole: Path) -> None:
-    from rsseg.task import recalibrated
-
-    net, _, _ = load_checkpoint(whole / "last.pt")
-    config = image_config(whole.parent / "data")
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    net = recalibrated(net, config, TestImages(config), [48, 44], 12)
-    after = net.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items())
-    added = {k for k in after if ".sets.44." in k}
-    assert set(after) == set(before) | added
-    # By hand: the mean of the first BatchNorm's input over all training images, in batches of 4.
-    images = torch.cat(list(TestImages(config).calibration(44, 12)))
-    assert images.shape == (12, 3, 44, 44)
-    with torch.no_grad():
-        first = net.network.get_submodule("conv1")(config.preprocessing.normalise(images))
-    mean = after["network.bn1.sets.44.running_mean"]
-    torch.testing.assert_close(mean, first.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("batchnorm", ["private", "shared"])
-def test_network_of_one_resolution_is_tested_at_others(
-    config: Path, tmp_path: Path, batchnorm: str
-) -> None:
-    settings = ["resolutions=[48]", "distillation=none", f"batchnorm={batchnorm}", "epochs=1"]
-    assert run(config, "--run", tmp_path / "run", "--set", *settings) == 0
-    for rule in ("interpolate", "recalibrate"):
-        command = ["--evaluate", tmp_path / "run" / "last.pt", "--resolutions", 48, 32]
-        out = tmp_path / rule
-        assert run(*command, "--unseen", rule, "--images", 8, "--out", out) == 0
-        assert list(results(out)["metrics"]) == ["48", "32"]
-
-
 def test_equal_resolutions_have_a_batchnorm_each(config: Path, tmp_path: Path) -> None:
     settings = ["resolutions=[32,32,32]", "augmentation.crops=per_resolution", "epochs=1"]
     assert run(config, "--run", tmp_path / "run", "--set", *settings) == 0
@@ -177,25 +112,14 @@ def test_equal_resolutions_have_a_batchnorm_each(config: Path, tmp_path: Path) -
     assert not torch.equal(means[0], means[1])
 
 
-def test_fixed_teacher_teaches(config: Path, whole: Path, tmp_path: Path) -> None:
-    settings = ["epochs=1", "preprocessing.mean=[0.1,0.2,0.3]"]
-    teacher = f"teacher={{checkpoint: {whole / 'last.pt'}, weight: 0.5}}"
-    assert run(config, "--run", tmp_path / "alone", "--set", *settings) == 0
-    assert run(config, "--run", tmp_path / "taught", "--set", *settings, teacher) == 0
-    lines = [
-        json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0])
-        for name in ("alone", "taught")
-    ]
-    assert lines[1]["distillation"] > lines[0]["distillation"]
-
-
 def test_estimate_tells_time_and_memory_and_writes_nothing(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(config.parent.rglob("*"))
     assert run(config, "--run", tmp_path / "run", "--estimate") == 0
     text = capsys.readouterr().out
-    for part in ("images/s", "an epoch (3 steps)", "the run (2 epochs", "peak memory", "GiB"):
+    parts = ("images/s", "loading them with 0 workers", "an epoch (3 steps)", "the run (2 epochs")
+    for part in (*parts, "peak memory", "GiB"):
         assert part in text
     assert sorted(config.parent.rglob("*")) == before
     assert not (tmp_path / "run").exists()
@@ -234,6 +158,40 @@ def test_unreadable_images_are_skipped_up_to_the_limit_and_written_down(
     assert {row["images"] for row in found["metrics"].values()} == {8}
 
 
+def test_run_is_not_continued_with_other_training_images(
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = write_images(tmp_path / "data")
+    stop_after(monkeypatch, STEPS)
+    assert run(config, "--run", tmp_path / "run", "--set", f"data.root={root}") == 130
+    stop_after(monkeypatch, None)
+    (root / "train" / "ant" / "0.png").rename(root / "train" / "bee" / "new.png")
+    assert "was trained on other data" in refusal(capsys, "--resume", tmp_path / "run")
+
+
+def test_limit_of_unreadable_images_is_raised_and_what_was_met_is_kept(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_images(tmp_path / "data")
+    (root / "train" / "ant" / "0.png").write_bytes(b"no image")
+    folder = tmp_path / "run"
+    stop_after(monkeypatch, STEPS)
+    settings = [f"data.root={root}", "data.max_unreadable=1"]
+    assert run(config, "--run", folder, "--set", *settings) == 130
+    stop_after(monkeypatch, None)
+    write_images(tmp_path / "whole")
+    (root / "train" / "ant" / "0.png").write_bytes(
+        (tmp_path / "whole/train/ant/0.png").read_bytes()
+    )
+    (root / "train" / "bee" / "0.png").write_bytes(b"no image")
+    assert run("--resume", folder) == 2
+    assert run("--resume", folder, "--set", "data.max_unreadable=2") == 0
+    assert set(results(folder)["unreadable"]["train"]) == {"ant/0.png", "bee/0.png"}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -260,13 +218,3 @@ def test_wrong_settings_are_refused_before_a_folder_is_made(
     given = refusal(capsys, config, "--run", tmp_path / "run", "--set", *settings)
     assert message in given
     assert not (tmp_path / "run").exists()
-
-
-def test_checkpoint_of_a_segmenter_is_refused(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import train_seg
-
-    assert train_seg.main(["--evaluate", str(whole / "last.pt")]) == 2
-    message = capsys.readouterr().err
-    assert "is a checkpoint of classification, this script is for segmentation" in message

@@ -72,7 +72,8 @@ def test_run_folder_holds_all_that_a_run_is(
     results = json.loads((whole / "results.json").read_text())
     assert list(results["metrics"]) == ["64", "32", "ensemble"]
     assert len(results["alpha"]) == 2
-    assert sum(results["alpha"]) == pytest.approx(1)
+    assert list(results["alpha"]) == ["64", "32"]
+    assert sum(results["alpha"].values()) == pytest.approx(1)
     assert set(results["macs"]) == {"64", "32"}
     assert (results["epoch"], results["chosen"]) == (EPOCHS, "the last epoch")
     assert len((whole / "per_class.csv").read_text().splitlines()) == 1 + 3 * 40
@@ -134,7 +135,7 @@ def test_complete_run_prints_its_results_without_training(
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a complete run is trained")
 
-    monkeypatch.setattr("rsseg.training.train_step", refuse)
+    monkeypatch.setattr("rsseg.stepper.train_step", refuse)
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert run("--resume", whole) == 0
     head, *rows = capsys.readouterr().out.splitlines()
@@ -358,7 +359,7 @@ def test_other_classes_than_those_of_the_checkpoint_are_refused(
 
     monkeypatch.setattr(TestSamples, "__init__", renamed)
     message = refusal(capsys, "--evaluate", whole / "last.pt")
-    assert "the data set has the classes floor" in message
+    assert "class 0 of the data set is 'floor', of the checkpoint 'wall'" in message
 
 
 def test_continue_begins_a_run_and_then_goes_on_with_it(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg import training
+from rsseg import stepper
 from rsseg.checkpoint import CheckpointError, read_checkpoint
 from rsseg.engine import TrainingError, train_step
 from rsseg.evaluation import Evaluation
@@ -131,7 +131,7 @@ def test_complete_run_gives_its_results_without_training(
     def refuse(*_: Any, **__: Any) -> MREDLosses:
         raise AssertionError("a complete run is trained")
 
-    monkeypatch.setattr(training, "train_step", refuse)
+    monkeypatch.setattr(stepper, "train_step", refuse)
     before = (whole / "last.pt").read_bytes()
     results = Training.resume(small_job(), RunFolder(whole)).fit()
     assert results == json.loads((whole / "results.json").read_text())
@@ -161,7 +161,7 @@ def test_learning_rate_of_every_step_follows_the_schedule(
         seen.append(given[4].param_groups[0]["lr"])
         return train_step(*given, **options)
 
-    monkeypatch.setattr(training, "train_step", step)
+    monkeypatch.setattr(stepper, "train_step", step)
     config = small_config(optim={"lr": [0.1, 0.02]}, schedule={"kind": "staged", "milestones": [2]})
     Training(small_job(config), RunFolder(tmp_path)).fit()
     assert seen == [0.1] * 2 * STEPS + [0.02] * STEPS
@@ -259,7 +259,7 @@ def job_with_results(values: Sequence[tuple[float, float, float]], **settings: A
     def evaluate(_net: object) -> Evaluation[Given]:
         names = ("16", "8", "ensemble")
         found = {name: Given(v) for name, v in zip(names, next(given), strict=True)}
-        return Evaluation(found, [0.5, 0.5])
+        return Evaluation(found, {"16": 0.5, "8": 0.5})
 
     return small_job(small_config(epochs=len(values), **settings), evaluate=evaluate)
 

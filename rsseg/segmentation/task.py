@@ -50,7 +50,7 @@ def check_sizes(network: nn.Module, config: SegmentationConfig, resolutions: Seq
             ) from error
 
 
-def build_loss(config: SegmentationConfig, _device: torch.device) -> Loss:
+def build_loss(config: SegmentationConfig, _tests: Tests, _device: torch.device) -> Loss:
     """Return the loss of a run as a function of what a step gives."""
 
     def loss(outputs: Outputs) -> MREDLosses:
