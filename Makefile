@@ -1,6 +1,8 @@
 # make test: set up and run every check.
 # make demo: set up, then train and compare two networks on rooms that it draws itself.
 # NYUDV2=path make demo: the same on NYU Depth V2 (the official .mat file, or a prepared folder).
+# make bench: set up, measure time and memory in short, and write the tables of docs/BENCHMARKS.md
+# (under 15 minutes on 2 idle cores; other work on the machine would spoil the numbers).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -21,8 +23,9 @@ RUNS := runs/demo
 endif
 TRAIN = $(BIN)/python train_seg.py
 RSSEG = $(BIN)/rsseg
+BENCH = $(BIN)/python -m benchmarks
 
-.PHONY: test demo clean
+.PHONY: test demo bench clean
 
 # One environment for everything; it is made again only when the dependencies change.
 $(VENV)/.installed: pyproject.toml
@@ -51,6 +54,17 @@ demo: $(VENV)/.installed
 	$(RSSEG) curves $(RUNS)/rsnet $(RUNS)/$(BASELINE) --out $(RUNS)/curves.png --overwrite
 	$(RSSEG) compare $(RUNS)/$(BASELINE)_tested_lower/results.json $(RUNS)/rsnet/results.json
 	@echo "picture: $(RUNS)/pictures/fig8.png, curves: $(RUNS)/curves.png"
+
+# Results pile up in build/benchmarks; the report takes the newest of each kind.
+bench: $(VENV)/.installed
+	$(BENCH).step --short
+	$(BENCH).pixelwise --short --allocator both
+	$(BENCH).pixelwise --step --short --allocator both
+	$(BENCH).loader --short
+	$(BENCH).nyudv2 --short
+	$(BENCH).inference --short
+	$(BENCH).growth --short --rounds 3
+	$(BENCH).report
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

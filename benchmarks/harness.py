@@ -1,0 +1,220 @@
+"""What the benchmarks share: variants measured in turn, their ratios, a table, and JSON lines.
+
+A case has variants that do the same work; one of them is the peer. They run in rounds, A B C A B C
+and so on, so that whatever else the machine does meets all of them, and each round gives a ratio,
+time(peer) / time(variant). Memory is measured beforehand, each variant in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import describe
+
+RESULTS = Path("build/benchmarks")
+_MIB = 2**20
+
+
+class UnavailableError(RuntimeError):
+    """A variant that this machine cannot run; the message says why."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One variant, ready to run.
+
+    Args:
+        call: What is measured.
+        warm: The same at a small size; it runs once before memory is measured, so that
+            libraries that are loaded late do not count.
+        units: Pieces of work in one call; times are given for one of them.
+        notes: Further numbers for table and record, by name.
+    """
+
+    call: Callable[[], object]
+    warm: Callable[[], object] | None = None
+    units: int = 1
+    notes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Variants that do the same work.
+
+    Args:
+        name: Name of the case.
+        variants: What prepares each variant, by name; an UnavailableError leaves one out.
+        sizes: What the work is, plain values.
+        peer: Name of the variant that the others are compared with; default is the first.
+        memory: Measure memory.
+    """
+
+    name: str
+    variants: Mapping[str, Callable[[], Work]]
+    sizes: Mapping[str, Any]
+    peer: str | None = None
+    memory: bool = True
+
+    @property
+    def reference(self) -> str:
+        """Name of the peer."""
+        return next(iter(self.variants)) if self.peer is None else self.peer
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one variant.
+
+    Attributes:
+        variant: Its name.
+        times: Seconds of each round.
+        ratios: time(peer) / time(variant) of each round.
+        memory: Bytes at the peak over those before; None if not measured.
+        memory_ratio: Memory over the peer's.
+        notes: Further numbers.
+    """
+
+    variant: str
+    times: list[float]
+    ratios: list[float]
+    memory: int | None
+    memory_ratio: float | None
+    notes: Mapping[str, float]
+
+
+Cases = Callable[[argparse.Namespace], Iterable[Case]]
+Finish = Callable[[argparse.Namespace, Case, list[Measured]], None]
+
+
+def interleaved(
+    works: Mapping[str, Work],
+    rounds: int,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    wait: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Time variants in turn, after one round that does not count.
+
+    Args:
+        works: The variants.
+        rounds: Number of rounds.
+        clock: Seconds.
+        wait: Returns when the device has done its work.
+
+    Returns:
+        Seconds for one unit of work, of each round.
+    """
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for counted in [False] + [True] * rounds:
+        for name, work in works.items():
+            begin = clock()
+            work.call()
+            wait()
+            if counted:
+                times[name].append((clock() - begin) / work.units)
+    return times
+
+
+def compared(
+    case: Case,
+    works: Mapping[str, Work],
+    times: Mapping[str, Sequence[float]],
+    memory: Mapping[str, int],
+) -> list[Measured]:
+    """Set each variant's times and memory against the peer's."""
+    peer_times, peer_memory = times[case.reference], memory.get(case.reference)
+    return [
+        Measured(
+            variant=name,
+            times=list(times[name]),
+            ratios=[p / own for p, own in zip(peer_times, times[name], strict=True)],
+            memory=memory.get(name),
+            memory_ratio=memory[name] / peer_memory if peer_memory and name in memory else None,
+            notes=work.notes,
+        )
+        for name, work in works.items()
+    ]
+
+
+def table(case: Case, measured: Sequence[Measured]) -> str:
+    """Lay out a case as text, one line for each variant."""
+    notes = sorted({name for m in measured for name in m.notes})
+    rows = [[case.name, "time, ms", "speed", "(min..max)", "memory, MiB", "memory", *notes]]
+    for m in measured:
+        rows.append(
+            [
+                m.variant,
+                number(1000 * statistics.median(m.times)),
+                f"{statistics.median(m.ratios):.2f}",
+                f"({min(m.ratios):.2f}..{max(m.ratios):.2f})",
+                "-" if m.memory is None else number(m.memory / _MIB),
+                "-" if m.memory_ratio is None else f"{m.memory_ratio:.3f}",
+                *(number(m.notes[name]) if name in m.notes else "-" for name in notes),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(cells))
+        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+    )
+
+
+def number(value: float) -> str:
+    """Write a number with three digits or more."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def records(
+    options: argparse.Namespace, case: Case, measured: Sequence[Measured]
+) -> list[dict[str, Any]]:
+    """Return one plain dict for each variant: what was measured, of what, and where."""
+    common = context(options, case)
+    return [
+        {
+            **common,
+            "variant": m.variant,
+            "peer": case.reference,
+            "times": m.times,
+            "ratios": m.ratios,
+            "memory": m.memory,
+            "memory_ratio": m.memory_ratio,
+            "notes": dict(m.notes),
+        }
+        for m in measured
+    ]
+
+
+def context(options: argparse.Namespace, case: Case) -> dict[str, Any]:
+    """Return what is common to all records of a case."""
+    return {
+        "benchmark": options.benchmark,
+        "case": case.name,
+        "allocator": options.allocator,
+        "machine": describe(options.device),
+        "sizes": dict(case.sizes),
+        "seed": options.seed,
+        "rounds": options.rounds,
+        "command": options.command,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Append records to a file of JSON lines, made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def print_and_append(options: argparse.Namespace, case: Case, measured: list[Measured]) -> None:
+    """Print the table of a case, and append its records to the file of results."""
+    print(f"\n{table(case, measured)}", flush=True)
+    append(options.out, records(options, case, measured))
