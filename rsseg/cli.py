@@ -13,7 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from rsseg import disagreement, profile
+from rsseg.accuracy_plot import plot_accuracy
 from rsseg.cli_predict import add_predict
 from rsseg.curves import plot_curves
 from rsseg.import_published import import_published
@@ -49,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_profile(verbs.add_parser("profile", help="parameters and multiply-adds of a network"))
     _add_compare(verbs.add_parser("compare", help="one table of the results of several runs"))
     _add_curves(verbs.add_parser("curves", help="losses and metrics of runs as a picture"))
+    _add_plot(verbs.add_parser("plot", help="accuracy against resolution or multiply-adds"))
     _add_disagreement(
         verbs.add_parser("disagreement", help="which images one classifier knows, another not")
     )
@@ -94,10 +98,35 @@ def _add_curves(verb: argparse.ArgumentParser) -> None:
 
 def _curves(args: argparse.Namespace) -> None:
     _check_unused(args.out, overwrite=args.overwrite)
-    figure = plot_curves(args.runs, args.metric)
-    with written_whole(args.out) as temporary:
-        figure.savefig(temporary, dpi=110, format=args.out.suffix[1:] or "png")
+    _save(plot_curves(args.runs, args.metric), args.out)
     print(f"curves: {args.out}")
+
+
+def _add_plot(verb: argparse.ArgumentParser) -> None:
+    verb.description = (
+        "Draw a metric of several results against the resolution or the multiply-adds. Results "
+        "of one name become one line; hollow points are resolutions that were not trained."
+    )
+    verb.set_defaults(run=_plot)
+    add = verb.add_argument
+    add("results", type=Path, nargs="+", metavar="RESULTS", help="results.json, or its folder")
+    add("--metric", help="default: top1, of a segmenter mean_iou")
+    add("--against", choices=("resolution", "macs"), default="resolution")
+    add("--names", nargs="+", metavar="NAME", help="one for each of the results")
+    add("--out", type=Path, required=True, metavar="PNG")
+    add("--overwrite", action="store_true", help="write over a picture that exists")
+
+
+def _plot(args: argparse.Namespace) -> None:
+    _check_unused(args.out, overwrite=args.overwrite)
+    figure = plot_accuracy(args.results, metric=args.metric, axis=args.against, names=args.names)
+    _save(figure, args.out)
+    print(f"plot: {args.out}")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110, format=path.suffix[1:] or "png")
 
 
 def _add_disagreement(verb: argparse.ArgumentParser) -> None:

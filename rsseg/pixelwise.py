@@ -6,7 +6,9 @@ matrix products, and has the value and the gradient in closed form,
 
 .. math:: \partial L / \partial z_s = (p_s - \mathrm{onehot}(y) + \sum_t w_{ts} (p_s - p_t)) / N
 
-over N valid pixels, w_ts the weight of teacher t for student s. Plain PyTorch on any device.
+over N valid pixels, w_ts the weight of teacher t for student s. On CUDA one Triton kernel does the
+same, see `pixelwise_triton.py`, unless any tensor is float64, deterministic algorithms are demanded
+or the environment holds RSSEG_TRITON=0. Otherwise it is plain PyTorch, on any device.
 
 Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image
 Recognition", ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 5 to 10 and appendix C.
@@ -24,6 +26,7 @@ from torch import Tensor
 from rsseg.band_resize import BandResize, slices
 from rsseg.distillation import Term, distillation_terms
 from rsseg.mred import MREDLosses, working_dtype
+from rsseg.pixelwise_triton import fused_losses, runs_fused
 from rsseg.targets import check_target
 
 # Values of one band, all resolutions together. A CPU wants bands that stay in its cache; other
@@ -50,7 +53,7 @@ def pixelwise_mred_loss(
         target: Classes 0..K-1 or `ignore_index`, any integer type, shape (B, H, W). Other values
             are an error on the CPU; elsewhere the reader has to guarantee the range.
         scores: Raw ensemble scores a, shape (S,); None for no ensemble, whose loss is then 0.
-        variant: Name of the distillation terms, a key of `rsseg.mred.VARIANTS`.
+        variant: Name of the distillation terms, a key of `rsseg.distillation.VARIANTS`.
         ignore_index: Target of the pixels that teach nothing.
         distillation_scale: Factor on the distillation loss.
 
@@ -101,7 +104,7 @@ class _PixelwiseMRED(torch.autograd.Function):
         ctx: Any, options: _Options, target: Tensor, scores: Tensor | None, *logits: Tensor
     ) -> tuple[Tensor, ...]:
         with torch.autocast(target.device.type, enabled=False):
-            losses, gradients = _stream(options, target, scores, logits)
+            losses, gradients = _compute(options, target, scores, logits)
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(*losses[1:])
         return tuple(losses)
@@ -122,12 +125,21 @@ def _apply(*inputs: Any) -> Any:
     return _PixelwiseMRED.apply(*inputs)
 
 
-def _stream(
+def _compute(
     options: _Options, target: Tensor, scores: Tensor | None, logits: Sequence[Tensor]
 ) -> tuple[MREDLosses, list[Tensor | None]]:
     """Give the losses, and the gradients of their total for the scores and for each logits."""
+    alpha = None if scores is None else scores.to(working_dtype(*logits)).softmax(dim=0)
+    if runs_fused(target, logits, scores):
+        return fused_losses(target, logits, alpha, **options._asdict())
+    return _stream(options, target, alpha, logits)
+
+
+def _stream(
+    options: _Options, target: Tensor, alpha: Tensor | None, logits: Sequence[Tensor]
+) -> tuple[MREDLosses, list[Tensor | None]]:
+    """Compute in bands of rows, see `_compute`; alpha are the shares in the ensemble."""
     dtype = working_dtype(*logits)
-    alpha = None if scores is None else scores.to(dtype).softmax(dim=0)
     like = logits[0].new_empty(0, dtype=dtype)
     weights = _weight_matrix(options.terms, len(logits), alpha is not None, like)
     # The gradient for z_s but for its one-hot part is row s of this times the probabilities.

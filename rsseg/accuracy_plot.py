@@ -1,0 +1,109 @@
+"""A metric against the resolution or the multiply-adds, for several results in one picture.
+
+Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Fig. 1 and Fig. 4.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+
+from rsseg.evaluation import ENSEMBLE
+from rsseg.run import RunError, default_metrics
+
+Axis = Literal["resolution", "macs"]
+LABELS = {"resolution": "resolution (pixels)", "macs": "multiply-adds (1e9)"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of the picture.
+
+    Args:
+        name: Folder of the results.
+        x: Resolutions in pixels, or multiply-adds in 1e9, rising.
+        y: The metric there, percent.
+        trained: For each point, whether the network was trained at it.
+    """
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    trained: tuple[bool, ...]
+
+
+def read_curve(path: Path, metric: str | None, axis: Axis) -> Curve:
+    """Read one line from results.json, or from the folder that holds it.
+
+    Raises:
+        RunError: If the file is missing, is no results file, or lacks the metric.
+    """
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        rows = {name: row for name, row in results["metrics"].items() if name != ENSEMBLE}
+        chosen = metric or default_metrics(next(iter(rows.values())))[-1 if _maps(results) else 0]
+        trained = {str(resolution) for resolution in results["resolutions"]}
+        points = sorted(
+            (results["macs"][name] / 1e9 if axis == "macs" else float(name.split("_")[0]), name)
+            for name in rows
+        )
+        values = tuple(100 * rows[name][chosen] for _, name in points)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        asked = f" with the metric {metric}" if metric else ""
+        raise RunError(f"cannot read {path} as results{asked}: {error}") from error
+    return Curve(
+        path.parent.name,
+        tuple(x for x, _ in points),
+        values,
+        tuple(name.split("_")[0] in trained for _, name in points),
+    )
+
+
+def _maps(results: dict[str, Any]) -> bool:
+    """Tell whether the results are of a segmenter, whose main metric stands last."""
+    return bool(results.get("task") == "segmentation")
+
+
+def plot_accuracy(
+    paths: Sequence[Path],
+    *,
+    metric: str | None = None,
+    axis: Axis = "resolution",
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Draw a metric of several results; trained resolutions are filled, others hollow.
+
+    Args:
+        paths: results.json files, or the folders that hold them. Those of one name are joined
+            to one line, as I-Nets of several resolutions are.
+        metric: Name of a metric that is a share, 0..1; None takes top1, or mean_iou.
+        axis: What it is drawn against.
+        names: Name of each of the results; default is that of its folder.
+
+    Raises:
+        RunError: If results cannot be read, or there are not as many names.
+    """
+    if names is not None and len(names) != len(paths):
+        raise RunError(f"{len(paths)} results are given, but {len(names)} names")
+    curves = [read_curve(path, metric, axis) for path in paths]
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    joined: dict[str, list[tuple[float, float, bool]]] = {}
+    for curve, name in zip(curves, names or [curve.name for curve in curves], strict=True):
+        joined.setdefault(name, []).extend(zip(curve.x, curve.y, curve.trained, strict=True))
+    for name, points in joined.items():
+        x, y, trained = zip(*sorted(points), strict=True)
+        (line,) = axes.plot(x, y, label=name)
+        for place, value, known in zip(x, y, trained, strict=True):
+            face = line.get_color() if known else "white"
+            axes.plot(place, value, "o", color=line.get_color(), markerfacecolor=face)
+    axes.set(xlabel=LABELS[axis], ylabel=f"{(metric or 'accuracy').replace('_', ' ')} (%)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure

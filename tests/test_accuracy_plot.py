@@ -1,0 +1,79 @@
+"""Accuracy against resolution: what is drawn from results.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pictures
+
+from rsseg import cli
+from rsseg.accuracy_plot import plot_accuracy, read_curve
+from rsseg.run import RunError
+
+
+def results(folder: Path, rows: dict[str, float], trained: list[int], **more: Any) -> Path:
+    folder.mkdir()
+    metrics = {name: {"top1": value, "top5": 1.0} for name, value in rows.items()}
+    macs = {name: 10_000 * int(name.split("_")[0]) ** 2 for name in rows if name.isdigit()}
+    content = {"metrics": metrics, "resolutions": trained, "macs": macs, **more}
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    rows = {"64": 0.7, "48": 0.65, "32": 0.6, "ensemble": 0.72}
+    inets = [results(tmp_path / f"inet{r}", {str(r): r / 100}, [r]) for r in (64, 32)]
+    return [results(tmp_path / "rs", rows, [64, 32]), *inets]
+
+
+def test_line_rises_in_resolution_without_the_ensemble(folders: list[Path]) -> None:
+    curve = read_curve(folders[0], None, "resolution")
+    assert (curve.name, curve.x, curve.y) == ("rs", (32, 48, 64), (60, 65, 70))
+    assert curve.trained == (True, False, True)
+    again = read_curve(folders[0] / "results.json", "top5", "macs")
+    assert again.x == pytest.approx((0.01024, 0.02304, 0.04096))
+    assert again.y == (100, 100, 100)
+
+
+def test_results_of_one_name_are_one_line_and_untrained_points_are_hollow(
+    folders: list[Path],
+) -> None:
+    (axes,) = plot_accuracy(folders, names=["RS-Net", "I-Nets", "I-Nets"]).axes
+    lines = {line.get_label(): line for line in axes.lines if str(line.get_label())[0] != "_"}
+    assert list(lines) == ["RS-Net", "I-Nets"]
+    np.testing.assert_allclose(np.asarray(lines["I-Nets"].get_xydata()), [[32, 32], [64, 64]])
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [np.ravel(line.get_xdata()).tolist() for line in hollow] == [[48]]
+
+
+def test_main_metric_of_a_segmenter_is_the_mean_iou(tmp_path: Path) -> None:
+    folder = results(tmp_path / "seg", {"32": 0.0}, [32], task="segmentation")
+    row = {"pixel_accuracy": 0.5, "mean_accuracy": 0.4, "mean_iou": 0.3}
+    content = json.loads((folder / "results.json").read_text()) | {"metrics": {"32": row}}
+    (folder / "results.json").write_text(json.dumps(content))
+    assert read_curve(folder, None, "resolution").y == pytest.approx((30,))
+
+
+def test_wrong_input_is_named(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="3 results are given, but 1 names"):
+        plot_accuracy(folders, names=["a"])
+    with pytest.raises(RunError, match=r"cannot read .*results with the metric top9: 'top9'"):
+        plot_accuracy(folders, metric="top9")
+    with pytest.raises(RunError, match="cannot read"):
+        plot_accuracy([tmp_path / "nowhere"])
+
+
+def test_command_writes_a_picture_and_no_picture_over_another(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.png"
+    command = ["plot", *map(str, folders), "--against", "macs", "--out", str(out)]
+    assert cli.main(command) == 0
+    assert np.asarray(Pictures.open(out)).std() > 0
+    assert cli.main(command) == 2
+    assert "exists; choose another name" in capsys.readouterr().err
