@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datasets.faults import Fault, Faults
 from datasets.samples import Draw
 from rsseg.cuts import Cut, CutBatch
+from rsseg.interrupt import SIGNALS
 from rsseg.preprocessing import Preprocessing
 
 TrainBatch = tuple[Any, Tensor]  # views as a list of tensors, or a CutBatch
@@ -203,8 +204,10 @@ def hash_of(names: Sequence[str], labels: NDArray[np.int64] | None = None) -> st
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
-    # Ctrl-C reaches every process of the terminal; only the training process decides what follows.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # They may reach every process of the run; only the training process decides what follows.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    # But this is also how a worker is told to end.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

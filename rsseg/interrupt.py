@@ -7,15 +7,18 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+# Ctrl-C, what ends a process, and the warning that clusters send some time before.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
     """A run was asked to stop; it is saved, and the message says how to go on."""
 
 
 class StopRequest:
-    """Inside a `with` block, turns the first Ctrl-C (or SIGTERM) into a request to stop.
+    """Inside a `with` block, turns the first Ctrl-C, SIGTERM or SIGUSR1 into a request to stop.
 
-    A second one stops at once. Outside the main thread signals cannot be caught, there the
+    The same once more stops at once. Outside the main thread signals cannot be caught, there the
     block changes nothing.
 
     Attributes:
@@ -25,10 +28,11 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked = False
         self._before: dict[int, object] = {}
+        self._seen: set[int] = set()
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -42,8 +46,9 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if number in self._seen:
             raise KeyboardInterrupt
+        self._seen.add(number)
         self.asked = True
         # Not print: a signal may come in the middle of another write.
         os.write(2, b"\nstopping after this step or evaluation; once more stops at once\n")

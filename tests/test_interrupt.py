@@ -11,7 +11,7 @@ import pytest
 from rsseg.interrupt import StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_first_signal_asks_and_the_second_stops_at_once(number: signal.Signals) -> None:
     with StopRequest() as stop:
         asked = [stop.asked]
@@ -19,6 +19,13 @@ def test_first_signal_asks_and_the_second_stops_at_once(number: signal.Signals) 
         assert [*asked, stop.asked] == [False, True]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
+
+
+def test_warning_and_then_the_end_ask_twice_and_stop_nothing() -> None:
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked
 
 
 def test_signals_mean_afterwards_what_they_meant_before() -> None:

@@ -100,9 +100,12 @@ def test_run_stopped_at_a_step_ends_as_if_it_was_not(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "everyone"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGUSR1, True)],
+)
 def test_real_signal_saves_a_run_that_goes_on_as_if_nothing_was(
-    config: Path, tmp_path: Path, number: signal.Signals
+    config: Path, tmp_path: Path, number: signal.Signals, *, everyone: bool
 ) -> None:
     settings = ["--set", "epochs=12"]
     assert run(config, "--run", tmp_path / "whole", *settings) == 0
@@ -117,7 +120,7 @@ def test_real_signal_saves_a_run_that_goes_on_as_if_nothing_was(
     ) as process:
         while not (folder / "log.jsonl").exists() and process.poll() is None:
             time.sleep(0.01)
-        if number == signal.SIGINT:  # The terminal sends it to the worker processes as well.
+        if everyone:  # A terminal and some clusters send it to the worker processes as well.
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
