@@ -15,7 +15,7 @@ import datasets
 import rsseg
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("rsseg", "datasets", "classification")
+PACKAGES = ("rsseg", "datasets", "classification", "benchmarks")
 PUBLIC = {
     "SwitchableBatchNorm2d",
     "convert_to_switchable",
@@ -42,7 +42,8 @@ FORBIDDEN = [
     ("rsseg.switchable", ("rsseg.net", "rsseg.unseen", "rsseg.segmentation", "rsseg.mred")),
     ("rsseg.unseen", ("rsseg.net", "rsseg.segmentation")),
     ("rsseg.net", ("rsseg.segmentation",)),
-    *((f"rsseg.{name}", NETWORKS) for name in ("mred", "pixelwise", "optim", "checkpoint")),
+    *((f"rsseg.{name}", NETWORKS) for name in ("mred", "distillation", "pixelwise", "optim")),
+    ("rsseg.checkpoint", NETWORKS),
     ("rsseg.distributed", NETWORKS),
 ]
 
