@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from classification.config import ClassificationConfig
 from classification.evaluate import ClassificationEvaluator
 from classification.mixing import build_mix
+from rsseg.checkpoint_evaluation import check_classes
 from rsseg.classifiers import build_classifier
 from rsseg.complexity import count_macs
 from rsseg.disagreement import CORRECTNESS
@@ -20,7 +21,7 @@ from rsseg.engine import AUTOCAST, Loss, Outputs
 from rsseg.evaluation import Evaluation
 from rsseg.load import load_checkpoint
 from rsseg.mred import MREDLosses, mred_loss
-from rsseg.task import Task, Tests, check_classes
+from rsseg.task import Task, Tests
 from rsseg.writing import written_whole
 
 

@@ -15,6 +15,7 @@ from typing import Any, Generic
 import torch
 
 from rsseg import task as tasks
+from rsseg.checkpoint_evaluation import evaluate_checkpoint, evaluation_config, recalibrated
 from rsseg.config import load_config, plain
 from rsseg.device import choose_device, make_deterministic
 from rsseg.engine import TrainingError
@@ -108,17 +109,17 @@ class Script(Generic[C]):
                 f"{args.evaluate} is a checkpoint of {metadata['task']}, this script is for "
                 f"{self.task.name}"
             )
-        config = tasks.evaluation_config(self.task.config, metadata, args.overrides)
+        config = evaluation_config(self.task.config, metadata, args.overrides)
         resolutions = sorted(args.resolutions or net.resolutions, reverse=True)
         check_resolutions(resolutions)
         folder = RunFolder.create(args.out, plain(config)) if args.out else None
         tests = self.tests(config)
         net.to(choose_device(config.device))
         if args.unseen == RECALIBRATE:
-            net = tasks.recalibrated(net, config, tests, resolutions, args.images)
+            net = recalibrated(net, config, tests, resolutions, args.images)
         else:
             net.unseen = args.unseen or net.unseen
-        results, evaluation = tasks.evaluate_checkpoint(
+        results, evaluation = evaluate_checkpoint(
             self.task, config, net, tests, metadata=metadata, resolutions=resolutions
         )
         results["unseen"] = args.unseen or net.unseen

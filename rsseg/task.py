@@ -5,7 +5,7 @@ A `Task` says what makes segmentation or classification special; the functions d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.complexity import batchnorm_parameters, count_macs, count_parameters
-from rsseg.config import RunConfig, overridden, plain
+from rsseg.config import RunConfig, plain
 from rsseg.engine import Loss
 from rsseg.evaluation import Evaluation, Evaluator, evaluate
 from rsseg.job import Batches, Job, Mix
-from rsseg.listing import listed
 from rsseg.net import SwitchableNet
 from rsseg.resolutions import set_names
-from rsseg.unseen import interpolate_set, recalibrate
 
 
 class Read(Protocol):
@@ -96,17 +94,6 @@ class Task(Generic[C]):
     metric: str
     shown: tuple[str, ...]
     mix: Callable[[C], Mix | None]
-
-
-# What may differ when a checkpoint is evaluated again; the rest is part of what was trained.
-EVALUATION_KEYS = (
-    "data.",
-    "preprocessing.fit",
-    "preprocessing.crop_ratio",
-    "device",
-    "workers",
-    "batch_size",
-)
 
 
 def build_net(
@@ -193,23 +180,6 @@ def evaluate_net(
     )
 
 
-def check_classes(given: Sequence[str], trained: Sequence[str]) -> None:
-    """Raise a ValueError unless a data set has the classes that a network was trained for."""
-    if list(given) == list(trained):
-        return
-    if len(given) != len(trained):
-        differing = f"{len(given)} classes ({listed(given)})"
-        raise ValueError(
-            f"the data set has {differing}; the checkpoint was trained for {len(trained)} "
-            f"({listed(trained)})"
-        )
-    place = next(i for i, pair in enumerate(zip(given, trained, strict=True)) if len({*pair}) > 1)
-    raise ValueError(
-        f"class {place} of the data set is {given[place]!r}, of the checkpoint {trained[place]!r}; "
-        "a network needs the classes that it was trained for, in their order"
-    )
-
-
 def macs(config: RunConfig, net: SwitchableNet, resolutions: Sequence[int]) -> dict[str, int]:
     """Count the multiply-adds at each resolution; with the fit "aspect", of an image of 4:3."""
     shapes = [config.preprocessing.size(r, 480, 640) for r in resolutions]
@@ -217,75 +187,3 @@ def macs(config: RunConfig, net: SwitchableNet, resolutions: Sequence[int]) -> d
         name: count_macs(net, shape)
         for name, shape in zip(set_names(resolutions), shapes, strict=True)
     }
-
-
-def evaluation_config(kind: type[C], metadata: Mapping[str, Any], overrides: Sequence[str]) -> C:
-    """Return the settings for evaluating a checkpoint again.
-
-    Raises:
-        ValueError: If an override would change what was trained.
-    """
-    for assignment in overrides:
-        if not assignment.startswith(EVALUATION_KEYS):
-            raise ValueError(
-                f"--set {assignment} changes nothing in a trained network; with --evaluate only "
-                f"{', '.join(EVALUATION_KEYS)} can be set"
-            )
-    return overridden(kind, metadata["config"], overrides)
-
-
-def evaluate_checkpoint(
-    task: Task[C],
-    config: C,
-    net: SwitchableNet,
-    tests: Tests,
-    *,
-    metadata: Mapping[str, Any],
-    resolutions: Sequence[int],
-) -> tuple[dict[str, Any], Evaluation[Any]]:
-    """Evaluate a checkpoint; return results in the form of a run's results.json, and the details.
-
-    Raises:
-        ValueError: If the classes are not those it was trained for, or a size does not fit.
-    """
-    # The names of imported classes are not known; their number is checked by the reader.
-    if "imported" not in metadata:
-        check_classes(tests.classes, metadata["classes"])
-    task.check(net.network, config, resolutions)
-    evaluation = evaluate_net(task, config, net, tests, resolutions)
-    settings = plain(config)
-    results = {
-        **metadata,
-        "config": settings,
-        "preprocessing": settings["preprocessing"],
-        "data": tests.fingerprint,
-        "unseen": net.unseen,
-        "macs": macs(config, net, resolutions),
-        "metrics": evaluation.results(),
-        "alpha": evaluation.alpha,
-        "unreadable": {"test": dict(tests.faults)},
-    }
-    return results, evaluation
-
-
-def recalibrated(
-    net: SwitchableNet, config: RunConfig, tests: Tests, resolutions: Sequence[int], images: int
-) -> SwitchableNet:
-    """Give a network sets for the resolutions that were not trained, measured on training images.
-
-    The images go through the preprocessing of the test, as those will that are predicted. Trained
-    sets stay as they are. A network with one shared BatchNorm gets private copies first.
-    """
-    if net.batchnorm == "shared":
-        scores = net.scores
-        net = SwitchableNet(net.network, net.resolutions, scores=False)
-        net.scores = scores
-    device = next(net.parameters()).device
-    for resolution in sorted(set(resolutions) - set(net.resolutions)):
-        interpolate_set(net.network, resolution)
-        batches = (
-            config.preprocessing.normalise(views.to(device))
-            for views in tests.calibration(resolution, images)
-        )
-        recalibrate(net.network, batches, resolution)
-    return net

@@ -1,0 +1,113 @@
+"""Evaluating a checkpoint again: elsewhere, at other resolutions, with sets measured anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rsseg import task as tasks
+from rsseg.config import RunConfig, overridden, plain
+from rsseg.evaluation import Evaluation
+from rsseg.listing import listed
+from rsseg.net import SwitchableNet
+from rsseg.task import C, Task, Tests
+from rsseg.unseen import interpolate_set, recalibrate
+
+# What may differ when a checkpoint is evaluated again; the rest is part of what was trained.
+EVALUATION_KEYS = (
+    "data.",
+    "preprocessing.fit",
+    "preprocessing.crop_ratio",
+    "device",
+    "workers",
+    "batch_size",
+)
+
+
+def evaluation_config(kind: type[C], metadata: Mapping[str, Any], overrides: Sequence[str]) -> C:
+    """Return the settings for evaluating a checkpoint again.
+
+    Raises:
+        ValueError: If an override would change what was trained.
+    """
+    for assignment in overrides:
+        if not assignment.startswith(EVALUATION_KEYS):
+            raise ValueError(
+                f"--set {assignment} changes nothing in a trained network; with --evaluate only "
+                f"{', '.join(EVALUATION_KEYS)} can be set"
+            )
+    return overridden(kind, metadata["config"], overrides)
+
+
+def evaluate_checkpoint(
+    task: Task[C],
+    config: C,
+    net: SwitchableNet,
+    tests: Tests,
+    *,
+    metadata: Mapping[str, Any],
+    resolutions: Sequence[int],
+) -> tuple[dict[str, Any], Evaluation[Any]]:
+    """Evaluate a checkpoint; return results in the form of a run's results.json, and the details.
+
+    Raises:
+        ValueError: If the classes are not those it was trained for, or a size does not fit.
+    """
+    # The names of imported classes are not known; their number is checked by the reader.
+    if "imported" not in metadata:
+        check_classes(tests.classes, metadata["classes"])
+    task.check(net.network, config, resolutions)
+    evaluation = tasks.evaluate_net(task, config, net, tests, resolutions)
+    settings = plain(config)
+    results = {
+        **metadata,
+        "config": settings,
+        "preprocessing": settings["preprocessing"],
+        "data": tests.fingerprint,
+        "unseen": net.unseen,
+        "macs": tasks.macs(config, net, resolutions),
+        "metrics": evaluation.results(),
+        "alpha": evaluation.alpha,
+        "unreadable": {"test": dict(tests.faults)},
+    }
+    return results, evaluation
+
+
+def check_classes(given: Sequence[str], trained: Sequence[str]) -> None:
+    """Raise a ValueError unless a data set has the classes that a network was trained for."""
+    if list(given) == list(trained):
+        return
+    if len(given) != len(trained):
+        differing = f"{len(given)} classes ({listed(given)})"
+        raise ValueError(
+            f"the data set has {differing}; the checkpoint was trained for {len(trained)} "
+            f"({listed(trained)})"
+        )
+    place = next(i for i, pair in enumerate(zip(given, trained, strict=True)) if len({*pair}) > 1)
+    raise ValueError(
+        f"class {place} of the data set is {given[place]!r}, of the checkpoint {trained[place]!r}; "
+        "a network needs the classes that it was trained for, in their order"
+    )
+
+
+def recalibrated(
+    net: SwitchableNet, config: RunConfig, tests: Tests, resolutions: Sequence[int], images: int
+) -> SwitchableNet:
+    """Give a network sets for the resolutions that were not trained, measured on training images.
+
+    The images go through the preprocessing of the test, as those will that are predicted. Trained
+    sets stay as they are. A network with one shared BatchNorm gets private copies first.
+    """
+    if net.batchnorm == "shared":
+        scores = net.scores
+        net = SwitchableNet(net.network, net.resolutions, scores=False)
+        net.scores = scores
+    device = next(net.parameters()).device
+    for resolution in sorted(set(resolutions) - set(net.resolutions)):
+        interpolate_set(net.network, resolution)
+        batches = (
+            config.preprocessing.normalise(views.to(device))
+            for views in tests.calibration(resolution, images)
+        )
+        recalibrate(net.network, batches, resolution)
+    return net
