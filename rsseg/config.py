@@ -8,7 +8,6 @@ are written, nothing is derived from the name of an architecture.
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import ErrorDetails
 
+from rsseg.config_faults import describe, known_keys
 from rsseg.distillation import VARIANTS
 from rsseg.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions
@@ -220,8 +219,8 @@ def validate(kind: type[Config], values: dict[str, Any], source: str) -> Config:
     try:
         return adapter.validate_python(values)
     except ValidationError as error:
-        known = _known_keys(adapter.json_schema())
-        faults = {_describe(fault, known, source): None for fault in error.errors()}
+        known = known_keys(adapter.json_schema())
+        faults = {describe(fault, known, source): None for fault in error.errors()}
         raise ConfigError("\n".join(faults)) from error
 
 
@@ -230,25 +229,3 @@ def plain(config: object) -> dict[str, Any]:
     values = TypeAdapter(type(config)).dump_python(config, mode="json")
     assert isinstance(values, dict)
     return values
-
-
-def _known_keys(schema: dict[str, Any]) -> list[str]:
-    blocks = [schema, *schema.get("$defs", {}).values()]
-    return [key for block in blocks for key in block.get("properties", {})]
-
-
-def _describe(fault: ErrorDetails, known: Sequence[str], source: str) -> str:
-    # A union of a number and a list adds the name of each alternative to the path.
-    path = [str(part) for part in fault["loc"]]
-    names = [part for part in path if part in known or part.isdigit() or part == path[0]]
-    key = ".".join(names)
-    if fault["type"] == "unexpected_keyword_argument":
-        close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        return f"unknown key '{'.'.join(path)}' in {source}{hint}"
-    if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"key '{key}' is missing in {source}"
-    message = fault["msg"].removeprefix("Value error, ")
-    where = f"'{key}' in {source}: " if key else f"{source}: "
-    given = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
-    return f"{where}{message}{given}"
