@@ -41,3 +41,22 @@ def image_config(root: Path, **values: Any) -> ClassificationConfig:
         "device": "cpu",
     }
     return validate(ClassificationConfig, {**settings, **values}, "the test")
+
+
+RUN = """
+model: {{name: resnet18, classes: 3}}
+resolutions: [48, 40, 36, 32]
+data: {{root: {root}}}
+epochs: {epochs}
+batch_size: 4
+optim: {{lr: 0.02}}
+workers: 0
+device: cpu
+"""
+
+
+def write_run(folder: Path, epochs: int) -> Path:
+    """Write images below `folder`, and beside them the configuration of a run on them."""
+    path = folder / "small.yaml"
+    path.write_text(RUN.format(root=write_images(folder / "data"), epochs=epochs))
+    return path

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from rsseg.script import Script
@@ -24,3 +28,9 @@ def refusal(
     (line,) = errors.splitlines()
     assert line.startswith("error: ")
     return line.removeprefix("error: ")
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Read results.json of a run."""
+    content: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return content

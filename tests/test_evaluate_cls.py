@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,27 +15,15 @@ from datasets.classification import TestImages
 from rsseg.checkpoint_evaluation import recalibrated
 from rsseg.load import load_checkpoint
 from tests import small_scripts
-from tests.small_images import image_config, write_images
+from tests.small_images import image_config, write_run
+from tests.small_scripts import results
 
-CONFIG = """
-model: {{name: resnet18, classes: 3}}
-resolutions: [48, 40, 36, 32]
-data: {{root: {root}}}
-epochs: 1
-batch_size: 4
-optim: {{lr: 0.02}}
-workers: 0
-device: cpu
-"""
 run = partial(small_scripts.run, train_cls.SCRIPT)
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    path = folder / "small.yaml"
-    path.write_text(CONFIG.format(root=write_images(folder / "data")))
-    return path
+    return write_run(tmp_path_factory.mktemp("images"), epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +32,6 @@ def whole(config: Path) -> Path:
     folder = config.parent / "whole"
     assert run(config, "--run", folder) == 0
     return folder
-
-
-def results(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "results.json").read_text())
-    return content
 
 
 def test_checkpoint_predicts_as_the_network_was_evaluated(whole: Path, config: Path) -> None:

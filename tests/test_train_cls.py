@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,20 +12,11 @@ import torch
 
 import train_cls
 from tests import small_scripts
-from tests.small_images import CLASSES, write_images
+from tests.small_images import CLASSES, write_images, write_run
 from tests.small_runs import assert_runs_are_equal, stop_after
+from tests.small_scripts import results
 
 STEPS, EPOCHS = 3, 2  # 12 images for training, in batches of 4
-CONFIG = """
-model: {{name: resnet18, classes: 3}}
-resolutions: [48, 40, 36, 32]
-data: {{root: {root}}}
-epochs: 2
-batch_size: 4
-optim: {{lr: 0.02}}
-workers: 0
-device: cpu
-"""
 # Everything that is off by default, at once.
 ALL = ["mixing.mixup=0.2", "mixing.cutmix=1.0", "label_smoothing=0.1", "ema_decay=0.8"]
 ALL += ["sandwich=true", "augmentation.crops=per_resolution", "augmentation.flips=per_resolution"]
@@ -34,11 +24,7 @@ ALL += ["sandwich=true", "augmentation.crops=per_resolution", "augmentation.flip
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    write_images(folder / "data")
-    path = folder / "small.yaml"
-    path.write_text(CONFIG.format(root=folder / "data"))
-    return path
+    return write_run(tmp_path_factory.mktemp("images"), epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +45,6 @@ def whole_with_all(config: Path) -> Path:
 
 run = partial(small_scripts.run, train_cls.SCRIPT)
 refusal = partial(small_scripts.refusal, train_cls.SCRIPT)
-
-
-def results(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "results.json").read_text())
-    return content
 
 
 def test_run_folder_holds_results_and_the_answer_to_every_image(whole: Path) -> None:
