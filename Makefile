@@ -57,10 +57,10 @@ demo: $(VENV)/.installed
 
 # Results pile up in build/benchmarks; the report takes the newest of each kind.
 bench: $(VENV)/.installed
-	$(BENCH).step --short
-	$(BENCH).pixelwise --short --allocator both
-	$(BENCH).pixelwise --step --short --allocator both
-	$(BENCH).loader --short
+	$(BENCH).step --short --rounds 2 --launches 3
+	$(BENCH).pixelwise --short --allocator both --rounds 2 --launches 3
+	$(BENCH).pixelwise --step --short --allocator both --rounds 2 --launches 3
+	$(BENCH).loader --short --rounds 2 --launches 3
 	$(BENCH).nyudv2 --short
 	$(BENCH).inference --short
 	$(BENCH).growth --short --rounds 3

@@ -2,7 +2,8 @@
 
 A case has variants that do the same work; one of them is the peer. They run in rounds, A B C A B C
 and so on, so that whatever else the machine does meets all of them, and each round gives a ratio,
-time(peer) / time(variant). Memory is measured beforehand, each variant in a process of its own.
+time(peer) / time(variant). Memory is measured beforehand, each variant in a process of its own;
+times in one process, or in several, since one may be lucky with its threads and its memory.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.machine import describe
 
@@ -77,8 +78,10 @@ class Measured:
         variant: Its name.
         times: Seconds of each round.
         ratios: time(peer) / time(variant) of each round.
-        memory: Bytes at the peak over those before; None if not measured.
+        memory: Bytes needed at the peak over those held before; None if not measured.
         memory_ratio: Memory over the peer's.
+        resident: On a CPU the bytes that the process holds at its peak over those before, more
+            than needed where the allocator keeps freed blocks; None if not measured.
         notes: Further numbers.
     """
 
@@ -87,6 +90,14 @@ class Measured:
     ratios: list[float]
     memory: int | None
     memory_ratio: float | None
+    resident: int | None
+    notes: Mapping[str, float]
+
+
+class Timed(NamedTuple):
+    """The seconds of each round of a variant, and further numbers."""
+
+    times: Sequence[float]
     notes: Mapping[str, float]
 
 
@@ -125,29 +136,32 @@ def interleaved(
 
 def compared(
     case: Case,
-    works: Mapping[str, Work],
-    times: Mapping[str, Sequence[float]],
+    timed: Mapping[str, Timed],
     memory: Mapping[str, int],
+    resident: Mapping[str, int],
 ) -> list[Measured]:
     """Set each variant's times and memory against the peer's."""
-    peer_times, peer_memory = times[case.reference], memory.get(case.reference)
+    peer_times, peer_memory = timed[case.reference].times, memory.get(case.reference)
     return [
         Measured(
             variant=name,
-            times=list(times[name]),
-            ratios=[p / own for p, own in zip(peer_times, times[name], strict=True)],
+            times=list(times),
+            ratios=[p / own for p, own in zip(peer_times, times, strict=True)],
             memory=memory.get(name),
             memory_ratio=memory[name] / peer_memory if peer_memory and name in memory else None,
-            notes=work.notes,
+            resident=resident.get(name),
+            notes=notes,
         )
-        for name, work in works.items()
+        for name, (times, notes) in timed.items()
     ]
 
 
 def table(case: Case, measured: Sequence[Measured]) -> str:
     """Lay out a case as text, one line for each variant."""
     notes = sorted({name for m in measured for name in m.notes})
-    rows = [[case.name, "time, ms", "speed", "(min..max)", "memory, MiB", "memory", *notes]]
+    rows = [
+        [case.name, "time, ms", "speed", "(min..max)", "memory, MiB", "memory", "held, MiB", *notes]
+    ]
     for m in measured:
         rows.append(
             [
@@ -155,8 +169,9 @@ def table(case: Case, measured: Sequence[Measured]) -> str:
                 number(1000 * statistics.median(m.times)),
                 f"{statistics.median(m.ratios):.2f}",
                 f"({min(m.ratios):.2f}..{max(m.ratios):.2f})",
-                "-" if m.memory is None else number(m.memory / _MIB),
+                mebibytes(m.memory),
                 "-" if m.memory_ratio is None else f"{m.memory_ratio:.3f}",
+                mebibytes(m.resident),
                 *(number(m.notes[name]) if name in m.notes else "-" for name in notes),
             ]
         )
@@ -170,6 +185,11 @@ def table(case: Case, measured: Sequence[Measured]) -> str:
 def number(value: float) -> str:
     """Write a number with three digits or more."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def mebibytes(count: int | None) -> str:
+    """Write bytes in MiB, and nothing measured as a dash."""
+    return "-" if count is None else number(count / _MIB)
 
 
 def records(
@@ -186,6 +206,7 @@ def records(
             "ratios": m.ratios,
             "memory": m.memory,
             "memory_ratio": m.memory_ratio,
+            "resident": m.resident,
             "notes": dict(m.notes),
         }
         for m in measured
@@ -202,6 +223,7 @@ def context(options: argparse.Namespace, case: Case) -> dict[str, Any]:
         "sizes": dict(case.sizes),
         "seed": options.seed,
         "rounds": options.rounds,
+        "launches": options.launches,
         "command": options.command,
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }

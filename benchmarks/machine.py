@@ -21,6 +21,10 @@ import torch
 RETAINING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 ALLOCATORS = ("default", "retaining")
 
+# Every block of some size straight from the system and back to it: what a process then holds is
+# what it needs, without what malloc keeps for later or cannot give back between smaller blocks.
+EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -54,9 +58,9 @@ def use_threads(count: int | None) -> None:
 
 
 def environment_of(allocator: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process with one of ALLOCATORS."""
-    bare = {name: value for name, value in environment.items() if name not in RETAINING}
-    return bare | RETAINING if allocator == "retaining" else bare
+    """Return the environment of a process with one of ALLOCATORS, or the "exact" one."""
+    bare = {name: value for name, value in environment.items() if name not in RETAINING | EXACT}
+    return bare | {"retaining": RETAINING, "exact": EXACT}.get(allocator, {})
 
 
 def waiter(device: torch.device) -> Callable[[], None]:

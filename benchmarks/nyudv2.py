@@ -1,7 +1,8 @@
 """One training sample of NYU Depth V2, three views and a label map, from each form of the data.
 
 The peer is the official file's form: --mat names the file itself, else the script draws rooms
-into a file of the same layout (each frame in a chunk of its own; the official file may be slower).
+into a file of the same layout, compressed as the official one is (each frame in a chunk of its own;
+the official chunks may be slower).
 The prepared folder is read as a training reads it, and by its image files alone. "read" is the
 reading, "sample" the whole sample with its random changes. The files are in the system's cache
 after the first round.
@@ -16,6 +17,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+
+import h5py
 
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,6 +36,18 @@ from rsseg.segmentation.config import AugmentationConfig
 RESOLUTIONS = (352, 224, 96)
 
 Open = Callable[[], Reader]
+
+
+def compress(plain: Path, packed: Path) -> None:
+    """Copy a file in the official layout, its images and labels compressed as the official ones."""
+    with h5py.File(plain) as source, h5py.File(packed, "w") as target:
+        for name, item in source.items():
+            if name in ("images", "labels"):
+                settings = {"chunks": (1, *item.shape[1:]), "compression": "gzip"}
+                target.create_dataset(name, data=item[:], **settings)
+            else:
+                source.copy(item, target, name)
+        target.attrs.update(source.attrs)
 
 
 def forms(mat: Path, folder: Path) -> dict[str, Open]:
@@ -85,7 +100,9 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
         mat = options.mat or Path(temporary) / "rooms.mat"
         if options.mat is None:
             # Every fifth room is for testing, and one must be.
-            write_rooms(mat, max(TEST_EVERY, math.ceil(count * 5 / 4)), size=(height, width))
+            plain = mat.with_name("plain.mat")
+            write_rooms(plain, max(TEST_EVERY, math.ceil(count * 5 / 4)), size=(height, width))
+            compress(plain, mat)
             sizes["size"] = [height, width]
         readers = forms(mat, Path(temporary))
         read = {name: partial(read_work, opened, count) for name, opened in readers.items()}

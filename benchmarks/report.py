@@ -16,14 +16,13 @@ from pathlib import Path
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import RESULTS, number
+from benchmarks.harness import RESULTS, mebibytes, number
 from benchmarks.targets import TARGETS, Record, Target, judge
 from rsseg.writing import written_whole
 
 ORDER = ("step", "pixelwise", "loader", "nyudv2", "inference", "growth")
 DOCUMENT = Path("docs/BENCHMARKS.md")
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-_MIB = 2**20
 _ANSWERS = {True: "met", False: "**missed**", None: "not measured"}
 
 
@@ -85,7 +84,8 @@ def _where(record: Record) -> str:
 def _what(record: Record) -> str:
     shown = {name: value for name, value in record["sizes"].items() if name != "unit"}
     sizes = ", ".join(f"{name} {_plain(value)}" for name, value in shown.items())
-    return f"{record['rounds']} rounds, seed {record['seed']}; {sizes}"
+    launches = "" if record["launches"] == 1 else f" in each of {record['launches']} processes"
+    return f"{record['rounds']} rounds{launches}, seed {record['seed']}; {sizes}"
 
 
 def _plain(value: object) -> str:
@@ -113,19 +113,19 @@ def _table(group: Sequence[Record]) -> list[str]:
     for record in group:
         times, ratios, share = record["times"], record["ratios"], record["memory_ratio"]
         speed = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
-        memory = "-" if record["memory"] is None else number(record["memory"] / _MIB)
         rows.append(
             [
                 record["variant"] + (" (the peer)" if record["variant"] == record["peer"] else ""),
                 number(1000 * statistics.median(times)),
                 speed,
-                memory,
+                mebibytes(record["memory"]),
                 "-" if share is None else f"{share:.3f}",
+                mebibytes(record["resident"]),
                 *(number(record["notes"][n]) if n in record["notes"] else "-" for n in notes),
             ]
         )
-    head = ["variant", "time, ms", "speed (min..max)", "extra memory, MiB", "memory", *notes]
-    return _rows(head, rows)
+    head = ["variant", "time, ms", "speed (min..max)", "extra memory, MiB", "memory", "held, MiB"]
+    return _rows([*head, *notes], rows)
 
 
 def _growth_table(record: Record) -> list[str]:

@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +20,7 @@ from benchmarks.harness import (
     Cases,
     Finish,
     Measured,
+    Timed,
     UnavailableError,
     Work,
     compared,
@@ -26,6 +29,8 @@ from benchmarks.harness import (
 )
 from benchmarks.machine import ALLOCATORS, environment_of, extra_memory, use_threads, waiter
 from rsseg.device import choose_device
+
+Again = Callable[[Sequence[str], str], Any]
 
 
 def make_parser(
@@ -46,6 +51,7 @@ def make_parser(
     )
     add = parser.add_argument
     add("--rounds", type=_count, default=5, help="rounds that are timed (default: 5)")
+    add("--launches", type=_count, default=1, help="processes that each time the rounds")
     add("--short", action="store_true", help="the sizes of `make bench`")
     add("--threads", type=_count, default=threads, help="threads of torch and OpenCV")
     add("--device", default=device, help="auto, cpu or cuda (default: %(default)s)")
@@ -60,6 +66,7 @@ def make_parser(
         "environment runs the script again in a process of its own",
     )
     add("--memory-of", nargs=2, metavar=("CASE", "VARIANT"), help=argparse.SUPPRESS)
+    add("--times-of", metavar="CASE", help=argparse.SUPPRESS)
     parser.set_defaults(benchmark=benchmark)
     return parser
 
@@ -94,17 +101,21 @@ def run(
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     chosen = ALLOCATORS if options.allocator == "both" else (options.allocator,)
-    if len(chosen) > 1 or environment_of(chosen[0], os.environ) != dict(os.environ):
+    # The process that measures memory has an allocator of its own.
+    here = options.memory_of or environment_of(chosen[0], os.environ) == dict(os.environ)
+    if len(chosen) > 1 or not here:
         return max(_again(script, given, allocator) for allocator in chosen)
     options.command = command_line(options.benchmark, given)
     use_threads(options.threads)
     try:
         options.device = choose_device(options.device)
-        if options.memory_of:
-            print(json.dumps(_memory_of(options, cases(options))))
-            return 0
         for case in cases(options):
-            finish(options, case, measure(script, given, options, case))
+            if not options.memory_of and not options.times_of:
+                finish(options, case, measure(script, given, options, case))
+            elif options.memory_of and options.memory_of[0] == case.name:
+                print(json.dumps(_memory_of(options, case)))
+            elif options.times_of == case.name:
+                print(json.dumps(_times_here(options, case)))
     except (ValueError, OSError) as problem:
         parser.error(str(problem))
     return 0
@@ -136,8 +147,22 @@ def measure(
 ) -> list[Measured]:
     """Measure memory, then times, of the variants of a case."""
     memory: dict[str, int] = {}
+    resident: dict[str, int] = {}
+    again = partial(_answer, script, arguments, case)
     if case.memory and not options.no_memory:
-        memory = dict(_memories(script, arguments, case))
+        memory = dict(_memories(again, case, "exact"))
+        if options.device.type == "cpu":
+            resident = dict(_memories(again, case, options.allocator))
+    if options.launches == 1:
+        launches = [_times_here(options, case)]
+    else:
+        what = ("--times-of", case.name)
+        launches = [again(what, options.allocator) for _ in range(options.launches)]
+    return compared(case, _merged(launches), memory, resident)
+
+
+def _times_here(options: argparse.Namespace, case: Case) -> dict[str, Timed]:
+    """Time the variants in this process."""
     works: dict[str, Work] = {}
     for name in case.variants:
         try:
@@ -145,7 +170,15 @@ def measure(
         except UnavailableError as reason:
             print(f"{case.name}: {name} is left out: {reason}", file=sys.stderr)
     times = interleaved(works, options.rounds, wait=waiter(options.device))
-    return compared(case, works, times, memory)
+    return {name: Timed(times[name], work.notes) for name, work in works.items()}
+
+
+def _merged(launches: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, Timed]:
+    """Put the rounds of several processes one behind the other."""
+    return {
+        name: Timed([t for launch in launches for t in launch[name][0]], notes)
+        for name, (_, notes) in launches[0].items()
+    }
 
 
 def _prepared(case: Case, variant: str, seed: int) -> Work:
@@ -153,27 +186,37 @@ def _prepared(case: Case, variant: str, seed: int) -> Work:
     return case.variants[variant]()
 
 
-def _memories(script: str, arguments: Sequence[str], case: Case) -> Iterator[tuple[str, int]]:
+def _memories(again: Again, case: Case, allocator: str) -> Iterator[tuple[str, int]]:
     """Give the memory of each variant that can run, from a fresh process for each."""
     for variant in case.variants:
-        command = [sys.executable, script, *arguments, "--memory-of", case.name, variant]
-        process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if process.returncode:
-            raise RuntimeError(
-                f"{case.name}: the process that measures the memory of {variant!r} failed with "
-                f"status {process.returncode}; its message stands above, --no-memory leaves it out"
-            )
-        memory = json.loads(process.stdout.splitlines()[-1])
+        memory = again(("--memory-of", case.name, variant), allocator)
         if memory is not None:
             yield variant, memory
 
 
-def _memory_of(options: argparse.Namespace, cases: Iterable[Case]) -> int | None:
+def _answer(
+    script: str, arguments: Sequence[str], case: Case, what: Sequence[str], allocator: str
+) -> Any:
+    """Let a fresh process measure something, and read the last line that it prints."""
+    process = subprocess.run(
+        [sys.executable, script, *arguments, *what],
+        env=environment_of(allocator, os.environ),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        raise RuntimeError(
+            f"{case.name}: the process for {' '.join(map(repr, what))} failed with status "
+            f"{process.returncode}; its message stands above"
+        )
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def _memory_of(options: argparse.Namespace, case: Case) -> int | None:
     """Measure the memory of one variant in this process; None if it cannot run."""
-    name, variant = options.memory_of
-    case = next(case for case in cases if case.name == name)
     try:
-        work = _prepared(case, variant, options.seed)
+        work = _prepared(case, options.memory_of[1], options.seed)
     except UnavailableError:
         return None
     if work.warm:

@@ -98,8 +98,7 @@ class TrainingImages(Dataset[Item]):
 
     def views(self, image: Tensor, seed: int) -> list[Tensor]:
         """Crop, resize and mirror one image (uint8, (3, H, W)) as the seed decides."""
-        cut = self.cut(image, seed)
-        return [cut.view(index, side) for index, side in enumerate(self.resolutions)]
+        return self.cut(image, seed).views(self.resolutions)
 
 
 def _piece(image: Tensor, box: dict[str, int]) -> Tensor:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.faults import Fault, Faults
 from datasets.samples import Draw
-from rsseg.cuts import Cut, CutBatch
+from rsseg.cuts import Cut, CutBatch, stack_images
 from rsseg.interrupt import SIGNALS
 from rsseg.preprocessing import Preprocessing
 
@@ -142,7 +142,7 @@ def _collate_train(items: list[Any]) -> tuple[list[Tensor] | CutBatch, Tensor, l
 
 
 def _stacked(items: list[Any]) -> list[Tensor]:
-    return [torch.stack(same) for same in zip(*(item.views for item in items), strict=True)]
+    return [stack_images(same) for same in zip(*(item.views for item in items), strict=True)]
 
 
 class TestLoader:

@@ -30,11 +30,26 @@ class Cut(NamedTuple):
     pieces: tuple[Tensor, ...]
     mirrored: tuple[bool, ...]
 
-    def view(self, index: int, side: int) -> Tensor:
-        """Resize the crop of the resolution `index` to its side: uint8, shape (3, side, side)."""
-        piece = self.pieces[index if len(self.pieces) > 1 else 0]
-        view = resize_image(piece, (side, side))
-        return (view.flip(-1) if self.mirrored[index] else view).contiguous()
+    def views(self, resolutions: Sequence[int]) -> list[Tensor]:
+        """Resize to each resolution r: uint8, shape (3, r, r), laid out like a decoded image."""
+        # Once: resizing would copy a crop that has gaps between its rows every time.
+        dense = [_as_pixels(piece).contiguous() for piece in self.pieces]
+        views = []
+        for index, (side, mirrored) in enumerate(zip(resolutions, self.mirrored, strict=True)):
+            piece = dense[index if len(dense) > 1 else 0].permute(2, 0, 1)
+            view = resize_image(piece, (side, side))
+            views.append(view.flip(-1) if mirrored else view)
+        return views
+
+
+def _as_pixels(image: Tensor) -> Tensor:
+    """Put the colours last, as they lie in memory behind a decoder."""
+    return image.permute(1, 2, 0)
+
+
+def stack_images(images: Sequence[Tensor]) -> Tensor:
+    """Stack images (3, H, W) to (B, 3, H, W) in the layout channels_last, that of their files."""
+    return torch.stack([_as_pixels(image) for image in images]).permute(0, 3, 1, 2)
 
 
 class CutBatch(NamedTuple):

@@ -27,6 +27,9 @@ except ImportError:  # It only makes reading faster.
 ORIENTATION: Final = 0x0112  # EXIF tag; 1 is upright, 5 to 8 lie on their side.
 Decoder = Literal["fast", "pillow"]
 
+_JPEG: Final = b"\xff\xd8\xff"
+_NOTES: Final = (b"Exif\0\0", b"tiff:Orientation")  # Of the kinds that can note an orientation.
+
 # What Pillow raises on broken files: SyntaxError is its word for a PNG with faulty chunks.
 _BROKEN: Final = (
     *(OSError, SyntaxError, ValueError, EOFError),
@@ -53,26 +56,46 @@ def read_image(path: Path, *, decoder: Decoder = "fast") -> Image:
         ValueError: If the file is no image, is damaged, too large, or has values without a range.
         OSError: If the file cannot be opened.
     """
+    image = _decode_fast(path) if decoder == "fast" else None
+    if image is not None:
+        return image
     with open_picture(path, "image") as picture:
-        image = _decode_fast(picture, path) if decoder == "fast" else None
-        if image is not None:
-            return image
         upright = ImageOps.exif_transpose(picture)
         if not upright.mode.startswith(("I", "F")):
             return _to_rgb(upright)
     return _to_rgb(_scaled(upright, path))
 
 
-def _decode_fast(picture: Pictures.Image, path: Path) -> Image | None:
+def _decode_fast(path: Path) -> Image | None:
     """Decode an ordinary JPEG, or return None: Pillow then reads it, or says what is wrong."""
-    ordinary = picture.format == "JPEG" and picture.mode in ("RGB", "L")
-    if simplejpeg is None or not ordinary or picture.getexif().get(ORIENTATION, 1) != 1:
+    content = _jpeg_content(path) if simplejpeg is not None else b""
+    # To let Pillow look for the orientation takes longer than to see that none is noted.
+    if not content or (any(mark in content for mark in _NOTES) and _orientation(path) != 1):
         return None
     try:
-        image: Image = simplejpeg.decode_jpeg(path.read_bytes(), colorspace="RGB")
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if _is_too_large(height * width) or colours not in ("YCbCr", "RGB", "Gray"):
+            return None
+        image: Image = simplejpeg.decode_jpeg(content, colorspace="RGB")
     except ValueError:
         return None
     return image
+
+
+def _jpeg_content(path: Path) -> bytes:
+    """Read a file that begins as a JPEG does; give nothing of another."""
+    with path.open("rb") as stream:
+        start = stream.read(len(_JPEG))
+        return start + stream.read() if start == _JPEG else b""
+
+
+def _orientation(path: Path) -> int:
+    with open_picture(path, "image") as picture:
+        return int(picture.getexif().get(ORIENTATION, 1))
+
+
+def _is_too_large(pixels: int) -> bool:
+    return Pictures.MAX_IMAGE_PIXELS is not None and pixels > Pictures.MAX_IMAGE_PIXELS
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import growth, inference, loader, nyudv2, pixelwise, report, step, targets
-from benchmarks.harness import Case, Work, compared, interleaved, records, table
-from benchmarks.machine import RETAINING, environment_of
+from benchmarks.harness import Case, Timed, Work, compared, interleaved, records, table
+from benchmarks.machine import EXACT, RETAINING, environment_of
 from benchmarks.peers import pairwise_loss, resized, straightforward_loss
 from benchmarks.runner import command_line, make_parser, measure, run
 from datasets.rooms import write_rooms
@@ -46,7 +46,7 @@ class FakeTime:
         return Work(call, units=units)
 
 
-def fake_case(peer: str | None = None) -> tuple[Case, dict[str, Work], dict[str, list[float]]]:
+def fake_case(peer: str | None = None) -> tuple[Case, dict[str, Timed]]:
     clock = FakeTime()
     works = {
         "slow": clock.work("slow", [9, 4, 6, 8]),
@@ -55,32 +55,34 @@ def fake_case(peer: str | None = None) -> tuple[Case, dict[str, Work], dict[str,
     times = interleaved(works, 3, clock=lambda: clock.now)
     assert clock.ran == ["slow", "fast"] * 4
     case = Case("fake", {name: partial(works.__getitem__, name) for name in works}, {}, peer)
-    return case, works, times
+    return case, {name: Timed(times[name], {}) for name in works}
 
 
 def test_variants_run_in_turn_and_the_first_round_does_not_count() -> None:
-    assert fake_case()[2] == {"slow": [4, 6, 8], "fast": [2, 1, 1]}
+    times = {name: timed.times for name, timed in fake_case()[1].items()}
+    assert times == {"slow": [4, 6, 8], "fast": [2, 1, 1]}
 
 
 def test_ratios_are_those_of_each_round() -> None:
-    case, works, times = fake_case()
-    slow, fast = compared(case, works, times, {"slow": 400, "fast": 100})
+    case, timed = fake_case()
+    slow, fast = compared(case, timed, {"slow": 400, "fast": 100}, {"fast": 700})
     assert (slow.ratios, fast.ratios) == ([1, 1, 1], [2, 6, 8])
     assert (slow.memory_ratio, fast.memory_ratio) == (1, 0.25)
 
 
 def test_named_peer_replaces_the_first() -> None:
-    case, works, times = fake_case(peer="fast")
-    slow, fast = compared(case, works, times, {})
+    case, timed = fake_case(peer="fast")
+    slow, fast = compared(case, timed, {}, {})
     assert (slow.ratios, fast.ratios) == ([2 / 4, 1 / 6, 1 / 8], [1, 1, 1])
     assert slow.memory_ratio is None
 
 
 def test_table_shows_median_and_range() -> None:
-    case, works, times = fake_case()
-    text = table(case, compared(case, works, times, {"slow": 400 << 20, "fast": 100 << 20}))
+    case, timed = fake_case()
+    memory = {"slow": 400 << 20, "fast": 100 << 20}
+    text = table(case, compared(case, timed, memory, {"fast": 150 << 20}))
     last = text.splitlines()[-1].split()
-    assert last == ["fast", "1000", "6.00", "(2.00..8.00)", "100", "0.250"]
+    assert last == ["fast", "1000", "6.00", "(2.00..8.00)", "100", "0.250", "150"]
 
 
 def copied_to_peer(ours: step.OurStep, peer: step.PublishedStep) -> None:
@@ -243,19 +245,39 @@ def fake_options(out: Path) -> Any:
 def test_memory_comes_from_a_process_for_each_variant(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nprint('loading')\nprint({'a': 8, 'b': 2, 'c': 'null'}[sys.argv[-1]])\n"
+        "import os, sys\n"
+        "print('loading')\n"
+        "exact = 'MALLOC_MMAP_THRESHOLD_' in os.environ\n"
+        "print({'a': 8, 'b': 2 if exact else 3, 'c': 'null'}[sys.argv[-1]])\n"
     )
     case = Case("fake", dict.fromkeys("abc", lambda: Work(int)), {})
     a, b, c = measure(str(script), [], fake_options(tmp_path / "x"), case)
     assert (a.memory, b.memory, c.memory) == (8, 2, None)
     assert (a.memory_ratio, b.memory_ratio, c.memory_ratio) == (1, 0.25, None)
+    assert (a.resident, b.resident, c.resident) == (8, 3, None)
+
+
+def test_rounds_of_several_processes_are_put_together(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import json, sys\n"
+        "assert sys.argv[1:] == ['--short', '--times-of', 'fake']\n"
+        "print('loading')\n"
+        "print(json.dumps({'a': [[8, 6], {}], 'b': [[2, 3], {'n': 5}]}))\n"
+    )
+    case = Case("fake", dict.fromkeys("ab", lambda: Work(int)), {}, memory=False)
+    options = fake_options(tmp_path / "x")
+    options.launches = 3
+    a, b = measure(str(script), ["--short"], options, case)
+    assert (a.times, b.times, b.notes) == ([8, 6] * 3, [2, 3] * 3, {"n": 5})
+    assert b.ratios == [4, 2] * 3
 
 
 def test_failed_process_names_the_variant(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("raise SystemExit(3)\n")
     case = Case("fake", {"a": lambda: Work(int)}, {})
-    with pytest.raises(RuntimeError, match="memory of 'a' failed with status 3"):
+    with pytest.raises(RuntimeError, match="'--memory-of' 'fake' 'a' failed with status 3"):
         measure(str(script), [], fake_options(tmp_path / "x"), case)
 
 
@@ -277,6 +299,8 @@ def test_environment_of_an_allocator_is_set_and_removed() -> None:
     retaining = environment_of("retaining", {"PATH": "x"})
     assert retaining == {"PATH": "x", **RETAINING}
     assert environment_of("default", retaining) == {"PATH": "x"}
+    assert environment_of("exact", retaining) == {"PATH": "x", **EXACT}
+    assert environment_of("default", EXACT) == {}
 
 
 def test_recorded_command_names_no_place_of_this_machine() -> None:
@@ -287,8 +311,8 @@ def test_recorded_command_names_no_place_of_this_machine() -> None:
 
 
 def fake_records(tmp_path: Path) -> list[dict[str, Any]]:
-    case, works, times = fake_case()
-    measured = compared(case, works, times, {"slow": 400, "fast": 100})
+    case, timed = fake_case()
+    measured = compared(case, timed, {"slow": 400, "fast": 100}, {"fast": 700})
     return records(fake_options(tmp_path / "x"), case, measured)
 
 
@@ -298,7 +322,7 @@ def test_report_judges_targets_by_the_median(tmp_path: Path, speed: float, answe
     lines = report.markdown(fake_records(tmp_path), [target]).splitlines()
     row = f"| fake | cpu | any | speed >= {speed:.3g}, memory <= 0.25 | speed 6, memory 0.25 |"
     assert f"{row} {answer} |" in lines
-    assert "| fast | 1000 | 6.00 (2.00..8.00) | 9.54e-05 | 0.250 |" in lines
+    assert "| fast | 1000 | 6.00 (2.00..8.00) | 9.54e-05 | 0.250 | 0.000668 |" in lines
 
 
 def test_target_of_other_sizes_or_allocator_is_not_measured(tmp_path: Path) -> None:

@@ -82,5 +82,6 @@ def test_run_goes_the_same_way_wherever_its_views_are_made(tmp_path: Path) -> No
 def test_single_crop_serves_all_resolutions() -> None:
     piece = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
     cut = Cut((piece,), (False, True))
-    assert torch.equal(cut.view(0, 40), piece)
-    assert torch.equal(cut.view(1, 40), piece.flip(-1))
+    plain, mirrored = cut.views([40, 40])
+    assert torch.equal(plain, piece)
+    assert torch.equal(mirrored, piece.flip(-1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,15 +77,21 @@ def test_foreign_and_truncated_files_are_named(tmp_path: Path) -> None:
         read_image(cut)
 
 
+@pytest.mark.parametrize("read", [image_size, read_image])
+@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
 @pytest.mark.parametrize("limit", [50, 20])
 def test_images_too_large_to_be_safe_are_refused(
-    tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    name: str,
+    limit: int,
+    read: Callable[[Path], object],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Between the limit and twice the limit Pillow warns, beyond it raises.
-    Pictures.fromarray(some_image(8, 8)).save(tmp_path / "x.png")
+    Pictures.fromarray(some_image(8, 8)).save(tmp_path / name)
     monkeypatch.setattr(Pictures, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(ValueError, match=rf"x\.png: image of more than {limit} pixels; make"):
-        image_size(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=rf"{name}: image of more than {limit} pixels; make"):
+        read(tmp_path / name)
 
 
 def test_missing_file_is_told_as_the_file_system_does(tmp_path: Path) -> None:
@@ -108,6 +115,22 @@ def test_fast_decoder_gives_the_values_of_pillow(
         np.testing.assert_array_equal(fast, exact)
         assert fast.flags.writeable
         assert fast.flags.c_contiguous
+
+
+@pytest.mark.parametrize("decoder", ["fast", "pillow"])
+def test_orientation_noted_in_xmp_is_applied(tmp_path: Path, decoder: Decoder) -> None:
+    note = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    )
+    path = tmp_path / "x.jpg"
+    Pictures.fromarray(some_image()).save(path, xmp=note)
+    assert read_image(path, decoder=decoder).shape == (7, 5, 3)
+
+
+def test_images_without_limit_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pictures, "MAX_IMAGE_PIXELS", None)
+    Pictures.fromarray(some_image()).save(tmp_path / "x.jpg")
+    assert read_image(tmp_path / "x.jpg").shape == (5, 7, 3)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
