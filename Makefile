@@ -59,7 +59,7 @@ demo: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BENCH).step --short --rounds 2 --launches 3
 	$(BENCH).pixelwise --short --allocator both --rounds 2 --launches 3
-	$(BENCH).pixelwise --step --short --allocator both --rounds 2 --launches 3
+	$(BENCH).pixelwise --step --short --allocator both --rounds 4
 	$(BENCH).loader --short --rounds 2 --launches 3
 	$(BENCH).nyudv2 --short
 	$(BENCH).inference --short
