@@ -19,6 +19,7 @@ from rsseg import disagreement, profile
 from rsseg.accuracy_plot import plot_accuracy
 from rsseg.cli_predict import add_predict
 from rsseg.curves import plot_curves
+from rsseg.doctor import add_doctor
 from rsseg.import_published import import_published
 from rsseg.run import comparison_table, write_csv
 from rsseg.writing import written_whole
@@ -31,18 +32,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; default are those of the process.
 
     Returns:
-        Exit status: 0, 2 if something that was given is wrong, 130 after an interruption.
+        Exit status: 0, 1 if `doctor` finds a fault, 2 if something that was given is wrong, 130
+        after an interruption.
     """
     args = _parser().parse_args(argv)
     try:
-        args.run(args)
+        status: int | None = args.run(args)
     except (ValueError, OSError) as error:
         print(f"rsseg {args.verb}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"rsseg {args.verb}: interrupted; files already written are whole", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         verbs.add_parser("disagreement", help="which images one classifier knows, another not")
     )
     _add_import(verbs.add_parser("import", help="a checkpoint from the paper's published weights"))
+    add_doctor(verbs.add_parser("doctor", help="what is wrong with this machine, and the remedy"))
     return parser
 
 

@@ -1,0 +1,178 @@
+"""What `rsseg doctor` checks of a configuration: what its run needs, and whether it is here.
+
+Data are opened, not read: the training scripts, which know the data sets, tell what is wrong in
+them. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic.dataclasses import dataclass
+
+from rsseg import doctor_checks as checks
+from rsseg import doctor_machine as machine
+from rsseg import doctor_measures as measures
+from rsseg.classifiers import ClassifierConfig, build_classifier
+from rsseg.config import STRICT, ConfigError, RunConfig, overridden
+from rsseg.device import choose_device
+from rsseg.doctor_finding import Finding, attempted, first_line
+from rsseg.estimate import AHEAD
+from rsseg.image_settings import CropConfig, ImageDataConfig
+from rsseg.net import SwitchableNet
+from rsseg.run import RunError, check_unused
+from rsseg.segmentation.config import SegmentationConfig
+from rsseg.segmentation.model import build_segmenter
+from rsseg.start import default_folder
+from rsseg.yaml_files import read_yaml
+
+CHECKPOINTS = 4  # last.pt and best.pt, each with the one that is to replace it.
+PHOTO = (480, 640)  # Crops that are resized on the device are as large as images; say this.
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ClassifierRun(RunConfig):
+    """A run of train_cls.py, as far as the library knows it; the script checks the rest."""
+
+    data: ImageDataConfig
+    model: ClassifierConfig = field(default_factory=ClassifierConfig)
+    augmentation: CropConfig = field(default_factory=CropConfig)
+    mixing: dict[str, Any] = field(default_factory=dict)
+    label_smoothing: float = 0.0
+    teacher: dict[str, Any] | None = None
+
+
+Run = ClassifierRun | SegmentationConfig
+SCRIPTS: dict[str, type[Run]] = {"train_cls.py": ClassifierRun, "train_seg.py": SegmentationConfig}
+
+
+def examine_run(path: Path, overrides: Sequence[str]) -> Iterator[Finding]:
+    """Check a configuration, and what its run needs of this machine."""
+    try:
+        script, config = read_run(path, overrides)
+    except ConfigError as error:
+        found = "; ".join(str(error).splitlines())
+        yield Finding("configuration", "fault", found, "correct the file, or give --set KEY=VALUE")
+        return
+    yield Finding("configuration", "ok", f"one of {script}")
+    folder = default_folder(path)
+    yield from attempted(
+        {
+            "run folder": lambda: [_run_folder(folder)],
+            "data": lambda: [_data(config)],
+            "packages": lambda: _readers(config),
+            "device": lambda: _device(config),
+            "workers": lambda: [checks.check_workers(config.workers, measures.usable_cores())],
+            **machine.space(shared=shared_bytes(config), files=open_files(config)),
+            "disk": lambda: [_checkpoints(config, folder)],
+        }
+    )
+
+
+def read_run(path: Path, overrides: Sequence[str]) -> tuple[str, Run]:
+    """Read a configuration; return the script that takes it, and the settings.
+
+    Raises:
+        ConfigError: If neither does; with the faults that the closer one finds.
+    """
+    values, faults = read_yaml(path), []
+    for script, kind in SCRIPTS.items():
+        try:
+            return script, overridden(kind, values, overrides, source=path.name)
+        except ConfigError as error:
+            faults.append(str(error))
+    raise ConfigError(min(faults, key=lambda fault: fault.count("\n")))
+
+
+def _run_folder(folder: Path) -> Finding:
+    try:
+        check_unused(folder)
+    except RunError:
+        remedy = f"continue it with --resume {folder}, or choose another folder with --run"
+        return Finding("run folder", "hint", f"{folder} holds a run already", remedy)
+    return Finding("run folder", "ok", f"{folder} is free")
+
+
+def _data(config: Run) -> Finding:
+    data, seconds = config.data, measures.SECONDS
+    root, late = Path(data.root).expanduser(), f"no answer in {seconds:.0f} s"
+    paths = [root / data.train, root / data.val] if isinstance(data, ImageDataConfig) else [root]
+    for path in paths:
+        error = measures.within(seconds, partial(measures.unreadable, path), late)
+        if error:
+            return checks.check_data(str(path), error)
+    return checks.check_data(str(root), "")
+
+
+def _readers(config: Run) -> Iterator[Finding]:
+    if isinstance(config, SegmentationConfig):
+        for name in ("albumentations", "h5py"):
+            if machine.installed(name)[0] is None:
+                yield checks.check_version(name, None, machine.requirements()[0].get(name, ""))
+
+
+def _device(config: Run) -> Iterator[Finding]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            device = choose_device(config.device)
+    except ValueError as error:
+        yield Finding("device", "fault", str(error), "--set device=auto, or device=cpu")
+        return
+    yield Finding("device", "ok", f"{config.device} is {device}")
+    if device.type == "cuda":
+        bf16 = checks.has_bf16(torch.cuda.get_device_capability(device))
+    else:
+        bf16 = measures.cpu_has_bf16()
+    yield checks.check_precision(config.precision, device.type, bf16=bf16)
+
+
+def _checkpoints(config: Run, folder: Path) -> Finding:
+    try:
+        return machine.disk(folder, disk_bytes(config))
+    except ValueError as error:  # The names were known, but what they ask for cannot be built.
+        return Finding("model", "fault", first_line(error), "correct the model in the file")
+
+
+def shared_bytes(config: Run) -> int:
+    """Return the bytes of the batches that workers hold ready, views or crops and label maps."""
+    image = sum(3 * side**2 for side in config.resolutions)
+    if isinstance(config, SegmentationConfig):
+        image += config.resolutions[0] ** 2
+    elif config.data.resize_on == "device":
+        crops = len(config.resolutions) if config.augmentation.crops == "per_resolution" else 1
+        image = crops * 3 * PHOTO[0] * PHOTO[1]
+    return config.workers * AHEAD * config.batch_size * image
+
+
+def open_files(config: Run) -> int:
+    """Return about how many files a run has open: every tensor of a batch that waits is one."""
+    loaders = 2  # The training's and the evaluation's.
+    return machine.FILES + loaders * config.workers * AHEAD * (len(config.resolutions) + 1)
+
+
+def disk_bytes(config: Run) -> int:
+    """Return the bytes of a run's checkpoints: weights, their average if any, and momentum."""
+    try:
+        with torch.device("meta"):
+            net = _net(config)
+    except RuntimeError:  # Some networks read their weights while they are built.
+        net = _net(config)
+    weights: int = sum(tensor.nbytes for tensor in net.state_dict().values())
+    momentum: int = sum(parameter.nbytes for parameter in net.parameters())
+    return CHECKPOINTS * (weights * (1 if config.ema_decay is None else 2) + momentum)
+
+
+def _net(config: Run) -> SwitchableNet:
+    if isinstance(config, SegmentationConfig):
+        network = build_segmenter(replace(config.model, encoder_weights=None))
+    else:
+        network = build_classifier(replace(config.model, weights=None))
+    scores = config.distillation != "none"
+    return SwitchableNet(network, config.resolutions, scores=scores, batchnorm=config.batchnorm)
