@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsseg.distributed import gathered
+
 
 class ClassificationEvaluator:
     """Counts how often the true class is the best, and among the five best.
@@ -37,6 +39,12 @@ class ClassificationEvaluator:
         rank[~logits.isfinite().all(dim=1)] = logits.shape[1]
         self._ranks.append(rank)
         self._predicted.append(logits.argmax(dim=1))
+
+    def share(self) -> None:
+        """Take in the answers of all processes, in their order; all have to call this."""
+        mine = torch.from_numpy(np.stack([self.ranks, self.predicted]))
+        ranks, predicted = torch.cat(gathered(mine), dim=1)
+        self._ranks, self._predicted = [ranks], [predicted]
 
     @property
     def ranks(self) -> NDArray[np.int64]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
+from rsseg.distributed import united
+
 
 class Fault(NamedTuple):
     """A file that could not be read.
@@ -53,8 +55,20 @@ class Faults:
         """
         for name, reason in faults:
             self.found[name] = reason
-            if len(self.found) > self.limit:
-                raise ValueError(
-                    f"{len(self.found)} images cannot be read, data.max_unreadable allows "
-                    f"{self.limit}; the last is {reason}"
-                )
+            self._check()
+
+    def share(self) -> None:
+        """Take in what the other processes have met; all have to call this.
+
+        Raises:
+            ValueError: As `add` does.
+        """
+        self.found.update(united(self.found))
+        self._check()
+
+    def _check(self) -> None:
+        if len(self.found) > self.limit:
+            raise ValueError(
+                f"{len(self.found)} images cannot be read, data.max_unreadable allows "
+                f"{self.limit}; the last is {list(self.found.values())[-1]}"
+            )

@@ -20,8 +20,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datasets.faults import Fault, Faults
 from datasets.samples import Draw
 from rsseg.cuts import Cut, CutBatch, stack_images
+from rsseg.distributed import rank, share_of_batch
 from rsseg.interrupt import SIGNALS
 from rsseg.preprocessing import Preprocessing
+
+_GRACE = 20  # Seconds; torchrun and clusters wait 30 between SIGTERM and SIGKILL.
 
 TrainBatch = tuple[Any, Tensor]  # views as a list of tensors, or a CutBatch
 TestBatch = tuple[list[Tensor], Tensor | list[Tensor]]
@@ -42,29 +45,44 @@ class Item(NamedTuple):
 
 
 class EpochSampler(Sampler[Draw]):
-    """All samples of a data set once, in an order that the seed and the epoch decide.
+    """The samples of an epoch's batches, in an order that the seed and the epoch decide.
+
+    Of several processes each gets its share of every batch: together they train with the same
+    batches as one process would.
+
+    Args:
+        samples: The data set; what is too little for a last batch is left out.
+        batch_size: Samples in a batch, of all processes together.
+        seed: Seed of the order.
 
     Attributes:
         epoch: The epoch to draw, from 0.
-        start: Samples of the epoch to leave out at its beginning.
+        start: Batches of the epoch to leave out at its beginning.
+
+    Raises:
+        ValueError: If a batch cannot be shared among the processes.
     """
 
-    def __init__(self, samples: Sized, seed: int) -> None:
+    def __init__(self, samples: Sized, batch_size: int, seed: int) -> None:
         self.samples = samples
+        self.batch_size = batch_size
+        self.share = share_of_batch(batch_size)
         self.seed = seed
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        return len(self.samples) - self.start
+        return (len(self.samples) // self.batch_size - self.start) * self.share
 
     def __iter__(self) -> Iterator[Draw]:
         draw = np.random.default_rng([self.seed, self.epoch])
         order = draw.permutation(len(self.samples))
         seeds = draw.integers(2**32, size=len(self.samples))
         # By number: pairs of a million images would take longer to make than to draw.
-        for place in range(self.start, len(order)):
-            yield Draw(int(order[place]), int(seeds[place]))
+        for batch in range(self.start, len(order) // self.batch_size):
+            first = batch * self.batch_size + rank() * self.share
+            for place in range(first, first + self.share):
+                yield Draw(int(order[place]), int(seeds[place]))
 
 
 class TrainLoader:
@@ -75,7 +93,7 @@ class TrainLoader:
     Args:
         views: The training samples: from a `Draw` to views, target and, where a file could not be
             read, the faults.
-        batch_size: Images in a batch.
+        batch_size: Images in a batch, of all processes together.
         seed: Seed of order and augmentation.
         workers: Processes that load images, kept between epochs; 0 loads in this process.
         names: Hash of the samples' names, see `hash_of`.
@@ -85,7 +103,7 @@ class TrainLoader:
         fingerprint: Plain values that tell these training samples from others.
 
     Raises:
-        ValueError: If there are fewer images than a batch holds.
+        ValueError: If there are fewer images than a batch holds, or it cannot be shared.
     """
 
     def __init__(
@@ -106,11 +124,11 @@ class TrainLoader:
             )
         self.batch_size = batch_size
         self.fingerprint = {"train_samples": len(views), "train_names": names}
-        self.sampler = EpochSampler(views, seed)
+        self.sampler = EpochSampler(views, batch_size, seed)
         self._faults = Faults(max_unreadable)
         self.batches: DataLoader[Any] = DataLoader(
             views,
-            batch_size=batch_size,
+            batch_size=self.sampler.share,
             sampler=self.sampler,
             drop_last=True,
             collate_fn=_collate_train,
@@ -126,10 +144,11 @@ class TrainLoader:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
         """Give the batches of an epoch (from 0), beginning with step `first_step`."""
         self.sampler.epoch = epoch
-        self.sampler.start = first_step * self.batch_size
+        self.sampler.start = first_step
         for views, target, faults in self.batches:
             self._faults.add(faults)
             yield views, target
+        self._faults.share()
 
 
 def _collate_train(items: list[Any]) -> tuple[list[Tensor] | CutBatch, Tensor, list[Fault]]:
@@ -184,6 +203,7 @@ class TestLoader:
             self.faults.add(faults)
             if views:
                 yield views, target
+        self.faults.share()
 
 
 def _collate_test(items: list[Any]) -> tuple[list[Tensor], Tensor | list[Tensor], list[Fault]]:
@@ -207,8 +227,8 @@ def _start_worker(worker: int) -> None:
     # They may reach every process of the run; only the training process decides what follows.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    # But this is also how a worker is told to end.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # But this is also how a worker is told to end: it does, a while after the run has saved itself.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 
 def _workers(count: int) -> dict[str, Any]:

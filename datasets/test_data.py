@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Subset
 
 from datasets.faults import Faults
 from datasets.loader import TestLoader, hash_of
+from rsseg.distributed import share_of_items, world_size
 from rsseg.preprocessing import Preprocessing
 
 
@@ -69,10 +70,13 @@ class TestData(ABC):
         return self._faults.found
 
     def batches(self, resolutions: Sequence[int]) -> TestLoader:
-        """Give views at the given resolutions; the worker processes are kept for the next time."""
+        """Give views at the given resolutions; the worker processes are kept for the next time.
+
+        Of several processes each is given its share of the images.
+        """
         key = tuple(resolutions)
         if key not in self._loaders:
-            self._loaders[key] = self._loader(self.views(key), self._faults)
+            self._loaders[key] = self._loader(_share_of(self.views(key)), self._faults)
         return self._loaders[key]
 
     def calibration(self, resolution: int, images: int) -> Iterator[Tensor]:
@@ -80,6 +84,7 @@ class TestData(ABC):
 
         They are spread over all and in a drawn order: files lie class by class, and a batch of one
         class has other statistics. A last batch that is not full is left out, unless it is alone.
+        All processes are given the same.
         """
         views: Any = self.training_views(resolution)
         chosen = np.linspace(0, len(views) - 1, min(images, len(views))).astype(int)
@@ -93,3 +98,11 @@ class TestData(ABC):
 
     def _loader(self, views: Dataset[Any], faults: Faults) -> TestLoader:
         return TestLoader(views, self.preprocessing, faults=faults, **self._options)
+
+
+def _share_of(views: Dataset[Any]) -> Dataset[Any]:
+    """Give the samples that this process tests, of several processes."""
+    if world_size() == 1:
+        return views
+    assert isinstance(views, Sized)
+    return Subset(views, share_of_items(len(views)))

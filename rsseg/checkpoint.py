@@ -1,14 +1,14 @@
-"""Checkpoint files: written whole or not at all, read without running code.
+"""Checkpoint files: written whole or not at all, read whole or not at all, without running code.
 
-A checkpoint is one dict of plain values and tensors. What lies in it is decided by its writer
-(`training`); how a network is built from it again is in `load`.
+A checkpoint is one dict of plain values and tensors, in the zip format of `torch.save`. What lies
+in it is decided by its writer (`training`); how a network is built from it again is in `load`.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,32 +16,73 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rsseg.distributed import is_first
 from rsseg.listing import listed
+from rsseg.writing import move_whole
 
 FORMAT = "rsseg 1"
+CHUNK = 2**20
+FOLDER = 0x10  # Of the attributes of a record in a zip file.
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be written, read or used."""
 
 
-def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    path: Path, content: Mapping[str, Any], *, previous: Path | None = None
+) -> None:
     """Write a checkpoint to a temporary file, then move it to its name.
+
+    Whenever the process or the machine stops, `path` names the old checkpoint or the new one.
+
+    Args:
+        path: Name of the file. Beside it "NAME.part" is in use for the time of writing.
+        content: What is saved.
+        previous: Name in the same folder for the checkpoint that had the name `path` before. A
+            broken one is not kept, so that a whole one already there stays. None: none is kept.
 
     Raises:
         CheckpointError: If it cannot be written; a file that had the name before is kept.
     """
-    temporary = path.with_name(path.name + ".part")
+    temporary = part_of(path)
     try:
         with temporary.open("wb") as file:
             torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        if previous:
+            _keep(path, previous)
+        move_whole(temporary, path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        for part in (temporary, part_of(previous or path)):
+            part.unlink(missing_ok=True)
         kept = f"; the one written before is kept: {path}" if path.exists() else ""
         raise CheckpointError(f"cannot write {path}: {error}{_free(path)}{kept}") from error
+
+
+def part_of(path: Path) -> Path:
+    """Return the name of a file while it is written."""
+    return path.with_name(path.name + ".part")
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a whole checkpoint a second name; `previous` names a whole one at every moment."""
+    if not _is_whole(path) or (previous.exists() and previous.samefile(path)):
+        return
+    spare = part_of(previous)
+    spare.unlink(missing_ok=True)
+    try:
+        spare.hardlink_to(path)
+    except OSError:  # Some file systems know one name for a file only.
+        shutil.copyfile(path, spare)
+    move_whole(spare, previous)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        check_bytes(path)
+    except Exception:  # As in `_read`.
+        return False
+    return True
 
 
 def _free(path: Path) -> str:
@@ -55,9 +96,41 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; nothing in the file is run.
 
     Raises:
-        CheckpointError: If the file is missing, damaged, or no checkpoint of rsseg.
+        CheckpointError: If the file is missing, damaged in any byte that matters, or no checkpoint
+            of rsseg.
+    """
+    return _read(path, "; use another checkpoint of the run, such as previous.pt or best.pt")
+
+
+def read_last(last: Path, previous: Path) -> tuple[dict[str, Any], Path]:
+    """Read the last checkpoint of a run, or else the one before, with a warning.
+
+    Returns:
+        The content, and the file that it is from.
+
+    Raises:
+        CheckpointError: If none of the two can be read.
     """
     try:
+        return _read(last), last
+    except CheckpointError as error:
+        fault = error
+    try:
+        content = _read(previous)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{fault}, and {error}; copy best.pt to {last.name} to continue from there, or start "
+            "the run again in another folder"
+        ) from error
+    # Whoever continues the run has to know that it does so from an earlier step.
+    if is_first():
+        warnings.warn(f"{fault}; {previous}, the checkpoint before, is used instead", stacklevel=2)
+    return content, previous
+
+
+def _read(path: Path, remedy: str = "") -> dict[str, Any]:
+    try:
+        check_bytes(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # What torch says about foreign files, we say below.
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -65,8 +138,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # Bytes that are no checkpoint can raise anything in torch.load.
         raise CheckpointError(
-            f"{path} is damaged or is no checkpoint ({_reason(error)}); use another checkpoint of "
-            "the run, such as best.pt"
+            f"{path} is damaged or is no checkpoint ({_reason(error)}){remedy}"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         held = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
@@ -74,6 +146,34 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of rsseg (format '{FORMAT}'); it holds {held}"
         )
     return content
+
+
+def check_bytes(path: Path) -> None:
+    """Compare the records of a file with their checksums, which `torch.load` does not look at.
+
+    Raises:
+        ValueError: If the records do not begin the file or claim more bytes than there are.
+        Exception: Of many kinds, if the bytes have been changed or are no zip file.
+    """
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        # Torch packs nothing; what is packed could unfold to any size.
+        packed = (record.compress_type != zipfile.ZIP_STORED for record in records)
+        if any(packed) or any(record.file_size != record.compress_size for record in records):
+            raise ValueError("its records are compressed")
+        # Torch takes a record with the mark of a folder for empty, and gives whatever memory holds.
+        if any(record.external_attr & FOLDER for record in records):
+            raise ValueError("its records are marked as folders")
+        claimed = sum(record.file_size for record in records)
+        if claimed > path.stat().st_size:
+            raise ValueError(f"its records claim {claimed} bytes, more than the file has")
+        # Else `zipfile` may see another archive in the file than torch.
+        if min(record.header_offset for record in records) != 0:
+            raise ValueError("it does not begin with a record")
+        for record in records:
+            with archive.open(record) as stream:
+                while stream.read(CHUNK):
+                    pass
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
@@ -27,8 +27,9 @@ __all__ = ["ConfigError", "load_config", "overridden", "plain", "validate"]
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Config = TypeVar("Config")
+_MOST_FAULTS: Final = 100  # in a message
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -88,7 +89,8 @@ class RunConfig:
     Args:
         resolutions: Sides of the views in pixels, from large to small.
         epochs: Passes over the training images.
-        batch_size: Images in a training step.
+        batch_size: Images in a training step, of all processes together: the learning rate that
+            suits it is the same for any number of processes.
         optim: The optimiser.
         schedule: The learning rate's course.
         preprocessing: From an image to a view; part of every checkpoint.
@@ -101,6 +103,7 @@ class RunConfig:
             1 - ema_decay of the way at each step; it is what is evaluated and used. Default: none.
         batchnorm: "private" sets for each resolution, or one "shared" by all (Fig. 4).
         freeze_batchnorm: Keep statistics, gamma and beta of every BatchNorm as loaded.
+        sync_batchnorm: Normalise over the images of all processes, not of each one's share.
         precision: Number format of the forward pass: "fp32", or "bf16" or "fp16" (autocast; fp16
             with a scaled loss).
         memory: "normal", or less memory for some speed with the same gradients: "checkpoint"
@@ -109,13 +112,18 @@ class RunConfig:
             first steps, which takes minutes; "cuda_graphs" records CUDA graphs as well.
         channels_last: Memory layout of images and convolution weights.
         evaluate_every: Evaluate after every so many epochs; the last epoch is always evaluated.
+        checkpoint_minutes: Save the run after so many minutes, besides after each epoch.
+        max_skipped_steps: Leave out so many steps whose loss or gradient is not finite, before
+            the run stops.
         seed: Seed of everything that is drawn.
         deterministic: Use deterministic algorithms only; an operation without one is an error.
-        workers: Processes that load images; 0 loads in the training process.
+        workers: Processes that load images for each process that trains; 0 loads in the
+            training process.
         device: "auto" takes a CUDA device where there is one.
+        timeout_minutes: How long a process waits for the others of its run before it gives up.
     """
 
-    resolutions: tuple[int, ...]
+    resolutions: Annotated[tuple[int, ...], Field(max_length=64)]
     epochs: Count
     batch_size: Count
     optim: OptimConfig
@@ -127,15 +135,19 @@ class RunConfig:
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     batchnorm: Literal["private", "shared"] = "private"
     freeze_batchnorm: bool = False
+    sync_batchnorm: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     memory: Literal["normal", "checkpoint", "two_pass"] = "normal"
     compile: Literal["none", "default", "cuda_graphs"] = "none"
     channels_last: bool = True
     evaluate_every: Count = 10
+    checkpoint_minutes: Positive = 15.0
+    max_skipped_steps: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     deterministic: bool = False
-    workers: Annotated[int, Field(ge=0)] = 4
+    workers: Annotated[int, Field(ge=0, le=1024)] = 4
     device: str = "auto"
+    timeout_minutes: Positive = 10.0
 
     @field_validator("resolutions", mode="before")
     @classmethod
@@ -220,8 +232,10 @@ def validate(kind: type[Config], values: dict[str, Any], source: str) -> Config:
         return adapter.validate_python(values)
     except ValidationError as error:
         known = known_keys(adapter.json_schema())
-        faults = {describe(fault, known, source): None for fault in error.errors()}
-        raise ConfigError("\n".join(faults)) from error
+        faults = {describe(fault, known, source): None for fault in error.errors()[:_MOST_FAULTS]}
+        more = error.error_count() - _MOST_FAULTS
+        lines = [*faults, *([f"and {more} more faults in {source}"] if more > 0 else [])]
+        raise ConfigError("\n".join(lines)) from error
 
 
 def plain(config: object) -> dict[str, Any]:

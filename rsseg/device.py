@@ -6,15 +6,21 @@ import os
 
 import torch
 
+from rsseg.distributed import is_launched, local_rank
+
 
 def choose_device(name: str) -> torch.device:
     """Return the device of that name; "auto" takes a CUDA device where there is one.
+
+    Of several CUDA devices each process of a machine takes its own.
 
     Raises:
         ValueError: If there is no such device on this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and is_launched():
+        name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.profiler import record_function
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rsseg.blow_up import describe_largest
+from rsseg.distributed import average
 from rsseg.memory import TwoPasses
 from rsseg.mred import MREDLosses
 from rsseg.net import SwitchableNet
@@ -46,6 +48,10 @@ Loss = Callable[[Outputs], MREDLosses]
 
 class TrainingError(RuntimeError):
     """A run that cannot go on; the message says where it was and what is saved."""
+
+
+class NotFiniteError(TrainingError):
+    """A step whose loss or gradient is not finite; no parameter has been changed."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,8 @@ def train_step(
 ) -> MREDLosses:
     """Train all resolutions with one batch.
 
-    All views go through ONE forward of `net` and one backward: what wraps the network to
-    distribute it has to see every BatchNorm set at once.
+    Of several processes each brings its share of the batch; gradients and losses are the means
+    over all, and so every process does the same with its weights.
 
     Args:
         net: From S normalised views (B, 3, H, W) to S logits.
@@ -105,7 +111,7 @@ def train_step(
         The losses, detached.
 
     Raises:
-        TrainingError: If the loss or its gradient is not finite; no parameter has been changed
+        NotFiniteError: If the loss or its gradient is not finite; no parameter has been changed
             then (running statistics may have been).
     """
     scaler = scaler or make_scaler("fp32", views[0].device)
@@ -119,33 +125,51 @@ def train_step(
         scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
         if passes:
             passes.backward()
+    with record_function("exchange"):
+        found = MREDLosses(*_mean_losses(losses))
+        average([p.grad for p in net.parameters() if p.grad is not None])
     with record_function("optimiser"):
         scaler.unscale_(optimizer)
         limit = math.inf if settings.clip_norm is None else settings.clip_norm
         # Without a limit the gradient stays as it is, but its norm is known.
         norm = nn.utils.clip_grad_norm_(net.parameters(), limit)
-        if not torch.isfinite(losses.total + norm):  # One look: each waits for the device.
-            _check_finite(net, losses, norm, scaler, (logits, views))
+        if not torch.isfinite(found.total + norm):  # One look: each waits for the device.
+            fault = _fault(net, found, norm, scaler, (logits, views))
+            if fault:
+                again = partial(_forward, net, views, members, settings)
+                where = describe_largest(net, again, views[0].device)
+                raise NotFiniteError(f"{fault}; {where}")
         scaler.step(optimizer)
         scaler.update()
-    return MREDLosses(*(value.detach() for value in losses))
+    return found
 
 
-def _check_finite(
+def _mean_losses(losses: MREDLosses) -> Tensor:
+    """Return the means of the losses over all processes, detached, shape (4,)."""
+    values = torch.stack([value.detach() for value in losses])
+    average([values])
+    return values
+
+
+def _fault(
     net: nn.Module,
     losses: MREDLosses,
     norm: Tensor,
     scaler: torch.amp.GradScaler,
     outputs: tuple[Sequence[Tensor], Sequence[Tensor]],
-) -> None:
-    """Raise a TrainingError, unless it is the scale of fp16 alone that was too large."""
+) -> str | None:
+    """Say what is not finite, unless it is the scale of fp16 alone that was too large."""
     if not torch.isfinite(losses.total):
-        raise TrainingError(_what_is_not_finite(*outputs, losses))
-    if not scaler.is_enabled() or scaler.get_scale() < SMALLEST_SCALE:
-        raise TrainingError(
+        fault = _what_is_not_finite(*outputs, losses)
+    elif not scaler.is_enabled() or scaler.get_scale() < SMALLEST_SCALE:
+        fault = (
             f"the loss is {losses.total.item()}, but the norm of its gradient is {norm.item()}"
             f"{_sets_that_are_not_finite(net)}"
         )
+    else:
+        return None
+    scaler.update()  # Else the scaler would take the next step for a part of this one.
+    return fault
 
 
 def _forward(

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from rsseg.distributed import is_first
 from rsseg.mred import ensemble_logits
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing
@@ -25,6 +26,9 @@ class Evaluator(Protocol):
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Take in a batch: logits (B, K) or (B, K, h, w), target (B,) or (B, H, W)."""
+
+    def share(self) -> None:
+        """Take in what the other processes have collected; all have to call this."""
 
     def result(self) -> dict[str, float]:
         """Return the metrics of all batches so far by name."""
@@ -79,6 +83,8 @@ def evaluate(
 ) -> Evaluation[E]:
     """Evaluate a network at several resolutions in one pass over the data.
 
+    Of several processes each is given its share of the batches, and gets the results of all.
+
     The ensemble is evaluated when all trained resolutions are among those given and there are
     several. A network without scores (trained without ensemble) takes part with equal shares.
 
@@ -110,6 +116,8 @@ def evaluate(
                 logits.append(combine([logits[member] for member in members], scores, sizes[0]))
             for evaluator, z in zip(evaluators.values(), logits, strict=True):
                 _update(evaluator, z, target)
+    for evaluator in evaluators.values():
+        evaluator.share()
     net.train(training)
     return Evaluation(evaluators, alpha_of(net) if with_ensemble else None)
 
@@ -117,7 +125,14 @@ def evaluate(
 def _shown(batches: Iterable[Batch]) -> Iterable[Batch]:
     """Show how far the evaluation is; seldom where the output goes to a file."""
     interval = 0.5 if sys.stderr.isatty() else 20
-    return tqdm(batches, desc="evaluate", unit="batch", leave=False, mininterval=interval)
+    return tqdm(
+        batches,
+        desc="evaluate",
+        unit="batch",
+        leave=False,
+        mininterval=interval,
+        disable=not is_first(),
+    )
 
 
 def _update(evaluator: Evaluator, logits: Tensor, target: Tensor | Sequence[Tensor]) -> None:

@@ -79,6 +79,7 @@ class Progress:
         evaluated: The last epoch that was evaluated, 0 for none.
         best: Best mean metric so far.
         seconds: Time spent in steps.
+        skipped: Steps that were left out, as their loss or gradient was not finite.
     """
 
     epoch: int = 0
@@ -86,3 +87,4 @@ class Progress:
     evaluated: int = 0
     best: float = -1.0
     seconds: float = 0.0
+    skipped: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from rsseg.distributed import is_first
 from rsseg.evaluation import alpha_of
 from rsseg.job import Job, Progress
 from rsseg.mred import MREDLosses
@@ -23,20 +25,22 @@ class ProgressLog:
 
     Args:
         job: What is trained.
-        folder: Where the run is written.
+        folder: Where the run is written; None for a process that writes nothing.
         step: Steps that have been done; curves beyond them are left out.
     """
 
-    def __init__(self, job: Job, folder: RunFolder, step: int) -> None:
+    def __init__(self, job: Job, folder: RunFolder | None, step: int) -> None:
         self.job = job
         self.folder = folder
-        self.board = SummaryWriter(str(folder.tensorboard), purge_step=step)
+        if folder:
+            self.board = SummaryWriter(str(folder.tensorboard), purge_step=step)
 
     def __enter__(self) -> ProgressLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.board.close()
+        if self.folder:
+            self.board.close()
 
     def losses(
         self, losses: MREDLosses, progress: Progress, optimizer: torch.optim.Optimizer
@@ -44,9 +48,11 @@ class ProgressLog:
         """Note the losses of a step, the learning rates and the shares; not of every step."""
         steps = self.job.batches.steps
         step = progress.epoch * steps + progress.step
-        if step % LOG_EVERY and progress.step < steps:
+        if not self.folder or (step % LOG_EVERY and progress.step < steps):
             return
         values = {name: value.item() for name, value in losses._asdict().items()}
+        if not all(map(math.isfinite, values.values())):  # of a step that was left out
+            return
         for name, value in values.items():
             self.board.add_scalar(f"loss/{name}", value, step)
         for group in optimizer.param_groups:
@@ -57,6 +63,8 @@ class ProgressLog:
 
     def metrics(self, results: Mapping[str, Any], step: int) -> None:
         """Note the results of an evaluation."""
+        if not self.folder:
+            return
         epoch, metrics = results["epoch"], results["metrics"]
         for name, values in metrics.items():
             for metric, value in values.items():
@@ -74,5 +82,6 @@ def progress_bar(job: Job, progress: Progress) -> tqdm[Any]:
         unit="img",
         mininterval=0.5 if sys.stderr.isatty() else 20,
         smoothing=0.05,
+        disable=not is_first(),
     )
     return bar

@@ -14,7 +14,9 @@ from typing import Any
 
 import yaml
 
+from rsseg.checkpoint import read_last, save_checkpoint
 from rsseg.listing import listed
+from rsseg.reading import read_json
 from rsseg.writing import written_whole
 
 # What is shown of the results of a segmenter, and of a classifier.
@@ -35,6 +37,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.last = path / "last.pt"
+        self.previous = path / "previous.pt"
         self.best = path / "best.pt"
         self.tensorboard = path / "tensorboard"
 
@@ -59,6 +62,28 @@ class RunFolder:
         text = yaml.safe_dump(dict(config), sort_keys=False, default_flow_style=None)
         write_whole(self.path / "config.yaml", text)
 
+    def has_begun(self) -> bool:
+        """Tell whether there is a checkpoint to continue from."""
+        return self.last.is_file() or self.previous.is_file()
+
+    def save(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Write a checkpoint of the run; the last but one becomes previous.pt.
+
+        Raises:
+            CheckpointError: If it cannot be written; those before are kept.
+        """
+        for stale in self.path.glob("*.pt.part"):  # Of a process that was killed.
+            stale.unlink(missing_ok=True)
+        save_checkpoint(path, content, previous=self.previous if path == self.last else None)
+
+    def read_last(self) -> tuple[dict[str, Any], Path]:
+        """Read last.pt, or previous.pt if that is broken, with a warning; return the file as well.
+
+        Raises:
+            CheckpointError: If both are missing or broken.
+        """
+        return read_last(self.last, self.previous)
+
     def log(self, entry: Mapping[str, Any]) -> None:
         """Add one line of JSON to log.jsonl."""
         path = self.path / "log.jsonl"
@@ -78,10 +103,18 @@ class RunFolder:
                 write_whole(path, "".join(f"{line}\n" for line in kept))
 
     def read_results(self) -> dict[str, Any]:
-        """Read results.json."""
-        results = json.loads((self.path / "results.json").read_text(encoding="utf-8"))
-        assert isinstance(results, dict)
-        return results
+        """Read results.json.
+
+        Raises:
+            RunError: If it is missing or damaged.
+        """
+        path = self.path / "results.json"
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"cannot read {path}: {error}; find the results again with --evaluate {self.last}"
+            ) from error
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json, and its metrics by resolution as results.csv."""
@@ -104,7 +137,7 @@ def check_unused(path: Path) -> None:
     Raises:
         RunError: If it holds anything else.
     """
-    unbegun = {"config.yaml", "tensorboard"}
+    unbegun = {"config.yaml", ".config.part.yaml", "tensorboard", "last.pt.part"}
     if path.is_dir() and any(file.name not in unbegun for file in path.iterdir()):
         raise RunError(
             f"run folder {path} exists; continue that run with --resume {path}, or choose "
@@ -167,10 +200,10 @@ def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None
     shown: dict[tuple[str, ...], Path] = {}
     for path in paths:
         try:
-            results = json.loads(path.read_text(encoding="utf-8"))
+            results = read_json(path)
             chosen = tuple(metrics or default_metrics(next(iter(results["metrics"].values()))))
             table = results_table(results, chosen)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        except Exception as error:  # What was given may be any JSON.
             asked = f" with {list(metrics)}" if metrics else ""
             raise RunError(f"cannot read {path} as results{asked}: {error}") from error
         shown.setdefault(chosen, path)
@@ -196,10 +229,16 @@ def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
     for name, values in results["metrics"].items():
         macs = results.get("macs", {}).get(name)
         share = f"{alpha[name]:.3f}" if name in alpha else ""
-        shown = [f"{100 * values[metric]:.1f}" for metric in metrics]
+        shown = [_percent(values[metric]) for metric in metrics]
         lines.append([name, *shown, share, "" if macs is None else f"{macs / 1e9:.2f}"])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in lines
     )
+
+
+def _percent(share: object) -> str:
+    if not isinstance(share, int | float):
+        raise ValueError(f"{type(share).__name__} is no share")
+    return f"{100 * share:.1f}"

@@ -18,11 +18,20 @@ from rsseg import task as tasks
 from rsseg.checkpoint_evaluation import evaluate_checkpoint, evaluation_config, recalibrated
 from rsseg.config import load_config, plain
 from rsseg.device import choose_device, make_deterministic
+from rsseg.distributed import (
+    LostProcessError,
+    barrier,
+    is_first,
+    is_launched,
+    joined,
+    warn_first,
+)
 from rsseg.engine import TrainingError
 from rsseg.estimate import estimate
 from rsseg.interrupt import Interrupted
 from rsseg.job import Job
 from rsseg.load import load_checkpoint
+from rsseg.net import SwitchableNet
 from rsseg.resolutions import check_resolutions
 from rsseg.run import RunFolder, check_new, results_table
 from rsseg.start import Start
@@ -33,6 +42,7 @@ from rsseg.unseen import RULES
 from rsseg.worker_errors import message_of
 
 RECALIBRATE = "recalibrate"
+_FAULTS = (ValueError, OSError, TrainingError, LostProcessError, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -55,19 +65,19 @@ class Script(Generic[C]):
         """Run the command line; return the exit code."""
         args = parse(self.description, argv)
         try:
-            if args.evaluate:
-                print(results_table(self.evaluate(args), self.task.shown))
-            elif args.estimate or args.profile:
+            if args.estimate or args.profile:
                 print(self.measure(args))
             else:
-                print(results_table(self.train(args), self.task.shown))
+                results = self.evaluate(args) if args.evaluate else self.train(args)
+                if is_first():
+                    print(results_table(results, self.task.shown))
         except Interrupted as stop:
-            print(stop, file=sys.stderr)
+            warn_first(str(stop)) if is_launched() else print(stop, file=sys.stderr)
             return 130
         except KeyboardInterrupt:
             print("interrupted; what has been written is whole", file=sys.stderr)
             return 130
-        except (ValueError, OSError, TrainingError, torch.OutOfMemoryError) as error:
+        except _FAULTS as error:
             print(f"error: {message_of(error)}", file=sys.stderr)
             return 2
         return 0
@@ -79,14 +89,23 @@ class Script(Generic[C]):
         else:
             start = Start.anew(args.config, args.run, args.overrides, go_on=args.go_on)
         config = start.load(self.task.config)
-        job = self._job(config, pretrained=not start.resumed)
-        if start.resumed:
-            return Training.resume(job, start.reopen(plain(config))).fit()
-        return Training(job, RunFolder.create(start.folder, plain(config))).fit()
+        # Whoever has come so far has seen the folder as it was before anyone writes into it.
+        with joined(choose_device(config.device), config.timeout_minutes):
+            job = self._job(config, pretrained=not start.resumed)
+            if is_first() and start.resumed:
+                start.reopen(plain(config))
+            elif is_first():
+                RunFolder.create(start.folder, plain(config))
+            barrier()
+            folder = RunFolder(start.folder)
+            training = Training.resume(job, folder) if start.resumed else Training(job, folder)
+            return training.fit()
 
     def measure(self, args: argparse.Namespace) -> str:
         """Measure a few steps; tell what the run will cost, or where its time goes."""
         config = load_config(self.task.config, args.config, args.overrides)
+        if is_launched():
+            raise ValueError("--estimate and --profile measure one process; leave out torchrun")
         if args.profile:
             check_new(args.profile)
             wait_for_kernels()
@@ -110,11 +129,17 @@ class Script(Generic[C]):
                 f"{self.task.name}"
             )
         config = evaluation_config(self.task.config, metadata, args.overrides)
+        device = choose_device(config.device)
+        with joined(device, config.timeout_minutes):
+            return self._evaluate(args, net.to(device), metadata, config)
+
+    def _evaluate(
+        self, args: argparse.Namespace, net: SwitchableNet, metadata: dict[str, Any], config: C
+    ) -> dict[str, Any]:
         resolutions = sorted(args.resolutions or net.resolutions, reverse=True)
         check_resolutions(resolutions)
-        folder = RunFolder.create(args.out, plain(config)) if args.out else None
+        folder = RunFolder.create(args.out, plain(config)) if args.out and is_first() else None
         tests = self.tests(config)
-        net.to(choose_device(config.device))
         if args.unseen == RECALIBRATE:
             net = recalibrated(net, config, tests, resolutions, args.images)
         else:

@@ -33,7 +33,7 @@ class Start:
     ) -> Start:
         """Start the run of a file; with `go_on`, continue it if it has begun."""
         folder = folder or default_folder(given)
-        resumed = go_on and (folder / "last.pt").is_file()
+        resumed = go_on and RunFolder(folder).has_begun()
         return cls(folder, overrides, given, resumed)
 
     @classmethod
@@ -74,8 +74,14 @@ def default_folder(config: Path) -> Path:
 
 
 # What may differ on the machine that continues a run, and what may save one that has diverged.
-MACHINE_KEYS = ("data.root", "device", "workers", "memory", "compile", "teacher.checkpoint")
-REMEDY_KEYS = ("optim.lr", "optim.encoder_lr", "optim.clip_norm", "data.max_unreadable")
+MACHINE_KEYS = (
+    *("data.root", "device", "workers", "memory", "compile", "teacher.checkpoint"),
+    *("checkpoint_minutes", "timeout_minutes"),
+)
+REMEDY_KEYS = (
+    *("optim.lr", "optim.encoder_lr", "optim.clip_norm"),
+    *("data.max_unreadable", "max_skipped_steps"),
+)
 
 
 def resumable(path: Path, overrides: Sequence[str]) -> Path:
@@ -86,7 +92,7 @@ def resumable(path: Path, overrides: Sequence[str]) -> Path:
     """
     if not (path / "config.yaml").is_file():
         raise RunError(f"{path} is no run folder: it holds no config.yaml")
-    if not (path / "last.pt").is_file():
+    if not RunFolder(path).has_begun():
         raise RunError(
             f"{path} holds no last.pt: the run wrote no checkpoint; remove the folder and start "
             "the run again"

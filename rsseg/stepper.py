@@ -6,6 +6,7 @@ numbers, and where the run is. Epochs, evaluations and files are in `training`.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,16 +14,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.acceleration import compile_network
-from rsseg.checkpoint import load_weights
+from rsseg.checkpoint import CheckpointError, load_weights
 from rsseg.cuts import CutBatch
+from rsseg.distributed import average, gathered, rank, united, warn_first, world_size
 from rsseg.ema import WeightAverage
-from rsseg.engine import StepSettings, make_scaler, set_training_mode, train_step
+from rsseg.engine import (
+    NotFiniteError,
+    StepSettings,
+    make_scaler,
+    set_training_mode,
+    train_step,
+)
 from rsseg.job import Job, Progress
 from rsseg.mred import MREDLosses
 from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, learning_rates, set_learning_rates
+from rsseg.sync_batchnorm import synchronise_batchnorms
 
 
 class Stepper:
@@ -42,6 +52,8 @@ class Stepper:
         self.job = job
         self.progress = Progress()
         config = job.config
+        if config.sync_batchnorm:
+            synchronise_batchnorms(job.net, self.device)
         set_training_mode(job.net, freeze_batchnorm=config.freeze_batchnorm)
         self.optimizer = build_optimizer(job.net, config.optim)
         self.scaler = make_scaler(config.precision, self.device)
@@ -54,6 +66,13 @@ class Stepper:
         compile_network(job.net, config.compile)
         decay = config.ema_decay
         self.average = None if decay is None else WeightAverage(job.net, decay)
+        self._seed_process()
+
+    def _seed_process(self) -> None:
+        """Let each process draw its own dropout and mixing; all have built the same network."""
+        if rank():
+            place = f"{self.job.config.seed} {rank()} {self.global_step}"
+            torch.manual_seed(random.Random(place).getrandbits(63))
 
     @property
     def device(self) -> torch.device:
@@ -71,15 +90,19 @@ class Stepper:
         return self.average.net if self.average else self.job.net
 
     def state(self) -> dict[str, Any]:
-        """Return all that a continued run needs; "net" is the network to use."""
-        rng = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        """Return all that a continued run needs; "net" is the network to use.
+
+        All processes have to call this; they get the same but for "seconds" in "progress".
+        """
+        rng, *others = gathered(_random_state(self.device))
+        rng["others"] = others  # Of the processes behind the first.
         state = {
             "net": self.used_net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": asdict(self.progress),
             "rng": rng,
-            "unreadable": dict(self.job.faults.get("train", {})),
+            "unreadable": united(self.job.faults.get("train", {})),
         }
         if self.average:
             state["trained_net"] = self.job.net.state_dict()
@@ -89,8 +112,14 @@ class Stepper:
         """Continue from a state; `source` names it in messages.
 
         Raises:
-            CheckpointError: If it is of another network.
+            CheckpointError: If it is of another network, or of none in training.
         """
+        missing = {"net", "optimizer", "scaler", "progress", "unreadable", "rng"} - state.keys()
+        if missing:
+            raise CheckpointError(
+                f"{source} holds a network to use and nothing to continue a run from "
+                f"({', '.join(sorted(missing))} are missing); give last.pt of a run"
+            )
         load_weights(self.job.net, state.get("trained_net", state["net"]), source)
         if self.average:
             self.average.load(state["net"], source)
@@ -98,16 +127,30 @@ class Stepper:
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
         self.job.faults.get("train", {}).update(state["unreadable"])
-        torch.set_rng_state(state["rng"]["cpu"])
-        # The machine may have fewer devices than the one that wrote the checkpoint, or none.
-        torch.cuda.set_rng_state_all(state["rng"]["cuda"][: torch.cuda.device_count()])
+        self._restore_random_state(state["rng"])
+
+    def _restore_random_state(self, saved: Mapping[str, Any]) -> None:
+        states = [saved, *saved.get("others", [])]
+        if len(states) != world_size():
+            warn_first(
+                f"the run had {len(states)} processes and now has {world_size()}: it trains with "
+                "the same batches, but draws dropout and mixing anew"
+            )
+            self._seed_process()
+            return
+        own = states[rank()]
+        torch.set_rng_state(own["cpu"])
+        # The machine may have no device, unlike the one that wrote the checkpoint.
+        if own["cuda"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda"][0], self.device)
 
     def step(self, views: Sequence[Tensor] | CutBatch, target: Tensor) -> MREDLosses:
         """Train with one batch of uint8 views or crops, at the point where `progress` is.
 
+        A step whose loss or gradient is not finite is left out, so often as the settings allow.
+
         Raises:
-            TrainingError: If the loss or its gradient is not finite; nothing has been changed but
-                running statistics.
+            NotFiniteError: If that is too often; no parameter has been changed.
         """
         job, config = self.job, self.job.config
         epoch = self.progress.epoch + self.progress.step / job.batches.steps
@@ -122,20 +165,53 @@ class Stepper:
         target = target.to(inputs[0].device, non_blocking=True)
         if job.mix:
             inputs, target = job.mix(inputs, target)
-        losses = train_step(
-            job.net,
-            inputs,
-            target,
-            job.loss,
-            self.optimizer,
-            scores=job.net.scores,
-            members=members,
-            settings=self.settings,
-            scaler=self.scaler,
-        )
+        may_skip = config.max_skipped_steps > 0
+        before = [buffer.clone() for buffer in self._statistics()] if may_skip else []
+        try:
+            losses = train_step(
+                job.net,
+                inputs,
+                target,
+                job.loss,
+                self.optimizer,
+                scores=job.net.scores,
+                members=members,
+                settings=self.settings,
+                scaler=self.scaler,
+            )
+        except NotFiniteError as error:
+            return self._left_out(error, before)
+        if world_size() > 1 and not config.sync_batchnorm:
+            # Each process has normalised its own images; what is learnt of them is shared.
+            average([b for b in self._statistics() if b.is_floating_point()])
         if self.average:
             self.average.update(job.net)
         return losses
+
+    def _statistics(self) -> list[Tensor]:
+        """Return what the BatchNorms learn without gradients."""
+        return [
+            buffer
+            for layer in self.job.net.modules()
+            if isinstance(layer, _BatchNorm) and layer.training
+            for buffer in layer.buffers(recurse=False)
+        ]
+
+    def _left_out(self, error: NotFiniteError, before: Sequence[Tensor]) -> MREDLosses:
+        """Undo a step, and give losses that are no numbers; or raise the error."""
+        limit = self.job.config.max_skipped_steps
+        if self.progress.skipped >= limit:
+            allowed = f"; max_skipped_steps allows {limit} such steps" if limit else ""
+            raise NotFiniteError(f"{error}{allowed}") from error
+        for buffer, value in zip(self._statistics(), before, strict=True):
+            buffer.copy_(value)
+        self.progress.skipped += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        warn_first(
+            f"epoch {self.progress.epoch + 1}, step {self.progress.step + 1} is left out "
+            f"({self.progress.skipped} of {limit}): {error}"
+        )
+        return MREDLosses(*torch.full((4,), math.nan))
 
     def _members(self) -> list[int] | None:
         """Draw the resolutions of a sandwich step: the largest, the smallest and one between."""
@@ -151,3 +227,9 @@ class Stepper:
         images = self.job.config.preprocessing.normalise(view)
         layout = torch.channels_last if self.job.config.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=layout)
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """Return the state of the generators of this process, and of its own device alone."""
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return {"cpu": torch.get_rng_state(), "cuda": on_device}

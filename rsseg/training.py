@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 from tqdm import tqdm
 
-from rsseg.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from rsseg.checkpoint import CheckpointError
 from rsseg.cuts import CutBatch
+from rsseg.distributed import any_of, barrier, is_first, world_size
 from rsseg.engine import TrainingError, set_training_mode
 from rsseg.evaluation import ENSEMBLE
 from rsseg.interrupt import Interrupted, StopRequest
@@ -41,22 +42,26 @@ class Training:
         self.job = job
         self.folder = folder
         self.stepper = Stepper(job)
+        self._resumed = False
+        self._saved = time.monotonic()
 
     @classmethod
     def resume(cls, job: Job, folder: RunFolder) -> Training:
         """Continue where the folder's last checkpoint was written, to the step.
 
         Raises:
-            CheckpointError: If it is missing, damaged, of another network or other data.
+            CheckpointError: If there is no whole one, or it is of another network or other data.
         """
-        training, content = cls(job, folder), read_checkpoint(folder.last)
+        training, (content, path) = cls(job, folder), folder.read_last()
         if content["metadata"].get("data") != job.metadata.get("data"):
             raise CheckpointError(
-                f"{folder.last} was trained on other data: {content['metadata'].get('data')}, "
+                f"{path} was trained on other data: {content['metadata'].get('data')}, "
                 f"given is {job.metadata.get('data')}"
             )
-        training.stepper.restore(content, str(folder.last))
-        folder.cut_log(training.stepper.global_step)
+        training.stepper.restore(content, str(path))
+        training._resumed = True
+        if is_first():
+            folder.cut_log(training.stepper.global_step)
         return training
 
     @property
@@ -65,9 +70,15 @@ class Training:
         return self.stepper.progress
 
     def save(self, path: Path, **metadata: object) -> None:
-        """Write the state of the run into a checkpoint; `metadata` is added to the job's."""
+        """Write the state of the run into a checkpoint; `metadata` is added to the job's.
+
+        All processes have to call this, the first one writes.
+        """
         known = {**self.job.metadata, "epoch": self.progress.epoch, **metadata}
-        save_checkpoint(path, {"metadata": known, **self.stepper.state()})
+        content = {"metadata": known, **self.stepper.state()}
+        if is_first():
+            self.folder.save(path, content)
+        self._saved = time.monotonic()
 
     def fit(self) -> dict[str, Any]:
         """Train to the last epoch.
@@ -82,12 +93,12 @@ class Training:
         """
         if self._is_complete():
             return self.folder.read_results()
-        if not self.folder.last.exists():
+        if not self._resumed:
             # From the first step on there is something to continue from.
             self.save(self.folder.last, chosen="the beginning")
         with (
             StopRequest() as stop,
-            ProgressLog(self.job, self.folder, self.stepper.global_step) as log,
+            self._log() as log,
             progress_bar(self.job, self.progress) as bar,
         ):
             self._evaluate_if_due(log)
@@ -95,10 +106,15 @@ class Training:
                 self._train_epoch(bar, log, stop)
                 # Before the evaluation: whatever happens there, the epoch is not lost.
                 self.save(self.folder.last, chosen="the last epoch")
-                self._stop_if_asked(stop)
+                self._stop_if_any_asked(stop)
                 self._evaluate_if_due(log)
-                self._stop_if_asked(stop)
+                self._stop_if_any_asked(stop)
+        barrier()  # The first process may still be writing.
         return self.folder.read_results()
+
+    def _log(self) -> ProgressLog:
+        folder = self.folder if is_first() else None
+        return ProgressLog(self.job, folder, self.stepper.global_step)
 
     def _is_complete(self) -> bool:
         return self.progress.evaluated == self.job.config.epochs
@@ -116,27 +132,38 @@ class Training:
             if progress.step % LOG_EVERY == 1:  # Reading a value waits for the device.
                 bar.set_postfix(loss=f"{losses.total:.3f}", refresh=False)
             bar.update(job.batches.batch_size)
-            if stop.asked and progress.step < job.batches.steps:
-                self.save(self.folder.last, chosen="the last step")
-                self._stop_if_asked(stop)
+            self._save_if_due(stop)
         progress.epoch, progress.step = progress.epoch + 1, 0
+
+    def _save_if_due(self, stop: StopRequest) -> None:
+        """Save inside an epoch, after a while or as the run is to stop; then stop."""
+        overdue = time.monotonic() - self._saved > 60 * self.job.config.checkpoint_minutes
+        # Together: a process that goes on alone would wait for the others without end.
+        stopping, due = any_of(stop.asked, overdue and is_first())
+        if (stopping or due) and self.progress.step < self.job.batches.steps:
+            self.save(self.folder.last, chosen="the last step")
+            if stopping:
+                self._stop()
 
     def _batches(self, stop: StopRequest) -> Iterator[tuple[Sequence[Tensor] | CutBatch, Tensor]]:
         """Give the rest of the epoch's batches."""
         try:
             yield from self.job.batches.epoch(self.progress.epoch, self.progress.step)
         except RuntimeError as error:
-            # A signal to the whole group of processes ends the workers as well.
-            if not stop.asked:
+            # A signal to the whole group of processes may end the workers as well.
+            if not stop.asked or world_size() > 1:
                 raise TrainingError(self._explain(str(error))) from error
             self.save(self.folder.last, chosen="the last step")
-            self._stop_if_asked(stop)
+            self._stop()
 
     def _step(self, views: Sequence[Tensor] | CutBatch, target: Tensor) -> MREDLosses:
         try:
             return self.stepper.step(views, target)
         except TrainingError as error:
-            remedy = " and a lower --set optim.lr, or with optim.clip_norm=1"
+            remedy = (
+                " and a lower --set optim.lr, or with optim.clip_norm=1; --set max_skipped_steps=N "
+                "leaves out up to N such steps"
+            )
             raise TrainingError(self._explain(str(error)) + remedy) from error
 
     def _explain(self, fault: str) -> str:
@@ -146,9 +173,11 @@ class Training:
             f"--resume {self.folder.path}"
         )
 
-    def _stop_if_asked(self, stop: StopRequest) -> None:
-        if not stop.asked or self._is_complete():
-            return
+    def _stop_if_any_asked(self, stop: StopRequest) -> None:
+        if any_of(stop.asked)[0] and not self._is_complete():
+            self._stop()
+
+    def _stop(self) -> NoReturn:
         epoch, step = self.progress.epoch, self.progress.step
         where = f"in epoch {epoch + 1} after {step} steps" if step else f"after epoch {epoch}"
         raise Interrupted(f"stopped {where}; continue with --resume {self.folder.path}")
@@ -168,13 +197,15 @@ class Training:
             "epoch": progress.epoch,
             "chosen": "the last epoch",
             "training_seconds": round(progress.seconds, 1),
+            "skipped_steps": progress.skipped,
             "metrics": evaluation.results(),
             "alpha": evaluation.alpha,
             "unreadable": {split: dict(found) for split, found in job.faults.items()},
         }
-        log.metrics(results, self.stepper.global_step)
-        self.folder.write_results(results)
-        job.report(evaluation, self.folder.path)
+        if is_first():
+            log.metrics(results, self.stepper.global_step)
+            self.folder.write_results(results)
+            job.report(evaluation, self.folder.path)
         self._keep_if_best(results["metrics"])
         progress.evaluated = progress.epoch
 

@@ -98,7 +98,7 @@ def test_file_cut_off_anywhere_is_damaged(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         message = fault(path)
         assert message.startswith(f"{path} is damaged or is no checkpoint (")
-        assert message.endswith("use another checkpoint of the run, such as best.pt")
+        assert message.endswith("use another checkpoint of the run, such as previous.pt or best.pt")
         assert "\n" not in message
 
 

@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from datasets import loader as loader_module
 from datasets.faults import Faults
 from datasets.loader import EpochSampler, TestBatch, TestLoader, TrainBatch, TrainLoader
 from datasets.samples import Draw, Reader, Sample
 from datasets.views import TestViews, TrainingViews
+from rsseg import distributed
 from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
 from rsseg.worker_errors import message_of
@@ -86,7 +88,7 @@ def test_epoch_holds_every_image_once_in_an_order_of_its_own() -> None:
 
 
 def test_draws_of_an_epoch_have_seeds_of_their_own() -> None:
-    sampler = EpochSampler(range(200), seed=1)
+    sampler = EpochSampler(range(200), 2, seed=1)
     first = list(sampler)
     sampler.epoch = 1
     second = list(sampler)
@@ -235,9 +237,28 @@ def test_test_images_come_in_order_and_all_of_them(workers: int) -> None:
 
 
 def test_sampler_knows_how_many_samples_are_left() -> None:
-    sampler = EpochSampler(range(10), seed=0)
+    sampler = EpochSampler(range(11), 2, seed=0)
     whole = list(sampler)
-    sampler.start = 4
+    sampler.start = 2
     assert len(sampler) == 6
     assert list(sampler) == whole[4:]
+    assert len(whole) == 10
     assert all(isinstance(draw, Draw) for draw in whole)
+
+
+def test_processes_share_the_batches_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(EpochSampler(range(25), 6, seed=0))
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(loader_module, "rank", lambda rank=rank: rank)
+        sampler = EpochSampler(range(25), 6, seed=0)
+        assert len(sampler) == 8
+        shares.append([list(sampler)[first : first + 2] for first in range(0, 8, 2)])
+    assert [draw for batch in zip(*shares, strict=True) for part in batch for draw in part] == whole
+
+
+def test_batch_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
+    with pytest.raises(ValueError, match=r"batch_size 6 is .* cannot be divided among 4"):
+        EpochSampler(range(25), 6, seed=0)

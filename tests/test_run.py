@@ -167,6 +167,15 @@ def test_full_disk_names_the_file(tmp_path: Path) -> None:
         write_csv(tmp_path / "rows.csv", [{"a": 1}])
 
 
+@pytest.mark.parametrize("text", ["", '{"metrics": ', "3"])
+def test_results_that_cannot_be_read_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(
+        RunError, match=r"cannot read .*results\.json: .* with --evaluate .*last\.pt"
+    ):
+        RunFolder(tmp_path).read_results()
+
+
 def test_table_shows_percent_shares_and_multiply_adds() -> None:
     assert results_table(RESULTS, ["pixel_accuracy", "mean_iou"]).splitlines() == [
         "resolution  pixel accuracy  mean iou  alpha  GMACs",

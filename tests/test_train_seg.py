@@ -68,6 +68,7 @@ def test_run_folder_holds_all_that_a_run_is(
 ) -> None:
     names = {path.name for path in whole.iterdir()}
     files = {"config.yaml", "last.pt", "best.pt", "log.jsonl", "results.json", "results.csv"}
+    files.add("previous.pt")
     assert names == files | {"per_class.csv", "tensorboard"}
     results = json.loads((whole / "results.json").read_text())
     assert list(results["metrics"]) == ["64", "32", "ensemble"]
@@ -102,7 +103,12 @@ def test_run_stopped_at_a_step_ends_as_if_it_was_not(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "everyone"),
-    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGUSR1, True)],
+    [
+        (signal.SIGINT, True),
+        (signal.SIGTERM, True),
+        (signal.SIGTERM, False),
+        (signal.SIGUSR1, True),
+    ],
 )
 def test_real_signal_saves_a_run_that_goes_on_as_if_nothing_was(
     config: Path, tmp_path: Path, number: signal.Signals, *, everyone: bool
@@ -266,6 +272,7 @@ def test_damaged_checkpoint_is_named(
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     (folder / "last.pt").write_bytes((whole / "last.pt").read_bytes()[:-1000])
+    (folder / "previous.pt").unlink()
     for arguments in (["--resume", folder], ["--evaluate", folder / "last.pt"]):
         assert f"{folder / 'last.pt'} is damaged" in refusal(capsys, *arguments)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from rsseg.writing import written_whole
+from rsseg.writing import sync, written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -54,3 +55,31 @@ def test_full_disk_and_missing_folder_name_the_file(tmp_path: Path) -> None:
         written_whole(path) as temporary,
     ):
         temporary.write_text("new")
+
+
+def test_bytes_are_on_the_disk_before_the_name_and_then_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "x.json", []
+    fsync = os.fsync
+
+    def watched(handle: int) -> None:
+        seen.append((os.fstat(handle).st_ino, path.exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with written_whole(path) as temporary:
+        temporary.write_text("new")
+    assert seen == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_disk_that_refuses_is_told_and_one_that_cannot_wait_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: bool
+) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="Input/output error") if told else nullcontext():
+        sync(tmp_path)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from rsseg.distributed import all_sum
 from rsseg.preprocessing import VOID
 
 # Classes resized together: enough to be fast, few enough to stay in cache; fewer for a large image,
@@ -67,7 +68,10 @@ class SegmentationEvaluator:
             )
         # Its own checks would sort all pixels of every batch; ours are in _check_labels.
         self._matrix = MulticlassConfusionMatrix(
-            len(self.classes), ignore_index=ignore_index, validate_args=False
+            len(self.classes),
+            ignore_index=ignore_index,
+            validate_args=False,
+            sync_on_compute=False,  # See `share`, which is called once.
         )
 
     def update(self, logits: Tensor, target: Tensor) -> None:
@@ -115,6 +119,10 @@ class SegmentationEvaluator:
         self._check_labels("prediction", prediction, "")
         self._matrix.to(prediction.device)
         self._matrix.update(prediction, target)
+
+    def share(self) -> None:
+        """Take in the pixels of all processes; all have to call this."""
+        self._matrix.confmat = all_sum(self._matrix.confmat)
 
     def _check_labels(self, name: str, labels: Tensor, besides: str) -> None:
         if labels.numel() == 0:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from rsseg.distributed import all_sum, world_size
 from rsseg.engine import Loss, Outputs
 from rsseg.evaluation import Evaluation
 from rsseg.mred import MREDLosses
@@ -54,7 +55,7 @@ def build_loss(config: SegmentationConfig, _tests: Tests, _device: torch.device)
     """Return the loss of a run as a function of what a step gives."""
 
     def loss(outputs: Outputs) -> MREDLosses:
-        return pixelwise_mred_loss(
+        losses = pixelwise_mred_loss(
             outputs.logits,
             outputs.target,
             outputs.scores,
@@ -62,8 +63,23 @@ def build_loss(config: SegmentationConfig, _tests: Tests, _device: torch.device)
             ignore_index=VOID,
             distillation_scale=config.distillation_scale,
         )
+        return weighted_by_pixels(losses, outputs.target)
 
     return loss
+
+
+def weighted_by_pixels(losses: MREDLosses, target: Tensor) -> MREDLosses:
+    """Weigh means over the pixels of this process, so that their mean is that over all pixels.
+
+    Args:
+        losses: Means over the valid pixels of `target`.
+        target: Label maps of this process, shape (B, H, W).
+    """
+    if world_size() == 1:
+        return losses
+    pixels = (target != VOID).sum()
+    share = pixels * world_size() / all_sum(pixels).clamp(min=1)
+    return MREDLosses(*(value * share for value in losses))
 
 
 def report_classes(

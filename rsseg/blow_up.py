@@ -1,0 +1,70 @@
+"""Where a network blows up: the layer to look at when a loss is no longer a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rsseg.memory import kept_statistics
+
+Hook = Callable[[nn.Module, Any, Any], None]
+
+
+def describe_largest(net: nn.Module, forward: Callable[[], object], device: torch.device) -> str:
+    """Tell the layer with the largest weight and that with the largest output.
+
+    Args:
+        net: The network, in training.
+        forward: The forward pass that has gone wrong. It is run again, and leaves statistics and
+            random numbers as they were.
+        device: Where it draws its dropout.
+    """
+    weights = {
+        name: _size(parameter)
+        for name, parameter in net.named_parameters()
+        if name != "scores" and parameter.numel()
+    }
+    outputs: dict[str, float] = {}
+    hooks = [
+        layer.register_forward_hook(_note(name, outputs))
+        for name, layer in net.named_modules()
+        if not any(layer.children())
+    ]
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices), kept_statistics(net):
+            forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return f"the largest weight is {_largest(weights)}, the largest output is {_largest(outputs)}"
+
+
+def _note(name: str, outputs: dict[str, float]) -> Hook:
+    def note(layer: nn.Module, inputs: Any, output: Any) -> None:
+        size = _size(output) if isinstance(output, Tensor) and output.numel() else -1.0
+        if size > outputs.get(name, -1.0):
+            # Put last: of layers as large as this one, those before it have been so before it.
+            outputs.pop(name, None)
+            outputs[name] = size
+
+    return note
+
+
+def _size(tensor: Tensor) -> float:
+    """Return the largest absolute value; what is not a number is larger than all."""
+    size = tensor.detach().abs().max().item()
+    return math.inf if math.isnan(size) else size
+
+
+def _largest(sizes: dict[str, float]) -> str:
+    """Name the layer of the largest value; of several that are not finite, the first."""
+    if not sizes:
+        return "unknown"
+    name = max(sizes, key=sizes.__getitem__)
+    value = f"{sizes[name]:.3g}" if math.isfinite(sizes[name]) else "not finite"
+    return f"{value}, of {name.removeprefix('network.')}"

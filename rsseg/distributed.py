@@ -1,0 +1,219 @@
+"""Several processes that train one network: who they are, and what they tell each other.
+
+torchrun starts the processes; each holds the whole network and trains it with its share of every
+batch. Gradients are averaged once a step, behind its last backward pass and not during it: a step
+has several backward passes in one memory mode, leaves out resolutions in another, and its five
+forward passes are long beside one exchange. With one process nothing here does anything.
+
+Source: the variables that torchrun sets, https://docs.pytorch.org/docs/stable/elastic/run.html.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+T = TypeVar("T")
+_BUCKET = 1 << 23  # Values that are exchanged at once: 32 MiB of float32.
+
+
+class LostProcessError(RuntimeError):
+    """Another process of the run has died, or did not answer in time."""
+
+
+def is_launched() -> bool:
+    """Tell whether torchrun, or something that sets the same variables, started this process."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def local_rank() -> int:
+    """Return the number of this process on its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+@contextmanager
+def joined(device: torch.device, minutes: float) -> Iterator[None]:
+    """Connect the processes of a run inside a `with` block, if there are several.
+
+    Args:
+        device: Where this process trains.
+        minutes: How long a process waits for the others before it gives up.
+
+    Raises:
+        ValueError: If the processes do not find each other.
+    """
+    if not is_launched() or dist.is_initialized():
+        yield
+        return
+    # Small things, such as a request to stop, go between the CPUs and wait for no device.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group(
+            backend, timeout=timedelta(minutes=minutes), **_meeting_place(minutes)
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} cannot join the others at "
+            f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '?')} "
+            f"({str(error).splitlines()[0]}); check that all were started, and the network"
+        ) from error
+    try:
+        yield
+    except LostProcessError:
+        raise  # Without a word to the others: to part in order would wait for the lost one.
+    except BaseException:
+        dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
+
+
+def _meeting_place(minutes: float) -> dict[str, Any]:
+    """Return where the processes of this attempt exchange their addresses."""
+    store, own, count = next(rendezvous("env://", timeout=timedelta(minutes=minutes)))
+    # torchrun keeps the store when it starts the processes anew; it holds addresses of the dead.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return {
+        "store": PrefixStore(f"attempt {attempt}", store),
+        "rank": own,
+        "world_size": count,
+    }
+
+
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Return the number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Tell whether this process is the one that writes files and reports."""
+    return not is_launched() or os.environ["RANK"] == "0"
+
+
+def warn_first(message: str) -> None:
+    """Print a warning, once for all processes."""
+    if is_first():
+        print(f"\nwarning: {message}", file=sys.stderr, flush=True)
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    if world_size() > 1:
+        add_up(torch.zeros(1))
+
+
+def all_sum(values: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes; every one has to call it."""
+    if world_size() == 1:
+        return values
+    total = values.detach().clone()
+    add_up(total)
+    return total
+
+
+def add_up(values: Tensor) -> None:
+    """Replace a tensor by its sum over all processes, of which there must be several.
+
+    Raises:
+        LostProcessError: If one of them is gone.
+    """
+    try:
+        dist.all_reduce(values)
+    except RuntimeError as error:
+        raise LostProcessError(_what_happened(error)) from error
+
+
+def _what_happened(error: RuntimeError) -> str:
+    return (
+        f"process {rank()} of {world_size()} has lost another one, which has died or did not "
+        f"answer in time ({str(error).splitlines()[0]}); its own message tells why"
+    )
+
+
+def any_of(*flags: bool) -> tuple[bool, ...]:
+    """Tell, for each flag, whether any process has it up."""
+    if world_size() == 1:
+        return flags
+    return tuple(bool(count) for count in all_sum(torch.tensor(flags, dtype=torch.int32)))
+
+
+def gathered(value: T) -> list[T]:
+    """Return the values of all processes, in their order; plain values and tensors of the CPU."""
+    values: list[Any] = [value]
+    if world_size() > 1:
+        values = [None] * world_size()
+        try:
+            dist.all_gather_object(values, value)
+        except RuntimeError as error:
+            raise LostProcessError(_what_happened(error)) from error
+    return values
+
+
+def united(values: Mapping[str, T]) -> dict[str, T]:
+    """Return the entries that any process has."""
+    return {key: value for part in gathered(dict(values)) for key, value in part.items()}
+
+
+def share_of_batch(batch_size: int) -> int:
+    """Return how many images of a batch each process takes.
+
+    Raises:
+        ValueError: If they are not equally many.
+    """
+    if batch_size % world_size():
+        raise ValueError(
+            f"batch_size {batch_size} is the number of images in a step of all processes together "
+            f"and cannot be divided among {world_size()}; choose a multiple"
+        )
+    return batch_size // world_size()
+
+
+def share_of_items(count: int) -> range:
+    """Return the indices that this process takes of so many; each belongs to one process."""
+    return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
+
+
+@torch.no_grad()
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors by their means over all processes, in place."""
+    if world_size() == 1:
+        return
+    for bucket in _buckets(tensors):
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        add_up(flat)
+        flat /= world_size()
+        parts = torch.split(flat, [tensor.numel() for tensor in bucket])
+        for tensor, part in zip(bucket, parts, strict=True):
+            tensor.copy_(part.view(tensor.shape))
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Put tensors of one dtype together, up to the size of a bucket."""
+    kinds: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault(tensor.dtype, []).append(tensor)
+    for same in kinds.values():
+        bucket: list[Tensor] = []
+        for tensor in same:
+            bucket.append(tensor)
+            if sum(t.numel() for t in bucket) >= _BUCKET:
+                yield bucket
+                bucket = []
+        if bucket:
+            yield bucket

@@ -1,0 +1,162 @@
+"""A program for several processes: trains a small classifier and a small segmenter, 20 steps each.
+
+Run by `test_distributed.py` with one process and with several, which have to do the same. The
+first process writes what came out to the file that is named on the command line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from classification.evaluate import ClassificationEvaluator
+from rsseg import distributed
+from rsseg.config import RunConfig, validate
+from rsseg.engine import Loss, Outputs
+from rsseg.evaluation import Evaluator, evaluate
+from rsseg.job import Job
+from rsseg.mred import MREDLosses, mred_loss
+from rsseg.net import SwitchableNet
+from rsseg.pixelwise import pixelwise_mred_loss
+from rsseg.preprocessing import Preprocessing
+from rsseg.segmentation.evaluate import SegmentationEvaluator
+from rsseg.segmentation.task import weighted_by_pixels
+from rsseg.stepper import Stepper
+
+RESOLUTIONS, CLASSES, BATCH, STEPS, TESTS = (16, 8), 5, 8, 20, 7
+CPU = torch.device("cpu")
+
+
+class Classifier(nn.Sequential):
+    """Two convolutions with BatchNorm, then the mean over the image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give logits (B, K)."""
+        maps: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
+        return maps.mean(dim=(2, 3))
+
+
+def network(kind: type[nn.Sequential]) -> SwitchableNet:
+    """Give the same network in every process."""
+    torch.manual_seed(0)
+    layers = [
+        *(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
+        *(nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
+        nn.Conv2d(6, CLASSES, 3, padding=1),
+    ]
+    return SwitchableNet(kind(*layers), RESOLUTIONS)
+
+
+def drawn(seed: int, count: int, label_maps: bool) -> tuple[list[Tensor], Tensor]:
+    """Draw images as views, and classes or label maps, of which some have more void than others."""
+    source = torch.Generator().manual_seed(seed)
+    views = [
+        torch.randint(0, 256, (count, 3, side, side), generator=source, dtype=torch.uint8)
+        for side in RESOLUTIONS
+    ]
+    shape = (count, 16, 16) if label_maps else (count,)
+    labels = torch.randint(0, CLASSES, shape, generator=source)
+    if label_maps:
+        for image, rows in enumerate(torch.randint(0, 17, (count,), generator=source).tolist()):
+            labels[image, :rows] = 255
+    return views, labels
+
+
+def mine(views: Sequence[Tensor], labels: Tensor, chosen: range) -> tuple[list[Tensor], Tensor]:
+    """Give this process's share of a batch."""
+    return [view[chosen.start : chosen.stop] for view in views], labels[chosen.start : chosen.stop]
+
+
+def label_loss(outputs: Outputs) -> MREDLosses:
+    """Give the loss of a classifier."""
+    return mred_loss(outputs.logits, outputs.target, outputs.scores)
+
+
+def map_loss(outputs: Outputs) -> MREDLosses:
+    """Give the loss of a segmenter, as its task does."""
+    losses = pixelwise_mred_loss(outputs.logits, outputs.target, outputs.scores)
+    return weighted_by_pixels(losses, outputs.target)
+
+
+class NoBatches:
+    """Only tells how long an epoch is."""
+
+    steps, batch_size = STEPS, BATCH
+
+
+def train(label_maps: bool, **settings: Any) -> dict[str, Any]:
+    """Train, then evaluate on tests that cannot be shared equally."""
+    values = {"resolutions": list(RESOLUTIONS), "epochs": 1, "batch_size": BATCH}
+    config = validate(
+        RunConfig, {**values, "optim": {"lr": 0.02}, "device": "cpu", **settings}, "the test"
+    )
+    net = network(nn.Sequential if label_maps else Classifier)
+    loss: Loss = map_loss if label_maps else label_loss
+    nothing: Any = None
+    job = Job(config, net, NoBatches(), loss, nothing, {}, nothing, "")  # type: ignore[arg-type]
+    stepper = Stepper(job)
+    share = distributed.share_of_batch(BATCH)
+    first = share * distributed.rank()
+    losses = []
+    for step in range(STEPS):
+        batch = drawn(step, BATCH, label_maps)
+        losses.append(torch.stack(stepper.step(*mine(*batch, range(first, first + share)))))
+        stepper.progress.step += 1
+    state = stepper.state()
+    return {
+        "losses": torch.stack(losses),
+        "net": state["net"],
+        "equal": all_equal(net),
+        "results": tested(net, label_maps),
+        "random": [state["rng"]["cpu"], *(other["cpu"] for other in state["rng"]["others"])],
+    }
+
+
+def all_equal(net: SwitchableNet) -> bool:
+    """Tell whether all processes hold the same weights, statistics and scores, to the bit."""
+    first, *others = distributed.gathered({k: v.clone() for k, v in net.state_dict().items()})
+    return all(torch.equal(first[key], other[key]) for other in others for key in first)
+
+
+def tested(net: SwitchableNet, label_maps: bool) -> dict[str, dict[str, float]]:
+    """Evaluate on seven images."""
+    views, labels = mine(*drawn(1000, TESTS, label_maps), distributed.share_of_items(TESTS))
+    batch = (views, list(labels) if label_maps else labels)
+
+    def make() -> Evaluator:
+        return SegmentationEvaluator(CLASSES) if label_maps else ClassificationEvaluator()
+
+    found = evaluate(
+        net,
+        [batch] if len(labels) else [],
+        make,
+        resolutions=RESOLUTIONS,
+        preprocessing=Preprocessing(),
+        device=CPU,
+    )
+    return found.results()
+
+
+def main(path: str) -> None:
+    """Train in all ways, and write what came out."""
+    with distributed.joined(CPU, minutes=1):
+        found = {
+            name: train(label_maps, **settings)
+            for name, label_maps, settings in (
+                ("classifier", False, {"sync_batchnorm": True}),
+                ("segmenter", True, {"sync_batchnorm": True}),
+                ("two_pass", True, {"sync_batchnorm": True, "memory": "two_pass"}),
+                ("checkpoint", False, {"sync_batchnorm": True, "memory": "checkpoint"}),
+                ("own statistics", False, {"ema_decay": 0.9}),
+            )
+        }
+        if distributed.is_first():
+            torch.save(found, path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,39 @@
+"""train_cls.py whose second process kills itself in the fourth step, once.
+
+    dying_run.py MARK ARGUMENTS...
+
+The file MARK tells that it has happened.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import train_cls
+from rsseg import distributed, stepper
+from rsseg.engine import train_step
+from rsseg.mred import MREDLosses
+
+
+def main(mark: Path, arguments: list[str]) -> int:
+    """Run the script."""
+    steps = 0
+
+    def step(*given: Any, **options: Any) -> MREDLosses:
+        nonlocal steps
+        steps += 1
+        if distributed.rank() == 1 and steps == 4 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_step(*given, **options)
+
+    stepper.train_step = step  # type: ignore[attr-defined]
+    return train_cls.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
