@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from rsseg.distributed import is_first
 from rsseg.net import SwitchableNet
 
 MODES = {"default": None, "cuda_graphs": "reduce-overhead"}
@@ -29,8 +30,9 @@ def compile_network(net: SwitchableNet, mode: str) -> None:
     config.recompile_limit = max(config.recompile_limit, programs)
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 16 * programs)
     net.network.compile(dynamic=False, mode=MODES[mode])
-    print(
-        f"compiling the network for {len(net.resolutions)} resolutions: the first steps take "
-        "minutes, and so does the first evaluation",
-        file=sys.stderr,
-    )
+    if is_first():
+        print(
+            f"compiling the network for {len(net.resolutions)} resolutions: the first steps take "
+            "minutes, and so does the first evaluation",
+            file=sys.stderr,
+        )

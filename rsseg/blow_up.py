@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsseg.memory import kept_statistics
-
 Hook = Callable[[nn.Module, Any, Any], None]
 
 
@@ -35,12 +33,15 @@ def describe_largest(net: nn.Module, forward: Callable[[], object], device: torc
         if not any(layer.children())
     ]
     devices = [device] if device.type == "cuda" else []
+    statistics = [(buffer, buffer.clone()) for buffer in net.buffers()]
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices), kept_statistics(net):
+        with torch.no_grad(), torch.random.fork_rng(devices):
             forward()
     finally:
         for hook in hooks:
             hook.remove()
+        for buffer, value in statistics:
+            buffer.copy_(value)
     return f"the largest weight is {_largest(weights)}, the largest output is {_largest(outputs)}"
 
 

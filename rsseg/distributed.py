@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
@@ -82,13 +84,31 @@ def joined(device: torch.device, minutes: float) -> Iterator[None]:
 def _meeting_place(minutes: float) -> dict[str, Any]:
     """Return where the processes of this attempt exchange their addresses."""
     store, own, count = next(rendezvous("env://", timeout=timedelta(minutes=minutes)))
-    # torchrun keeps the store when it starts the processes anew; it holds addresses of the dead.
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return {
-        "store": PrefixStore(f"attempt {attempt}", store),
-        "rank": own,
-        "world_size": count,
-    }
+    # torchrun keeps the store when it starts the processes anew; it holds addresses of the dead,
+    # and its machines count restarts differently. The living agree on a name that is new.
+    if own == 0:
+        name = _invite(store, count, time.monotonic() + 60 * minutes)
+    else:
+        word = uuid.uuid4().hex
+        store.set(f"here/{own}", word)
+        name = store.get(f"answer/{word}").decode()
+        store.set(f"joined/{name}/{own}", "")
+    return {"store": PrefixStore(name, store), "rank": own, "world_size": count}
+
+
+def _invite(store: Store, count: int, deadline: float) -> str:
+    """Answer whoever says to be here, living or dead, until all the living have joined."""
+    name, missing = uuid.uuid4().hex, set(range(1, count))
+    while missing:
+        for other in list(missing):
+            if store.check([f"joined/{name}/{other}"]):
+                missing.remove(other)
+            elif store.check([f"here/{other}"]):
+                store.set(f"answer/{store.get(f'here/{other}').decode()}", name)
+        if missing and time.monotonic() > deadline:
+            raise ValueError(f"waited in vain for process {', '.join(map(str, sorted(missing)))}")
+        time.sleep(0.02)
+    return name
 
 
 def rank() -> int:
@@ -168,6 +188,21 @@ def gathered(value: T) -> list[T]:
 def united(values: Mapping[str, T]) -> dict[str, T]:
     """Return the entries that any process has."""
     return {key: value for part in gathered(dict(values)) for key, value in part.items()}
+
+
+def check_agreed(value: object, what: str) -> None:
+    """Check that all processes hold the same plain value; all have to call this.
+
+    Raises:
+        ValueError: If they do not; `what` says of what.
+    """
+    first, *others = gathered(value)
+    for number, other in enumerate(others, start=1):
+        if other != first:
+            raise ValueError(
+                f"processes 0 and {number} do not agree on {what}: {first} and {other}; give all "
+                "the same command, and one file system for the run folder"
+            )
 
 
 def share_of_batch(batch_size: int) -> int:

@@ -20,7 +20,7 @@ from torch.autograd.profiler import record_function
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.blow_up import describe_largest
-from rsseg.distributed import average
+from rsseg.distributed import average, gathered
 from rsseg.memory import TwoPasses
 from rsseg.mred import MREDLosses
 from rsseg.net import SwitchableNet
@@ -138,7 +138,7 @@ def train_step(
             if fault:
                 again = partial(_forward, net, views, members, settings)
                 where = describe_largest(net, again, views[0].device)
-                raise NotFiniteError(f"{fault}; {where}")
+                raise NotFiniteError(_from_the_guilty(f"{fault}; {where}", losses))
         scaler.step(optimizer)
         scaler.update()
     return found
@@ -149,6 +149,14 @@ def _mean_losses(losses: MREDLosses) -> Tensor:
     values = torch.stack([value.detach() for value in losses])
     average([values])
     return values
+
+
+def _from_the_guilty(text: str, losses: MREDLosses) -> str:
+    """Return what the process says whose own loss is not finite, else what the first one says."""
+    told = gathered((bool(torch.isfinite(losses.total)), text))
+    guilty = [number for number, (finite, _) in enumerate(told) if not finite]
+    number = guilty[0] if guilty else 0
+    return f"process {number}: {told[number][1]}" if len(told) > 1 else text
 
 
 def _fault(

@@ -33,7 +33,7 @@ class ProgressLog:
         self.job = job
         self.folder = folder
         if folder:
-            self.board = SummaryWriter(str(folder.tensorboard), purge_step=step)
+            self.board = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
 
     def __enter__(self) -> ProgressLog:
         return self

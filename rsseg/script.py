@@ -21,6 +21,7 @@ from rsseg.device import choose_device, make_deterministic
 from rsseg.distributed import (
     LostProcessError,
     barrier,
+    check_agreed,
     is_first,
     is_launched,
     joined,
@@ -34,7 +35,7 @@ from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
 from rsseg.resolutions import check_resolutions
 from rsseg.run import RunFolder, check_new, results_table
-from rsseg.start import Start
+from rsseg.start import Start, settings_of_run
 from rsseg.step_profile import profile_steps, wait_for_kernels
 from rsseg.task import C, Task, Tests, TrainingBatches
 from rsseg.training import Training
@@ -91,6 +92,8 @@ class Script(Generic[C]):
         config = start.load(self.task.config)
         # Whoever has come so far has seen the folder as it was before anyone writes into it.
         with joined(choose_device(config.device), config.timeout_minutes):
+            check_agreed(start.resumed, "whether the run is continued")
+            check_agreed(settings_of_run(plain(config)), "the settings")
             job = self._job(config, pretrained=not start.resumed)
             if is_first() and start.resumed:
                 start.reopen(plain(config))

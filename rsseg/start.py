@@ -51,8 +51,10 @@ class Start:
             assert self.given is not None
             check_unused(self.folder)
             return load_config(kind, self.given, self.overrides)
-        held = resumable(self.folder, self.overrides)
-        config = load_config(kind, held, self.overrides)
+        # With a file given, what is set beside it may as well be what the run was begun with.
+        known = [o for o in self.overrides if o.partition("=")[0] in ALLOWED_KEYS]
+        held = resumable(self.folder, self.overrides if self.given is None else known)
+        config = load_config(kind, held, known)
         if self.given is not None:
             asked = load_config(kind, self.given, self.overrides)
             check_same_run(plain(asked), plain(config), self.folder)
@@ -82,6 +84,7 @@ REMEDY_KEYS = (
     *("optim.lr", "optim.encoder_lr", "optim.clip_norm"),
     *("data.max_unreadable", "max_skipped_steps"),
 )
+ALLOWED_KEYS = (*MACHINE_KEYS, *REMEDY_KEYS)
 
 
 def resumable(path: Path, overrides: Sequence[str]) -> Path:
@@ -97,12 +100,11 @@ def resumable(path: Path, overrides: Sequence[str]) -> Path:
             f"{path} holds no last.pt: the run wrote no checkpoint; remove the folder and start "
             "the run again"
         )
-    allowed = (*MACHINE_KEYS, *REMEDY_KEYS)
-    changed = [key for key in overrides if key.partition("=")[0] not in allowed]
+    changed = [key for key in overrides if key.partition("=")[0] not in ALLOWED_KEYS]
     if changed:
         raise RunError(
             f"a run is continued as it was begun; --set {changed[0]} would change it. "
-            f"Only {', '.join(allowed)} may be set; start a new run for the rest"
+            f"Only {', '.join(ALLOWED_KEYS)} may be set; start a new run for the rest"
         )
     return path / "config.yaml"
 
@@ -113,17 +115,20 @@ def check_same_run(given: Mapping[str, Any], held: Mapping[str, Any], path: Path
     Raises:
         RunError: With the keys that differ.
     """
-    ours, theirs = _flat(given), _flat(held)
+    ours, theirs = settings_of_run(given), settings_of_run(held)
     differing = sorted(
-        key
-        for key in ours.keys() | theirs.keys()
-        if key not in MACHINE_KEYS and ours.get(key) != theirs.get(key)
+        key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
     )
     if differing:
         raise RunError(
             f"the run in {path} was begun with another {', '.join(differing)}; continue it with "
             f"--resume {path}, remove that folder, or choose another with --run"
         )
+
+
+def settings_of_run(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings by full key, but for those that depend on the machine."""
+    return {key: value for key, value in _flat(values).items() if key not in MACHINE_KEYS}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Stepper:
 
     def _seed_process(self) -> None:
         """Let each process draw its own dropout and mixing; all have built the same network."""
-        if rank():
+        if rank() or self.global_step:
             place = f"{self.job.config.seed} {rank()} {self.global_step}"
             torch.manual_seed(random.Random(place).getrandbits(63))
 

@@ -98,10 +98,12 @@ def synchronise_batchnorms(network: nn.Module, device: torch.device) -> None:
         ValueError: If a BatchNorm is of a kind that cannot be synchronised here, such as one with
             a fused activation on the CPU.
     """
+    made: dict[nn.Module, nn.Module] = {}  # One layer may hang in several places.
     for parent in list(network.modules()):
-        for name, child in parent.named_children():
+        for name, child in parent._modules.items():
             if isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
-                setattr(parent, name, _synchronised(child, device))
+                made.setdefault(child, _synchronised(child, device))
+                setattr(parent, name, made[child])
 
 
 def _synchronised(layer: _BatchNorm, device: torch.device) -> nn.Module:

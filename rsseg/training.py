@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from rsseg.checkpoint import CheckpointError
 from rsseg.cuts import CutBatch
-from rsseg.distributed import any_of, barrier, is_first, world_size
+from rsseg.distributed import LostProcessError, any_of, barrier, check_agreed, is_first, world_size
 from rsseg.engine import TrainingError, set_training_mode
 from rsseg.evaluation import ENSEMBLE
 from rsseg.interrupt import Interrupted, StopRequest
@@ -59,6 +59,7 @@ class Training:
                 f"given is {job.metadata.get('data')}"
             )
         training.stepper.restore(content, str(path))
+        check_agreed((training.stepper.global_step, path.name), "the step to continue from")
         training._resumed = True
         if is_first():
             folder.cut_log(training.stepper.global_step)
@@ -110,7 +111,7 @@ class Training:
                 self._evaluate_if_due(log)
                 self._stop_if_any_asked(stop)
         barrier()  # The first process may still be writing.
-        return self.folder.read_results()
+        return self.folder.read_results() if is_first() else {}
 
     def _log(self) -> ProgressLog:
         folder = self.folder if is_first() else None
@@ -149,6 +150,8 @@ class Training:
         """Give the rest of the epoch's batches."""
         try:
             yield from self.job.batches.epoch(self.progress.epoch, self.progress.step)
+        except LostProcessError:
+            raise
         except RuntimeError as error:
             # A signal to the whole group of processes may end the workers as well.
             if not stop.asked or world_size() > 1:
@@ -191,7 +194,15 @@ class Training:
 
     def _evaluate(self, log: ProgressLog) -> None:
         job, progress = self.job, self.progress
-        evaluation = job.evaluate(self.stepper.used_net)
+        try:
+            evaluation = job.evaluate(self.stepper.used_net)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise TrainingError(
+                f"the evaluation after epoch {progress.epoch} has lost a worker process ({error}); "
+                f"the epoch is saved; continue with --resume {self.folder.path}"
+            ) from error
         results = {
             **job.metadata,
             "epoch": progress.epoch,

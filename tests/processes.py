@@ -12,17 +12,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def start(arguments: Sequence[object], count: int) -> list[subprocess.Popen[str]]:
-    """Start so many processes of `python ARGUMENTS`."""
+def environment() -> dict[str, str]:
+    """Return the environment of a process that finds the project and takes one core."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def free_port() -> int:
+    """Return a port that nobody uses at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start(arguments: Sequence[object], count: int) -> list[subprocess.Popen[str]]:
+    """Start so many processes of `python ARGUMENTS`."""
     common = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
+        **environment(),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": str(count),
     }
     return [

@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
+from torch import nn
 
+from rsseg import distributed
+from rsseg.stepper import Stepper
+from rsseg.sync_batchnorm import SyncBatchNorm, synchronise_batchnorms
 from tests import processes
+from tests.small_runs import small_job
 
 JOB = Path(__file__).with_name("distributed_job.py")
 SYNCHRONISED = ("classifier", "segmenter", "two_pass", "checkpoint")
@@ -58,3 +64,47 @@ def test_each_test_image_counts_once(
 def test_each_process_draws_its_own(together: dict[str, Any]) -> None:
     states = {tuple(state.tolist()) for state in together["classifier"]["random"]}
     assert len(states) == len(together["classifier"]["random"]) > 1
+
+
+def test_process_that_met_no_number_is_named_by_all(together: dict[str, Any]) -> None:
+    told = together["spoiled"]["told"]
+    last = len(told) - 1
+    assert set(told) == {told[0]}
+    assert told[0].startswith(f"process {last}: the loss is nan (logits at resolution 8 are not")
+    assert "the largest output is not finite, of 0" in told[0]
+
+
+def test_processes_that_do_not_agree_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "gathered", lambda value: [value, value, "else"])
+    with pytest.raises(ValueError, match=r"processes 0 and 2 do not agree on the rule: 7 and else"):
+        distributed.check_agreed(7, "the rule")
+
+
+def test_run_that_goes_on_with_fewer_processes_draws_anew(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begun = Stepper(small_job())
+    begun.progress.step = 2
+    state = begun.state()
+    state["rng"] = {**state["rng"], "others": [state["rng"]]}  # as of two processes
+    beginning = torch.get_rng_state()
+    again = Stepper(small_job())
+    again.restore(state, "the test")
+    assert not torch.equal(torch.get_rng_state(), beginning)
+    assert "the run had 2 processes and now has 1" in capsys.readouterr().err
+
+
+def test_batchnorm_under_two_names_is_synchronised_once() -> None:
+    layer = nn.BatchNorm2d(3)
+    network = nn.Sequential(layer, layer, nn.Sequential(layer))
+    synchronise_batchnorms(network, torch.device("cpu"))
+    kinds = {id(child) for child in network.modules() if isinstance(child, SyncBatchNorm)}
+    assert len(kinds) == 1
+    assert not any(type(child) is nn.BatchNorm2d for child in network.modules())
+    assert network[0].weight is layer.weight
+
+
+def test_batchnorm_of_another_kind_is_refused() -> None:
+    network = nn.Sequential(BatchNormAct2d(3))
+    with pytest.raises(ValueError, match="cannot synchronise a BatchNormAct2d on cpu"):
+        synchronise_batchnorms(network, torch.device("cpu"))

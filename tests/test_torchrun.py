@@ -78,6 +78,7 @@ def torchrun(
     return subprocess.run(
         [*command, *options, "--", *map(str, arguments)],
         cwd=processes.ROOT,
+        env=processes.environment(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -96,6 +97,40 @@ def test_torchrun_starts_a_run_again_that_lost_a_process(config: Path, tmp_path:
     assert undisturbed.returncode == 0, undisturbed.stderr
     states = [torch.load(run / "last.pt")["net"] for run in (tmp_path / "run", other)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+
+
+@pytest.mark.slow
+def test_two_machines_meet_again_after_one_has_lost_a_process(config: Path, tmp_path: Path) -> None:
+    port = processes.free_port()
+    meeting = ["--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}"]
+    command = [sys.executable, "-m", "torch.distributed.run", *meeting, "--nproc-per-node=1"]
+    script = [tmp_path / "mark", config, "--run", tmp_path / "run", "--continue", *SYNCHRONISED]
+    machines = [
+        subprocess.Popen(
+            [*command, "--rdzv-id=a", "--max-restarts=2", "--", *map(str, [DYING, *script])],
+            cwd=processes.ROOT,
+            env=processes.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    printed = processes.finish(machines, seconds=300)
+    assert [machine.returncode for machine in machines] == [0, 0], "".join(printed)
+    assert (tmp_path / "mark").exists()
+    assert results(tmp_path / "run")["epoch"] == 2
+
+
+def test_same_command_begins_a_run_and_continues_it(config: Path, tmp_path: Path) -> None:
+    command = [str(config), "--run", str(tmp_path / "run"), "--continue", "--set", "epochs=1"]
+    assert train_cls.main(command) == 0
+    (tmp_path / "run" / "results.json").unlink()  # A run that is complete only reads them.
+    state = torch.load(tmp_path / "run" / "last.pt")
+    state["progress"]["evaluated"] = 0
+    torch.save(state, tmp_path / "run" / "last.pt")
+    assert train_cls.main([*command, "workers=0"]) == 0
+    assert results(tmp_path / "run")["epoch"] == 1
 
 
 def test_measuring_under_torchrun_is_refused(

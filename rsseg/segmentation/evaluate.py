@@ -122,7 +122,9 @@ class SegmentationEvaluator:
 
     def share(self) -> None:
         """Take in the pixels of all processes; all have to call this."""
-        self._matrix.confmat = all_sum(self._matrix.confmat)
+        # From the CPU: a process that was given no image has it there.
+        total = all_sum(self._matrix.confmat.cpu())
+        self._matrix.confmat = total.to(self._matrix.confmat.device)
 
     def _check_labels(self, name: str, labels: Tensor, besides: str) -> None:
         if labels.numel() == 0:
