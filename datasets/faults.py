@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from rsseg.distributed import united
@@ -31,6 +32,35 @@ def read_or_fault(read: Callable[[], T], name: str, limit: int) -> T | Fault:
         if not limit:
             raise
         return Fault(name, str(error))
+
+
+def read_or_next(
+    read: Callable[[int], T], name: Callable[[int], str], *, first: int, count: int, limit: int
+) -> tuple[T, list[Fault]]:
+    """Read a sample, or the next one that can be read, and tell the faults met before it.
+
+    Args:
+        read: Reads the sample of an index.
+        name: Names the sample of an index.
+        first: Index of the sample to read. Every other is as good, and is read again soon.
+        count: Number of samples.
+        limit: How many samples may be unreadable.
+
+    Raises:
+        ValueError: If more than that fail in a row; of the reader if none may.
+        OSError: Of the reader if none may be unreadable.
+    """
+    faults: list[Fault] = []
+    for step in range(min(limit + 2, count)):
+        index = (first + step) % count
+        item = read_or_fault(partial(read, index), name(index), limit)
+        if not isinstance(item, Fault):
+            return item, faults
+        faults.append(item)
+    raise ValueError(
+        f"{len(faults)} images in a row cannot be read, data.max_unreadable allows {limit}; "
+        f"the last is {faults[-1].reason}"
+    )
 
 
 class Faults:

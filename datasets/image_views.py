@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from datasets.faults import Fault, read_or_fault
+from datasets.faults import Fault, read_or_fault, read_or_next
 from datasets.imagenet import LabelledImages
 from datasets.loader import Item
 from datasets.samples import Draw
@@ -58,29 +58,17 @@ class TrainingImages(Dataset[Item]):
 
     def __getitem__(self, draw: Draw) -> Item:
         """Give views, uint8 (3, r, r) for each resolution r, the class, and the faults met."""
-        faults: list[Fault] = []
-        for step in range(min(self.max_unreadable + 2, len(self))):
-            # Every image after an unreadable one is as good; the next one is read again soon.
-            index = (draw.sample + step) % len(self)
-            item = read_or_fault(
-                lambda index=index: self.images[index],  # type: ignore[misc]
-                self.images.name(index),
-                self.max_unreadable,
-            )
-            if not isinstance(item, Fault):
-                image, label = item
-                pixels = torch.from_numpy(image).permute(2, 0, 1)
-                views: list[Tensor] | Cut
-                if self.resize:
-                    views = self.views(pixels, draw.seed)
-                else:
-                    views = self.cut(pixels, draw.seed)
-                return Item(views, torch.tensor(label), faults)
-            faults.append(item)
-        raise ValueError(
-            f"{len(faults)} images in a row cannot be read, data.max_unreadable allows "
-            f"{self.max_unreadable}; the last is {faults[-1].reason}"
+        (image, label), faults = read_or_next(
+            self.images.__getitem__,
+            self.images.name,
+            first=draw.sample,
+            count=len(self),
+            limit=self.max_unreadable,
         )
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
+        views: list[Tensor] | Cut
+        views = self.views(pixels, draw.seed) if self.resize else self.cut(pixels, draw.seed)
+        return Item(views, torch.tensor(label), faults)
 
     def cut(self, image: Tensor, seed: int) -> Cut:
         """Crop one image (uint8, (3, H, W)) as the seed decides."""

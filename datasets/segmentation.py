@@ -51,18 +51,25 @@ def open_reader(data: DataConfig, split: Split, classes: int) -> Reader:
 def training_batches(config: SegmentationConfig) -> TrainLoader:
     """Return the augmented training batches of a run."""
     reader = open_reader(config.data, "train", config.model.classes)
-    views = TrainingViews(reader, config.resolutions, config.preprocessing, config.augmentation)
+    views = TrainingViews(
+        reader,
+        config.resolutions,
+        config.preprocessing,
+        config.augmentation,
+        max_unreadable=config.data.max_unreadable,
+    )
     return TrainLoader(
         views,
         config.batch_size,
         seed=config.seed,
         workers=config.workers,
         names=hash_of(reader.names),
+        max_unreadable=config.data.max_unreadable,
     )
 
 
 class TestSamples(TestData):
-    """The test samples of a segmentation run; one that cannot be read is an error.
+    """The test samples of a segmentation run.
 
     Args:
         config: Settings of the run.
@@ -82,13 +89,18 @@ class TestSamples(TestData):
             config.preprocessing,
             batch_size=config.batch_size,
             workers=config.workers,
+            max_unreadable=config.data.max_unreadable,
         )
 
     def views(self, resolutions: Sequence[int]) -> TestViews:
         """Return the test samples as views at the given resolutions."""
-        return TestViews(self.reader, resolutions, self.preprocessing)
+        return self._views(self.reader, resolutions)
 
     def training_views(self, resolution: int) -> TestViews:
         """Return the training samples as views of test."""
         train = open_reader(self.config.data, "train", self.config.model.classes)
-        return TestViews(train, (resolution,), self.preprocessing)
+        return self._views(train, (resolution,))
+
+    def _views(self, reader: Reader, resolutions: Sequence[int]) -> TestViews:
+        unreadable = self.config.data.max_unreadable
+        return TestViews(reader, resolutions, self.preprocessing, max_unreadable=unreadable)

@@ -12,14 +12,16 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
+from datasets.faults import Fault, read_or_fault, read_or_next
+from datasets.loader import Item
 from datasets.samples import Draw, Reader
 from rsseg.preprocessing import VOID, Preprocessing, resize_image, resize_labels
 from rsseg.resolutions import check_resolutions
@@ -73,7 +75,7 @@ def _reshaping(config: AugmentationConfig, colour: Sequence[int]) -> A.Compose:
     )
 
 
-class TrainingViews(Dataset[tuple[list[Tensor], Tensor]]):
+class TrainingViews(Dataset[Item]):
     """Augmented samples as S views and one label map at the size of the largest view.
 
     Args:
@@ -81,6 +83,7 @@ class TrainingViews(Dataset[tuple[list[Tensor], Tensor]]):
         resolutions: Sides of the views in pixels, from large to small.
         preprocessing: Its mean colour fills the padding.
         augmentation: The random changes.
+        max_unreadable: How many samples may be unreadable; another one stands in for each.
     """
 
     def __init__(
@@ -89,8 +92,11 @@ class TrainingViews(Dataset[tuple[list[Tensor], Tensor]]):
         resolutions: Sequence[int],
         preprocessing: Preprocessing,
         augmentation: AugmentationConfig,
+        *,
+        max_unreadable: int = 0,
     ) -> None:
         self.reader = reader
+        self.max_unreadable = max_unreadable
         self.resolutions = check_resolutions(resolutions)
         self.recolour = A.Compose([A.ColorJitter(0.3, 0.3, 0.3, 0.05, p=augmentation.photometric)])
         self.reshape = _reshaping(augmentation, preprocessing.mean_colour)
@@ -98,9 +104,15 @@ class TrainingViews(Dataset[tuple[list[Tensor], Tensor]]):
     def __len__(self) -> int:
         return len(self.reader)
 
-    def __getitem__(self, draw: Draw) -> tuple[list[Tensor], Tensor]:
-        """Give views, uint8 (3, r, r) for each resolution r, and labels, uint8 (R, R)."""
-        sample = self.reader[draw.sample]
+    def __getitem__(self, draw: Draw) -> Item:
+        """Give views, uint8 (3, r, r) for each resolution r, labels, uint8 (R, R), and faults."""
+        sample, faults = read_or_next(
+            self.reader.__getitem__,
+            self.reader.names.__getitem__,
+            first=draw.sample,
+            count=len(self),
+            limit=self.max_unreadable,
+        )
         for transform in (self.recolour, self.reshape):
             _seed(transform, draw.seed)
         # Colours first: the padding keeps its own.
@@ -110,33 +122,44 @@ class TrainingViews(Dataset[tuple[list[Tensor], Tensor]]):
         labels = torch.from_numpy(np.ascontiguousarray(changed["mask"]))
         largest = self.resolutions[0]
         views = [resize_image(image, (side, side)) for side in self.resolutions]
-        return views, resize_labels(labels, (largest, largest))
+        return Item(views, resize_labels(labels, (largest, largest)), faults)
 
 
-class TestViews(Dataset[tuple[list[Tensor], Tensor]]):
+class TestViews(Dataset[Item | Fault]):
     """Unchanged samples as one view for each resolution, with labels at the original size.
 
     Args:
         reader: The samples.
         resolutions: Resolutions to test at, in any order.
         preprocessing: How an image is fitted to a resolution.
+        max_unreadable: How many samples may be unreadable; they are left out.
     """
 
     __test__ = False  # Not a class of tests.
 
     def __init__(
-        self, reader: Reader, resolutions: Sequence[int], preprocessing: Preprocessing
+        self,
+        reader: Reader,
+        resolutions: Sequence[int],
+        preprocessing: Preprocessing,
+        *,
+        max_unreadable: int = 0,
     ) -> None:
         self.reader = reader
         self.resolutions = tuple(resolutions)
         self.preprocessing = preprocessing
+        self.max_unreadable = max_unreadable
 
     def __len__(self) -> int:
         return len(self.reader)
 
-    def __getitem__(self, index: int) -> tuple[list[Tensor], Tensor]:
-        """Give views, uint8 (3, h, w) for each resolution, and labels, uint8 (H, W)."""
-        sample = self.reader[index]
+    def __getitem__(self, index: int) -> Item | Fault:
+        """Give views, uint8 (3, h, w) for each resolution, and labels, uint8 (H, W), or a fault."""
+        sample = read_or_fault(
+            partial(self.reader.__getitem__, index), self.reader.names[index], self.max_unreadable
+        )
+        if isinstance(sample, Fault):
+            return sample
         views = [self.preprocessing.view(sample.image, side) for side in self.resolutions]
         # Copied: the reader's array may be read-only.
-        return views, torch.from_numpy(np.array(sample.labels, order="C"))
+        return Item(views, torch.from_numpy(np.array(sample.labels, order="C")))

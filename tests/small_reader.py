@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
+from datasets.faults import Fault
+from datasets.loader import Item
 from datasets.samples import Reader, Sample
 from rsseg.preprocessing import Image, LabelMap
 from rsseg.segmentation.config import AugmentationConfig
@@ -43,3 +46,11 @@ def noisy_reader(count: int, height: int, width: int) -> SmallReader:
 def still(crop: int) -> AugmentationConfig:
     """Change nothing: no scale, no flip, the given crop."""
     return AugmentationConfig(scale=(1, 1), shorter_side=1, crop=crop, flip=0)
+
+
+def parts(item: Item | Fault) -> tuple[list[Tensor], Tensor]:
+    """Return the views and the target of a sample that could be read."""
+    assert isinstance(item, Item)
+    assert isinstance(item.views, list)
+    assert not item.faults
+    return item.views, item.target

@@ -386,7 +386,7 @@ def test_continue_begins_a_run_and_then_goes_on_with_it(
     assert run(*arguments) == 0
     assert_runs_are_equal(whole, tmp_path / "run")
     message = refusal(capsys, *arguments, "--set", "seed=7")
-    assert "--set seed=7 would change it" in message
+    assert "was begun with another seed; continue it" in message
     config.with_name("other.yaml").write_text(config.read_text() + "seed: 5\n")
     message = refusal(capsys, config.with_name("other.yaml"), *arguments[1:])
     assert "was begun with another seed" in message

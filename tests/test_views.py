@@ -15,7 +15,7 @@ from datasets.samples import Draw
 from datasets.views import TestViews, TrainingViews
 from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
-from tests.small_reader import SmallReader, noise, noisy_reader, still
+from tests.small_reader import SmallReader, noise, noisy_reader, parts, still
 
 MEAN = Preprocessing().mean_colour
 SIZES = [(60, 80), (30, 44), (200, 150), (97, 61), (40, 400)]
@@ -62,7 +62,7 @@ def test_colour_at_each_pixel_is_that_of_its_label(size: tuple[int, int], larges
     views = training(SmallReader([colours[labels]], [labels]), WILD, largest, 32)
     colours_or_padding = 0
     for seed in range(12):
-        (view, _), target = views[Draw(0, seed)]
+        (view, _), target = parts(views[Draw(0, seed)])
         found, seen = target.numpy(), pixels(view)
         padding = (found == 255) & (abs(seen - MEAN).max(axis=-1) <= 1)
         certain = inside(found, 3) & inside(padding.astype(np.uint8), 3) & ~padding
@@ -76,7 +76,7 @@ def test_label_map_is_not_shifted_against_the_image(scale: float) -> None:
     config = AugmentationConfig(scale=(scale, scale), shorter_side=1, crop=40)
     views = training(coordinates(120, 84), config, 40)
     for seed in range(4):
-        (view,), target = views[Draw(0, seed)]
+        (view,), target = parts(views[Draw(0, seed)])
         shift = pixels(view)[..., 0] / 3 - target.numpy()
         assert abs(shift).max() < 1
         assert abs(shift.mean()) < 0.12  # in pixels of the original image
@@ -86,8 +86,8 @@ def test_label_map_is_not_shifted_against_the_image(scale: float) -> None:
 def test_every_view_is_an_antialiased_resize_of_one_crop(size: tuple[int, int]) -> None:
     reader = noisy_reader(1, *size)
     for seed in range(3):
-        (crop,), labels = training(reader, WILD, 64)[Draw(0, seed)]
-        views, target = training(reader, WILD, 80, 48, 33, 17)[Draw(0, seed)]
+        (crop,), labels = parts(training(reader, WILD, 64)[Draw(0, seed)])
+        views, target = parts(training(reader, WILD, 80, 48, 33, 17)[Draw(0, seed)])
         for view, side in zip(views, (80, 48, 33, 17), strict=True):
             assert view.shape == (3, side, side)
             assert view.dtype == torch.uint8
@@ -99,7 +99,7 @@ def test_every_view_is_an_antialiased_resize_of_one_crop(size: tuple[int, int]) 
 def test_flip_mirrors_all_views_and_the_labels() -> None:
     reader = noisy_reader(1, 60, 80)
     never, always = (
-        training(reader, dataclasses.replace(WILD, flip=share), 64, 32)[Draw(0, 3)]
+        parts(training(reader, dataclasses.replace(WILD, flip=share), 64, 32)[Draw(0, 3)])
         for share in (0.0, 1.0)
     )
     torch.testing.assert_close(always[1], never[1].flip(-1), rtol=0, atol=0)
@@ -112,12 +112,12 @@ def test_resizing_labels_invents_no_value() -> None:
     labels[::7] = 255
     views = training(SmallReader([noise(61, 75)], [labels]), WILD, 50, 32)
     for seed in range(20):
-        assert set(views[Draw(0, seed)][1].flatten().tolist()) <= {3, 200, 255}
+        assert set(parts(views[Draw(0, seed)])[1].flatten().tolist()) <= {3, 200, 255}
 
 
 def test_without_changes_the_pixels_stay_as_they_are() -> None:
     reader = noisy_reader(1, 64, 64)
-    (view,), target = training(reader, still(64), 64)[Draw(0, 9)]
+    (view,), target = parts(training(reader, still(64), 64)[Draw(0, 9)])
     np.testing.assert_array_equal(pixels(view), reader.images[0])
     np.testing.assert_array_equal(target, reader.labels[0])
     target.zero_()
@@ -131,11 +131,11 @@ def test_photometric_changes_reach_the_image_and_never_the_labels() -> None:
     seldom = training(reader, dataclasses.replace(WILD, photometric=0.3), 64)
     changed = 0
     for seed in range(40):
-        (view,), labels = plain[Draw(0, seed)]
-        (other,), same = coloured[Draw(0, seed)]
+        (view,), labels = parts(plain[Draw(0, seed)])
+        (other,), same = parts(coloured[Draw(0, seed)])
         assert (view != other).any()
         assert torch.equal(labels, same)
-        changed += int((seldom[Draw(0, seed)][0][0] != view).any())
+        changed += int((parts(seldom[Draw(0, seed)])[0][0] != view).any())
     assert 4 <= changed <= 20
 
 
@@ -149,7 +149,7 @@ def test_training_views_check_their_resolutions() -> None:
 def test_test_views_are_resizes_of_the_whole_image(fit: str, size: tuple[int, int]) -> None:
     reader = noisy_reader(2, *size)
     preprocessing = Preprocessing(fit=fit)  # type: ignore[arg-type]
-    views, target = TestViews(reader, [24, 40, 16], preprocessing)[1]
+    views, target = parts(TestViews(reader, [24, 40, 16], preprocessing)[1])
     image = torch.from_numpy(reader.images[1].copy()).permute(2, 0, 1)
     for view, side in zip(views, (24, 40, 16), strict=True):
         ratio = side / min(size)

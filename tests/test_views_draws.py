@@ -13,7 +13,7 @@ from datasets.samples import Draw
 from datasets.views import BoundedScale, TrainingViews
 from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
-from tests.small_reader import SmallReader, noisy_reader, still
+from tests.small_reader import SmallReader, noisy_reader, parts, still
 from tests.test_views import MEAN, WILD, coordinates, pixels, training
 
 
@@ -23,7 +23,7 @@ def test_padding_has_the_mean_colour_and_void_labels_and_any_place() -> None:
     views = training(SmallReader(reader.images, [labels]), still(64), 64)
     corners = []
     for seed in range(150):
-        (view,), target = views[Draw(0, seed)]
+        (view,), target = parts(views[Draw(0, seed)])
         rows, places = np.nonzero(target.numpy() != 255)
         top, left = int(rows.min()), int(places.min())
         assert len(rows) == 30 * 44
@@ -42,7 +42,7 @@ def test_padding_has_the_mean_colour_and_void_labels_and_any_place() -> None:
 def test_padding_takes_the_mean_of_the_preprocessing() -> None:
     preprocessing = Preprocessing(mean=(0.2, 0.4, 0.6))
     views = TrainingViews(noisy_reader(1, 4, 4), [32], preprocessing, still(32))
-    (view,), target = views[Draw(0, 0)]
+    (view,), target = parts(views[Draw(0, 0)])
     assert (pixels(view)[target.numpy() == 255] == (51, 102, 153)).all()
 
 
@@ -81,7 +81,7 @@ def test_scale_place_and_flip_are_drawn_independently() -> None:
     views = training(coordinates(160, 84), config, 40)
     found = []
     for seed in range(300):
-        (view,), _ = views[Draw(0, seed)]
+        (view,), _ = parts(views[Draw(0, seed)])
         red, green = pixels(view)[20, :, 0] / 3, pixels(view)[:, 20, 1]
         covered = int(green[-1] - green[0])  # rows of the image in the crop: scale turned over
         flipped = red[0] > red[-1]
@@ -100,9 +100,9 @@ def digest(draws: list[Draw]) -> list[int]:
     weights = torch.arange(1, 3 * 64 * 64 + 1)
     sums = []
     for draw in draws:
-        (large, small), labels = views[draw]
-        parts = torch.cat([large.flatten()[: 2 * 64 * 64], labels.flatten()]).long()
-        sums.append(int((parts * weights).sum()) + int(small.long().sum()))
+        (large, small), labels = parts(views[draw])
+        values = torch.cat([large.flatten()[: 2 * 64 * 64], labels.flatten()]).long()
+        sums.append(int((values * weights).sum()) + int(small.long().sum()))
     return sums
 
 

@@ -49,6 +49,7 @@ class DataConfig:
         void_value: Value of pixels without a label in the label maps; default: detected.
         label_offset: Value of the first class in the label maps; default: detected.
         limit: Use only so many training images, spread over the list; default: all.
+        max_unreadable: How many unreadable images are skipped, and counted, before the run stops.
     """
 
     root: str
@@ -56,6 +57,7 @@ class DataConfig:
     void_value: Annotated[int, Field(ge=0, le=255)] | None = None
     label_offset: Annotated[int, Field(ge=0, le=1)] | None = None
     limit: Count | None = None
+    max_unreadable: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
