@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from classification.config import ClassificationConfig
 from classification.evaluate import ClassificationEvaluator
 from classification.mixing import build_mix
+from rsseg.answers import CORRECTNESS
 from rsseg.checkpoint_evaluation import check_classes
 from rsseg.classifiers import build_classifier
 from rsseg.complexity import count_macs
-from rsseg.disagreement import CORRECTNESS
 from rsseg.engine import AUTOCAST, Loss, Outputs
 from rsseg.evaluation import Evaluation
 from rsseg.load import load_checkpoint

@@ -1,8 +1,8 @@
 """The text files beside labelled images: ground truth of a flat folder, names of the classes.
 
 Ground truth comes as lines that name a file and its class, or as the official list of numbers,
-whose meaning only the meta.mat of its development kit tells. The images themselves are listed in
-imagenet.py.
+whose meaning only the meta.mat of its development kit tells (imagenet_synsets.py). The images
+themselves are listed in imagenet.py.
 
 Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, and
 the readme of its development kit, ILSVRC2012_devkit_t12.
@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.imagenet_synsets import read_synsets
 from rsseg.listing import listed
+from rsseg.reading import read_text
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # First words of a line that names the columns.
@@ -45,15 +47,14 @@ def read_flat_labels(
     Raises:
         ValueError: If lines and images do not fit one to one, or name unknown classes.
         FileNotFoundError: If the file or its meta.mat is missing.
-        ImportError: If meta.mat needs scipy and there is none.
     """
     lines = read_lines(path, "data.val_labels")
-    if all(line.isdecimal() for line in lines):
+    if all(_is_number(line) for line in lines):
         found, told = _from_numbers(path, lines, files)
     else:
         found = _from_pairs(path, lines, files, folders)
         told = tuple(sorted(set(found)))
-        if all(name.isdecimal() and name not in folders for name in told):
+        if all(_is_number(name) and name not in folders for name in told):
             indices = tuple(str(index) for index in range(classes))
             return _places(path, [str(int(name)) for name in found], indices), folders or indices
     if not folders and len(told) != classes:
@@ -112,52 +113,14 @@ def read_lines(path: Path, key: str) -> list[str]:
 
     Raises:
         FileNotFoundError: If it is missing.
-        ValueError: If it is empty or no UTF-8 text.
+        ValueError: If it is empty, too large or no UTF-8 text.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; set {key} to one that exists")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error}); convert it, or set {key}") from error
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     if not lines:
         raise ValueError(f"{path}: empty; fill it, or set {key} to another file")
     return lines
-
-
-def read_synsets(path: Path) -> dict[int, str]:
-    """Read the WordNet ID of each ILSVRC2012_ID from the development kit's meta.mat.
-
-    Only the leaves are classes; the other synsets group them.
-
-    Raises:
-        FileNotFoundError: If it is missing.
-        ValueError: If it is not that file.
-        ImportError: If there is no scipy.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: missing; the numbers of ILSVRC's ground truth mean nothing without it. Both "
-            "lie in ILSVRC2012_devkit_t12/data: copy meta.mat, or give lines of FILE FOLDER"
-        )
-    try:
-        # Nothing else needs scipy, and few need this.
-        from scipy.io import loadmat  # noqa: PLC0415
-        from scipy.io.matlab import MatReadError  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError(
-            f"reading {path} needs scipy; install it (pip install scipy), or give "
-            "data.val_labels as lines of FILE FOLDER"
-        ) from error
-    try:
-        synsets: Any = np.atleast_1d(loadmat(path, squeeze_me=True)["synsets"])
-        leaves = synsets[synsets["num_children"] == 0]
-        return {int(leaf["ILSVRC2012_ID"]): str(leaf["WNID"]) for leaf in leaves}
-    except (MatReadError, OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{path}: not the meta.mat of ILSVRC2012_devkit_t12/data ({error}); copy it anew"
-        ) from error
 
 
 def _from_numbers(
@@ -243,6 +206,10 @@ def _places(path: Path, found: list[str], order: tuple[str, ...]) -> NDArray[np.
             f"{len(order)} known ones are {listed(order)}"
         )
     return np.array([places[name] for name in found], dtype=np.int64)
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10  # Python refuses those of thousands of digits.
 
 
 def _stem(name: str) -> str:

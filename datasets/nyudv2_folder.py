@@ -11,16 +11,17 @@ train.packed, ...       optional, the samples of a list, decoded (see datasets/p
 
 from __future__ import annotations
 
-import json
 import warnings
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from datasets.nyudv2_mat import load_tables
 from datasets.packed import PackedFile, StalePackedError, files_state, write_packed
 from datasets.samples import Reader, Sample, Split, check_crop
 from rsseg.images import read_image
+from rsseg.reading import read_json, read_text
 from rsseg.segmentation.label_files import (
     LabelConvention,
     detect_convention,
@@ -137,7 +138,7 @@ class FolderReader(Reader):
         """
         if not self.packed_path.is_file():
             return None
-        packed = PackedFile(self.packed_path)
+        packed = PackedFile(self.packed_path, classes=len(self.classes))
         if (packed.state, packed.names) != (self._state(), self.names):
             raise StalePackedError(
                 f"{self.packed_path}: stale, the list, an image, a label file or the label "
@@ -180,9 +181,9 @@ def read_names(path: Path) -> list[str]:
     names = _lines(path)
     if not names:
         raise ValueError(f"{path}: empty; expected one name per line")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{path}: names {twice} twice; expected each name once")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path}: names {twice[0]} twice; expected each name once")
     return names
 
 
@@ -201,8 +202,7 @@ def find_image(folder: Path, name: str) -> Path | None:
 
 
 def _lines(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def _label_folder(root: Path) -> Path:
@@ -237,11 +237,13 @@ def _recorded_convention(root: Path, classes: int) -> LabelConvention | None:
     path = root / "dataset.json"
     if not path.is_file():
         return None
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        offset, void = facts.get("label_offset"), facts.get("void_value")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not a JSON object ({error}); repair or remove it") from error
+    facts = read_json(path)
+    if not isinstance(facts, dict):
+        raise ValueError(f"{path}: not a JSON object; repair or remove it")
+    offset, void = facts.get("label_offset"), facts.get("void_value")
     if any(value is not None and type(value) is not int for value in (offset, void)):
         raise ValueError(f"{path}: label_offset and void_value must be whole numbers or absent")
-    return told_convention(classes, offset, void)
+    try:
+        return told_convention(classes, offset, void)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -5,7 +5,8 @@ a label map as (width, height). The 894 labels become 40 classes, and the images
 test set, by nyudv2_tables.json beside this file. Depth and instances are not read.
 
 A file that brings its own split in the root datasets `rsseg_train` and `rsseg_test` (1-based
-indices) may hold any number of images of any size.
+indices) may hold any number of images of any size. What a file claims to hold is checked first, see
+nyudv2_layout.py.
 
 Source: Silberman, Hoiem, Kohli, Fergus, "Indoor Segmentation and Support Inference from RGBD
 Images", ECCV 2012; classes and split: Gupta, Arbelaez, Malik, CVPR 2013.
@@ -14,6 +15,7 @@ Images", ECCV 2012; classes and split: Gupta, Arbelaez, Malik, CVPR 2013.
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,11 +24,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.nyudv2_layout import Array, arrays, check_layout, reading
 from datasets.samples import Reader, Sample, Split, check_crop
 from rsseg.preprocessing import LabelMap
 
 OFFICIAL_IMAGES: Final = 1449
 OWN_SPLIT: Final[dict[Split, str]] = {"train": "rsseg_train", "test": "rsseg_test"}
+_LONGEST_SPLIT: Final = 2**24  # images
 
 
 class Tables(NamedTuple):
@@ -76,8 +80,9 @@ class MatReader(Reader):
         tables = load_tables()
         self.classes, self._class_of_label = tables.classes, tables.class_of_label
         with _open(self.path) as file:
-            self.height, self.width = _check_layout(file, self.path)
-            self._frames = _split_of(file, self.path, split, tables)
+            held = arrays(file, self.path, ("images", "labels", *OWN_SPLIT.values()))
+            self.height, self.width = check_layout(held, file, self.path)
+            self._frames = _split_of(file, held, self.path, split, tables)
         if crop and (self.width, self.height) != (640, 480):
             raise ValueError(
                 f"{path}: the crop {crop!r} is meant for frames of 640x480 pixels, these have "
@@ -92,13 +97,9 @@ class MatReader(Reader):
     def read(self, index: int) -> Sample:
         """Read one frame at its full size."""
         file, frame = self._opened(), self._frames[index]
-        try:
+        with reading(self.where(index)):
             image = np.ascontiguousarray(file["images"][frame].transpose(2, 1, 0))
             labels = np.ascontiguousarray(file["labels"][frame].T)
-        except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"{self.where(index)}: unreadable ({error}); the file is damaged, fetch it again"
-            ) from error
         return Sample(image, self._to_classes(labels, index), self.names[index])
 
     def _to_classes(self, labels: NDArray[np.uint16], index: int) -> LabelMap:
@@ -139,36 +140,22 @@ def _open(path: Path) -> h5py.File:
         ) from error
 
 
-def _check_layout(file: h5py.File, path: Path) -> tuple[int, int]:
-    """Check images and labels against the official layout; give height and width."""
-    missing = [n for n in ("images", "labels") if not isinstance(file.get(n), h5py.Dataset)]
-    if missing:
-        raise ValueError(
-            f"{path}: has no dataset {' and no dataset '.join(missing)}; it holds "
-            f"{', '.join(sorted(file)[:10]) or 'nothing'}; expected the layout of "
-            "nyu_depth_v2_labeled.mat"
-        )
-    images, labels = file["images"], file["labels"]
-    count, width, height = labels.shape if labels.ndim == 3 else (0, 0, 0)
-    if images.shape != (count, 3, width, height) or 0 in images.shape:
-        raise ValueError(
-            f"{path}: images of shape {images.shape} and labels of shape {labels.shape}; expected "
-            "(N, 3, width, height) and (N, width, height), as MATLAB v7.3 writes them"
-        )
-    if (images.dtype, labels.dtype) != (np.uint8, np.uint16):
-        raise ValueError(
-            f"{path}: images are {images.dtype} and labels {labels.dtype}; expected uint8 and "
-            "uint16, as in nyu_depth_v2_labeled.mat"
-        )
-    return height, width
-
-
-def _split_of(file: h5py.File, path: Path, split: Split, tables: Tables) -> list[int]:
+def _split_of(
+    file: h5py.File, held: dict[str, Array], path: Path, split: Split, tables: Tables
+) -> list[int]:
     """Give the 0-based frames of a split: the file's own, else the official one."""
-    count, _, width, height = file["images"].shape
-    own = {name: file[key] for name, key in OWN_SPLIT.items() if key in file}
+    count, _, width, height = held["images"].shape
+    own = {name: held[key] for name, key in OWN_SPLIT.items() if key in held}
     if len(own) == len(OWN_SPLIT):
-        return _own_frames(np.asarray(own[split]), count, f"{path}: {OWN_SPLIT[split]}")
+        where = f"{path}: {OWN_SPLIT[split]}"
+        if math.prod(own[split].shape) > min(count, _LONGEST_SPLIT):
+            raise ValueError(
+                f"{where}: {math.prod(own[split].shape)} indices for {count} images; expected "
+                "each index once"
+            )
+        with reading(where):
+            indices = np.asarray(file[OWN_SPLIT[split]])
+        return _own_frames(indices, count, where)
     if own or (count, width, height) != (OFFICIAL_IMAGES, 640, 480):
         raise ValueError(
             f"{path}: no split is known for {count} images of {width}x{height} pixels; expected "

@@ -27,6 +27,7 @@ from datasets.nyudv2_mat import MatReader
 from datasets.packed import files_state
 from datasets.samples import Reader, Split
 from rsseg.preprocessing import VOID, Image
+from rsseg.reading import read_json
 from rsseg.writing import written_whole
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
@@ -127,7 +128,7 @@ def _is_current(target: Path, facts: dict[str, Any], source: Path) -> bool:
     remedy = "remove it or choose another target"
     record = target / "dataset.json"
     try:
-        recorded = json.loads(record.read_text(encoding="utf-8"))
+        recorded = read_json(record)
         for split in _SPLITS:
             open_nyudv2(target, split, classes=facts["classes"], packed=False)
         untouched = recorded.get("written") == _written(target)

@@ -26,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.samples import Reader, Sample
+from rsseg.preprocessing import VOID
 from rsseg.writing import written_whole
 
 MAGIC: Final = b"RSSEGPK1"
@@ -59,6 +60,7 @@ class PackedFile:
 
     Args:
         path: The file.
+        classes: Number of classes that its labels may be of.
 
     Attributes:
         path: The file.
@@ -70,8 +72,8 @@ class PackedFile:
         OSError: If it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, classes: int = VOID) -> None:
+        self.path, self.classes = path, classes
         with path.open("rb", buffering=0) as file:
             self._load(file)
 
@@ -93,6 +95,10 @@ class PackedFile:
         sample = Sample(image, labels, entry.name)
         if not whole or (index not in self._checked and _checksum(sample) != entry.checksum):
             raise ValueError(f"{self.path}: {entry.name} is damaged; {_REMEDY}")
+        if index not in self._checked and ((labels >= self.classes) & (labels != VOID)).any():
+            raise ValueError(
+                f"{self.path}: {entry.name} has labels above the {self.classes} classes; {_REMEDY}"
+            )
         self._checked.add(index)
         return sample
 

@@ -9,37 +9,16 @@ ECCV 2020, https://arxiv.org/abs/2007.09558, Table 1.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rsseg.answers import Answers, read_answers
 from rsseg.evaluation import ENSEMBLE
 from rsseg.run import RunError
-
-CORRECTNESS: Final = "correctness.npz"
-_PREFIX: Final = "correct_"
-# What numpy and zipfile raise on files that are cut off or something else.
-_BROKEN: Final = (
-    *(ValueError, EOFError, OSError, KeyError, TypeError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
-)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The answers of one run: names of the images, sorted, and whether each answer was right.
-
-    `correct` has one array of shape (N,) for each resolution, and for "ensemble" if there is one.
-    """
-
-    names: NDArray[np.str_]
-    correct: dict[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -110,61 +89,6 @@ def disagreement(
     return Disagreement(tuple(members), correct.shape[1], 100 * correct.mean(axis=1), matrix)
 
 
-def read_answers(run: Path) -> Answers:
-    """Read the correctness.npz of a run; nothing in the file is run.
-
-    Raises:
-        RunError: If there is none, it is damaged, or it holds something else.
-    """
-    path = run / CORRECTNESS
-    if not path.is_file():
-        raise RunError(
-            f"{run} holds no {CORRECTNESS}; give the folder of a classification run, or the --out "
-            "of its evaluation"
-        )
-    try:
-        arrays = _arrays(path)
-        names = arrays.pop("names")
-    except _BROKEN as error:
-        raise RunError(
-            f"{path} is damaged or holds no answers of a run ({_reason(error)}); evaluate the "
-            "checkpoint again"
-        ) from error
-    _check_arrays(path, names, arrays)
-    order = np.argsort(names)
-    correct = {key.removeprefix(_PREFIX): value[order] for key, value in arrays.items()}
-    return Answers(names[order], correct)
-
-
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        return {key: file[key] for key in file.files if key == "names" or key.startswith(_PREFIX)}
-
-
-def _reason(error: Exception) -> str:
-    if "pickle" in str(error):  # Numpy goes on to advise to run what the file says. We don't.
-        return "it is no NPZ file of plain arrays"
-    if isinstance(error, KeyError):
-        return f"it has no array {error}"
-    return str(error) or type(error).__name__
-
-
-def _check_arrays(path: Path, names: NDArray[Any], correct: dict[str, NDArray[Any]]) -> None:
-    fits = names.ndim == 1 and names.size > 0 and names.dtype.kind == "U" and len(correct) > 0
-    if not fits or any(a.dtype != np.bool_ or a.shape != names.shape for a in correct.values()):
-        told = [f"{key} {a.dtype} {a.shape}" for key, a in {"names": names, **correct}.items()]
-        raise RunError(
-            f"{path} holds {', '.join(told)}; expected names, and {_PREFIX}R, bool, for each "
-            "resolution R, all of the same length above 0"
-        )
-    unique, counts = np.unique(names, return_counts=True)
-    if len(unique) < len(names):
-        raise RunError(
-            f"{path} holds answers to several images named '{unique[counts.argmax()]}', which "
-            "cannot be told apart; give the test images different names"
-        )
-
-
 def _check_same_images(first: Path, known: Answers, other: Path, answers: Answers) -> None:
     differing = np.setxor1d(known.names, answers.names, assume_unique=True)
     if differing.size:
@@ -181,7 +105,7 @@ def _check_known(
     names = {name.partition("_")[0] for answers in held for name in answers.correct}
     if ensemble and ENSEMBLE not in names:
         raise RunError("no run holds the answers of an ensemble; leave out --ensemble")
-    numbers = sorted(int(name) for name in names if name.isdecimal())
+    numbers = sorted(int(name) for name in names if name.isdecimal() and len(name) < 10)
     missing = [resolution for resolution in resolutions or () if resolution not in numbers]
     if missing:
         raise RunError(f"no run was tested at resolution {missing[0]}; there are {numbers[::-1]}")

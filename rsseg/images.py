@@ -1,17 +1,17 @@
 """Image files: any image that Pillow reads becomes 8-bit RGB, upright, at its own size.
 
 One function reads for training and for prediction, so that a file looks the same to both. Which
-files are read is decided elsewhere.
+files are read is decided elsewhere. Programs (EPS) are no images: Pillow would have them run.
 """
 
 from __future__ import annotations
 
-import struct
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 
 import numpy as np
 from PIL import Image as Pictures
@@ -25,16 +25,13 @@ except ImportError:  # It only makes reading faster.
     simplejpeg = None
 
 ORIENTATION: Final = 0x0112  # EXIF tag; 1 is upright, 5 to 8 lie on their side.
+_WIDTH, _HEIGHT = 0x0100, 0x0101  # TIFF tags
 Decoder = Literal["fast", "pillow"]
 
 _JPEG: Final = b"\xff\xd8\xff"
 _NOTES: Final = (b"Exif\0\0", b"tiff:Orientation")  # Of the kinds that can note an orientation.
-
-# What Pillow raises on broken files: SyntaxError is its word for a PNG with faulty chunks.
-_BROKEN: Final = (
-    *(OSError, SyntaxError, ValueError, EOFError),
-    *(struct.error, OverflowError, IndexError),
-)
+_LARGEST: Final = 2**30  # bytes: twelve for each pixel that Pillow opens
+_PROGRAMS: Final = ("EPS",)  # PostScript, for which Pillow starts an interpreter
 _BOMB: Final = (Pictures.DecompressionBombError, Pictures.DecompressionBombWarning)
 
 
@@ -83,10 +80,14 @@ def _decode_fast(path: Path) -> Image | None:
 
 
 def _jpeg_content(path: Path) -> bytes:
-    """Read a file that begins as a JPEG does; give nothing of another."""
+    """Read a file that begins as a JPEG does; give nothing of another, or of one without end."""
     with path.open("rb") as stream:
         start = stream.read(len(_JPEG))
-        return start + stream.read() if start == _JPEG else b""
+        return start + stream.read() if start == _JPEG and _size(stream) <= _LARGEST else b""
+
+
+def _size(stream: BinaryIO) -> int:
+    return os.fstat(stream.fileno()).st_size
 
 
 def _orientation(path: Path) -> int:
@@ -106,8 +107,12 @@ def image_size(path: Path) -> tuple[int, int]:
         OSError: If the file cannot be opened.
     """
     with open_picture(path, "image") as picture:
-        turned = picture.getexif().get(ORIENTATION, 1) >= 5
-        return picture.size if turned else (picture.height, picture.width)
+        exif = picture.getexif()
+        width, height = picture.size
+        if picture.format == "TIFF":  # Newer versions of Pillow tell its size upright already.
+            width, height = exif.get(_WIDTH, width), exif.get(_HEIGHT, height)
+        turned = exif.get(ORIENTATION, 1) in (5, 6, 7, 8)
+        return (width, height) if turned else (height, width)
 
 
 @contextmanager
@@ -124,10 +129,14 @@ def open_picture(path: Path, kind: str) -> Iterator[Pictures.Image]:
         OSError: If the file cannot be opened.
     """
     with path.open("rb") as stream:  # errors of the file system speak for themselves
+        if _size(stream) > _LARGEST:
+            raise ValueError(f"{path}: {kind} of more than {_LARGEST} bytes; make it smaller first")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Pictures.DecompressionBombWarning)
                 with Pictures.open(stream) as picture:
+                    if picture.format in _PROGRAMS:
+                        raise ValueError(f"{picture.format} is a program, which is not run")
                     yield picture
         except _BOMB as error:
             limit = Pictures.MAX_IMAGE_PIXELS
@@ -138,8 +147,9 @@ def open_picture(path: Path, kind: str) -> Iterator[Pictures.Image]:
             raise ValueError(
                 f"{path}: unreadable {kind} (no format that Pillow knows); replace it"
             ) from error
-        except _BROKEN as error:
-            raise ValueError(f"{path}: unreadable {kind} ({error}); replace it") from error
+        except Exception as error:  # Broken files make Pillow raise errors of any kind.
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"{path}: unreadable {kind} ({reason}); replace it") from error
 
 
 def _to_rgb(picture: Pictures.Image) -> Image:

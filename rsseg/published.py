@@ -41,6 +41,7 @@ NETWORKS = {
     "resnet101": "fc",
     "mobilenetv2": "classifier",
 }
+_MOST_CLASSES = 100_000
 
 
 def load_published(
@@ -82,16 +83,15 @@ def read_published(
     sizes = _resolutions(state, prefix, resolutions, path)
     scores = f"{prefix}alpha" in state
     keywords = _closest(state, prefix, sizes, scores)
-    net = SwitchableNet(build_classifier(**keywords), sizes, scores=scores)
-    own, names = net.state_dict(), published_names(net, prefix)
-    for key, name in names.items():
-        if key.endswith("num_batches_tracked"):  # Files older than this counter lack it.
-            state.setdefault(name, own[key])
-    lines = _fault_lines(state, {name: own[key] for key, name in names.items()})
+    expected = _expected(keywords, prefix, sizes, scores)
+    counters = [name for name in expected if name.endswith("num_batches_tracked")]
+    state = dict.fromkeys(counters, torch.tensor(0)) | state  # Older files lack the counters.
+    lines = _fault_lines(state, expected)
     if lines:
         kind = f"a published {keywords['name']}, the network that comes closest:"
         raise CheckpointError("\n  ".join([f"{path} does not hold {kind}", *lines]))
-    net.load_state_dict({key: state[name] for key, name in names.items()})
+    net = SwitchableNet(build_classifier(**keywords), sizes, scores=scores)
+    net.load_state_dict({key: state[name] for key, name in published_names(net, prefix).items()})
     preprocessing = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), fit="crop")
     return net.eval(), preprocessing, keywords
 
@@ -99,12 +99,8 @@ def read_published(
 def published_names(net: SwitchableNet, prefix: str = "") -> dict[str, str]:
     """Give the published name for each name in the state dict of a SwitchableNet.
 
-    Shared layers lie under `module`, the BatchNorm of the i-th resolution under `bn_i`, the raw
-    scores of the ensemble under `alpha`.
-
-    Args:
-        net: A ResNet or MobileNetV2 of torchvision with private BatchNorm sets.
-        prefix: What is put before each published name.
+    Shared layers of its ResNet or MobileNetV2 lie under `module`, the BatchNorm of the i-th
+    resolution under `bn_i`, the raw scores of the ensemble under `alpha`, all after `prefix`.
     """
     sets = set_names(net.resolutions)
     return {key: prefix + _published_name(key, sets) for key in net.state_dict()}
@@ -175,7 +171,7 @@ def _resolutions(
     state: State, prefix: str, given: Sequence[int] | None, path: Path
 ) -> tuple[int, ...]:
     """Check that there is one resolution for each of the file's BatchNorm sets."""
-    matches = (re.search(r"\.bn_(\d+)\.", name) for name in state)
+    matches = (re.search(r"\.bn_(\d{1,4})\.", name) for name in state)
     numbers = [int(match[1]) for match in matches if match]
     if not numbers:
         raise CheckpointError(
@@ -199,19 +195,27 @@ def _closest(state: State, prefix: str, sizes: Sequence[int], scores: bool) -> d
     """Describe, for `build_classifier`, the network that the names and shapes fit best."""
 
     def misfit(keywords: dict[str, Any]) -> int:
-        with torch.device("meta"):  # Shapes without memory.
-            net = SwitchableNet(build_classifier(**keywords), sizes, scores=scores)
-        own = net.state_dict()
-        expected = {name: own[key] for key, name in published_names(net, prefix).items()}
+        expected = _expected(keywords, prefix, sizes, scores)
         return sum(len(names) for names in _faults(state, expected).values())
 
     return min((_described(name, state, prefix) for name in NETWORKS), key=misfit)
 
 
+def _expected(keywords: dict[str, Any], prefix: str, sizes: Sequence[int], scores: bool) -> State:
+    """Give the published names of a network, with tensors of the right shape without memory."""
+    with torch.device("meta"):
+        net = SwitchableNet(build_classifier(**keywords), sizes, scores=scores)
+    own = net.state_dict()
+    return {name: own[key] for key, name in published_names(net, prefix).items()}
+
+
 def _described(name: str, state: State, prefix: str) -> dict[str, Any]:
     """Read classes and width off the shapes; the usual ones where there is nothing to read."""
     classes = _rows(state, f"{prefix}{NETWORKS[name]}.module.weight")
-    keywords: dict[str, Any] = {"name": name, "classes": classes if classes >= 2 else 1000}
+    keywords: dict[str, Any] = {
+        "name": name,
+        "classes": classes if 2 <= classes <= _MOST_CLASSES else 1000,
+    }
     if name == "mobilenetv2":
         # Channels of the last block: 320 times the width, in steps of 8.
         channels = _rows(state, f"{prefix}features.17.conv.6.module.weight")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rsseg.checkpoint import check_bytes
+
 State = dict[str, Tensor]
+_ZIP: Final = b"PK\x03\x04"
 
 
 def read_state(path: Path) -> State:
@@ -20,17 +24,42 @@ def read_state(path: Path) -> State:
         ValueError: If the file cannot be read so, or holds something else.
     """
     try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _content(path)
     except Exception as error:  # damaged files raise errors of many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a state dict: {reason}") from error
+        raise ValueError(f"{path} cannot be read as a state dict: {_reason(error)}") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+        isinstance(key, str) and _is_plain(value) for key, value in content.items()
     ):
-        raise ValueError(f"{path} must hold a state dict (names to tensors)")
+        raise ValueError(f"{path} must hold a state dict (names to tensors of real numbers)")
     return dict(content)
+
+
+def _content(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    with path.open("rb") as stream:
+        start = stream.read(len(_ZIP))
+    if start == _ZIP:  # The older format has no checksums.
+        check_bytes(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # What torch says about foreign files, we say.
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether something is a tensor that can be copied into a network's."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_complex())
+    )
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    if "weights_only" in text:  # Torch goes on to advise to run what the file says. We don't.
+        return "it holds something else than tensors and plain values, and none of it was run"
+    return text.splitlines()[0]

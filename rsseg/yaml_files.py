@@ -1,12 +1,23 @@
-"""Safe reading of YAML, and setting single values of what was read."""
+"""Safe reading of YAML, and setting single values of what was read.
+
+What a text may hold is bounded: an alias (`*name`) repeats what it stands for, and a few hundred
+bytes of aliases of aliases would be gigabytes when written out.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
+
+from rsseg.reading import read_text
+
+_LARGEST: Final = 2**18  # bytes of a file
+_LONGEST: Final = 2**20  # characters, with every alias written out
+_DEEPEST: Final = 32  # blocks within blocks
 
 
 class ConfigError(ValueError):
@@ -18,8 +29,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        for key, count in Counter(key for key in keys if isinstance(key, Hashable)).items():
+            if count > 1:
                 line = node.start_mark.line + 1
                 raise ConfigError(f"key '{key}' is written twice in the block at line {line}")
         return super().construct_mapping(node, deep)
@@ -29,14 +40,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping.
 
     Raises:
-        ConfigError: If the file is missing, no YAML, or its top level is something else.
+        ConfigError: If the file is missing, no YAML, too large, or its top level is something
+            else.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        text = read_text(path, largest=_LARGEST)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ConfigError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"not valid YAML: {error}") from error
+    values = _parse(text, str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values at its top level")
     return values
@@ -56,7 +69,39 @@ def set_value(values: dict[str, Any], assignment: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise ConfigError(f"--set {key}: '{parent}' is a value, not a group of keys")
+    values[last] = _parse(text, f"--set {key}: '{text}'")
+
+
+def _parse(text: str, source: str) -> Any:
+    """Parse YAML; `source` names it in the message of a ConfigError."""
+    loader = None
     try:
-        values[last] = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: '{text}' is not valid YAML: {error}") from error
+        loader = _UniqueKeyLoader(text)
+        node = loader.get_single_node()
+        _check_size(node)
+        return None if node is None else loader.construct_document(node)
+    except Exception as error:  # A value that its tag does not fit raises errors of many kinds.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{source} is not valid YAML: {reason}") from error
+    finally:
+        if loader:
+            loader.dispose()
+
+
+def _check_size(root: yaml.Node | None) -> None:
+    """Refuse what is too large or too deep; what holds itself is endlessly deep."""
+    left: list[tuple[yaml.Node, int]] = [] if root is None else [(root, 0)]
+    size = 0
+    while left:
+        node, depth = left.pop()
+        size += 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+        if isinstance(node, yaml.SequenceNode):
+            left += [(item, depth + 1) for item in node.value]
+        elif isinstance(node, yaml.MappingNode):
+            left += [(part, depth + 1) for pair in node.value for part in pair]
+        if depth > _DEEPEST:
+            raise ConfigError(f"it holds blocks within blocks, more than {_DEEPEST} deep")
+        if size + len(left) > _LONGEST:
+            raise ConfigError(
+                f"it has more than {_LONGEST} characters with its aliases written out"
+            )

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rsseg import cli
-from rsseg.disagreement import disagreement, layout, read_answers, right_and_wrong
+from rsseg.answers import read_answers
+from rsseg.disagreement import disagreement, layout, right_and_wrong
 from rsseg.run import RunError
 
 NAMES = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rsseg.images import open_picture
 from rsseg.preprocessing import VOID, LabelMap
+from rsseg.segmentation.label_png import check_label_png
 
 _SCANNED: Final = 16  # label files that detection looks at
 
@@ -84,10 +85,10 @@ def read_label_values(path: Path) -> NDArray[np.uint8]:
     """
     with open_picture(path, "label file") as picture:
         values = np.array(picture)
-    # Byte 24 of a PNG is its bit depth. Grey values of fewer bits would arrive stretched to 255.
-    with path.open("rb") as file:
-        grey = picture.mode == "L" and file.read(25)[-1] == 8
-    if picture.format != "PNG" or not (grey or picture.mode == "P"):
+        single = picture.format == "PNG" and picture.mode in ("L", "P")
+        bits = check_label_png(path) if single else 0
+    # Grey values of fewer bits would arrive stretched to 255.
+    if not single or (picture.mode == "L" and bits != 8):
         raise ValueError(
             f"{path}: a label file is a PNG with one value per pixel, 8-bit greyscale or palette; "
             f"this is {picture.format} of mode {picture.mode}, so its values are no classes; "
