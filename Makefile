@@ -57,9 +57,9 @@ demo: $(VENV)/.installed
 
 # Results pile up in build/benchmarks; the report takes the newest of each kind.
 bench: $(VENV)/.installed
-	$(BENCH).step --short --rounds 2 --launches 3
+	$(BENCH).step --short --rounds 3 --launches 2
 	$(BENCH).pixelwise --short --allocator both --rounds 2 --launches 3
-	$(BENCH).pixelwise --step --short --allocator both --rounds 4
+	$(BENCH).pixelwise --step --short --allocator both --rounds 3
 	$(BENCH).loader --short --rounds 2 --launches 3
 	$(BENCH).nyudv2 --short
 	$(BENCH).inference --short
