@@ -15,6 +15,7 @@ https://arxiv.org/abs/2007.09558.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -145,6 +146,8 @@ def published_layer(layer: str) -> str:
 def _read(path: Path) -> State:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
+    if not os.access(path, os.R_OK):
+        raise CheckpointError(f"{path} may not be read; change its permissions")
     try:
         return read_state(path)
     except ValueError as error:

@@ -37,10 +37,10 @@ def read_state(path: Path) -> State:
 
 
 def _content(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        return load_file(path)
     with path.open("rb") as stream:
         start = stream.read(len(_ZIP))
+    if path.suffix == ".safetensors":
+        return load_file(path)
     if start == _ZIP:  # The older format has no checksums.
         check_bytes(path)
     with warnings.catch_warnings():

@@ -48,6 +48,14 @@ def test_damaged_names_are_as_many_as_the_classes(tmp_path: Path, changes: list[
     assert names is None or len(names) == 3
 
 
+def check_key(path: Path) -> None:
+    synsets = answer(lambda: read_synsets(path), path)
+    if synsets is not None:
+        assert sorted(synsets) == [*range(1, len(synsets) + 1)]
+        assert len(set(synsets.values())) == len(synsets)
+        assert all(name[0] == "n" and name[1:].isdecimal() for name in synsets.values())
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @attempts(250)
 @given(changes=edits())
@@ -56,12 +64,23 @@ def test_damaged_key_of_the_numbers_has_them_all_or_is_named(
 ) -> None:
     path = write_meta(tmp_path, "n10", "n01", "n02", packed=packed)
     path.write_bytes(damaged(path.read_bytes(), changes))
-    synsets = answer(lambda: read_synsets(path), path)
-    if synsets is not None:
-        assert [*synsets] == [*range(1, len(synsets) + 1)]
-        assert len(set(synsets.values())) == len(synsets)
-        assert all(name[0] == "n" and name[1:].isdecimal() for name in synsets.values())
-        assert not packed or synsets == {1: "n10", 2: "n01", 3: "n02"}
+    check_key(path)
+
+
+def test_flipped_bit_of_the_key_does_not_exchange_numbers(tmp_path: Path) -> None:
+    path = write_meta(tmp_path, "n10", "n01")
+    whole = path.read_bytes()
+    for bit in range(8 * 128, 8 * len(whole), 7):
+        path.write_bytes(damaged(whole, [("flip", bit // 8, bytes([bit % 8]))]))
+        check_key(path)
+
+
+def test_flipped_bit_of_a_packed_key_changes_nothing_or_is_found(tmp_path: Path) -> None:
+    path = write_meta(tmp_path, "n10", "n01", packed=True)
+    whole = path.read_bytes()
+    for place in range(128, len(whole)):
+        path.write_bytes(damaged(whole, [("flip", place, bytes([place % 8]))]))
+        assert answer(lambda: read_synsets(path), path) in (None, {1: "n10", 2: "n01"})
 
 
 def test_key_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
@@ -72,6 +91,14 @@ def test_key_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
         read_synsets(path)
     os.truncate(path, 2**40)  # takes no room on the disk
     with pytest.raises(ValueError, match="in at most 16777216 bytes"):
+        read_synsets(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_key_that_is_cut_off_says_so(tmp_path: Path, packed: bool) -> None:
+    path = write_meta(tmp_path, "n10", packed=packed)
+    os.truncate(path, path.stat().st_size - 20)
+    with pytest.raises(ValueError, match=r"meta\.mat: .*\(it is cut off\); copy it anew"):
         read_synsets(path)
 
 

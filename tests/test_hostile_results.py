@@ -81,6 +81,17 @@ def test_results_of_any_values_are_named_or_shown(
     answer(lambda: table(path), path)
 
 
+def test_list_for_a_metric_is_not_multiplied(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"metrics": {"64": {"top1": [0] * 10**6, "top5": 1}}}))
+    tracemalloc.start()
+    with pytest.raises(RunError, match=r"results\.json as results: list is no share"):
+        comparison_table([path])
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**27
+
+
 def test_command_tells_absurd_results_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

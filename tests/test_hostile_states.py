@@ -24,6 +24,7 @@ from rsseg.run import comparison_table
 from rsseg.state_files import read_state
 from rsseg.yaml_files import read_yaml
 from tests.hostile import Edit, Program, answer, attempts, damaged, edits
+from tests.test_published import RESNET, hollow
 
 STATE = {
     "conv.weight": torch.arange(36.0).reshape(4, 1, 3, 3),
@@ -146,15 +147,19 @@ def test_old_form_that_claims_too_many_numbers_is_refused(tmp_path: Path, number
 
 def test_published_weights_that_claim_too_many_classes_take_no_room(tmp_path: Path) -> None:
     path = tmp_path / "model_best.pth.tar"
-    for classes in (10**5 + 1, 10**12, 10**15):
-        weight = torch.zeros(()).expand(classes, 512)
-        torch.save(
-            {"state_dict": {"bn1.bn_0.weight": torch.ones(64), "fc.module.weight": weight}}, path
-        )
+    for classes in (10**5 + 1, 10**12):
+        state = hollow(RESNET)
+        state["module.fc.module.weight"] = torch.zeros(()).expand(classes, 512)
+        state["module.fc.module.bias"] = torch.zeros(()).expand(classes)
+        torch.save({"state_dict": state}, path)
         with pytest.raises(
-            CheckpointError, match=r"model_best\.pth\.tar does not hold a published"
+            CheckpointError, match=rf"pth\.tar does not hold .*\n.*\({classes}, 512"
         ):
-            load_published(path, resolutions=[224])
+            load_published(path)
+
+
+def test_published_set_of_thousands_of_digits_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "model_best.pth.tar"
     torch.save({"state_dict": {f"bn1.bn_{'9' * 5000}.weight": torch.ones(64)}}, path)
     with pytest.raises(CheckpointError, match=r"model_best\.pth\.tar holds no private BatchNorm"):
         load_published(path)
