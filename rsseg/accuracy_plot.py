@@ -5,7 +5,6 @@ Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Fig. 1 and Fig
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from matplotlib.figure import Figure
 
 from rsseg.evaluation import ENSEMBLE
+from rsseg.reading import read_json
 from rsseg.run import RunError, default_metrics
 
 Axis = Literal["resolution", "macs"]
@@ -45,7 +45,7 @@ def read_curve(path: Path, metric: str | None, axis: Axis) -> Curve:
     """
     path = path / "results.json" if path.is_dir() else path
     try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        results: dict[str, Any] = read_json(path)
         rows = {name: row for name, row in results["metrics"].items() if name != ENSEMBLE}
         chosen = metric or default_metrics(next(iter(rows.values())))[-1 if _maps(results) else 0]
         trained = {str(resolution) for resolution in results["resolutions"]}

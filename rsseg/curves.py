@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rsseg.reading import read_text
 from rsseg.run import RunError
 
 LOSSES = ("total", "classification", "ensemble", "distillation")
@@ -25,11 +26,11 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     """
     path = run / "log.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
         return [json.loads(line) for line in lines]
     except FileNotFoundError as error:
         raise RunError(f"{run} is no run folder with a log: there is no {path}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} holds a line that is no JSON: {error}") from error
 
 

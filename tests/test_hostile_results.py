@@ -13,7 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rsseg import cli
+from rsseg.accuracy_plot import read_curve
 from rsseg.answers import read_answers
+from rsseg.curves import read_log
 from rsseg.run import RunError, comparison_table
 from tests.hostile import Edit, answer, attempts, damaged, edits, instead
 from tests.test_disagreement import NAMES, write_run
@@ -178,3 +180,15 @@ def test_answers_that_unpack_without_end_take_no_room(tmp_path: Path) -> None:
 def test_resolution_of_thousands_of_digits_is_no_number(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", {"9" * 5000: "1100", "64": "1010"})
     assert cli.main(["disagreement", str(run), "--resolutions", "64"]) == 0
+
+
+DEEP = "[" * 100_000
+
+
+def test_logs_and_curves_nested_without_end_are_named(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(DEEP)
+    (tmp_path / "results.json").write_text(DEEP)
+    with pytest.raises(RunError, match=r"log\.jsonl holds a line that is no JSON"):
+        read_log(tmp_path)
+    with pytest.raises(RunError, match=r"results\.json"):
+        read_curve(tmp_path, None, "macs")
