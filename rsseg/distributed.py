@@ -245,10 +245,12 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         kinds.setdefault(tensor.dtype, []).append(tensor)
     for same in kinds.values():
         bucket: list[Tensor] = []
+        held = 0
         for tensor in same:
             bucket.append(tensor)
-            if sum(t.numel() for t in bucket) >= _BUCKET:
+            held += tensor.numel()
+            if held >= _BUCKET:
                 yield bucket
-                bucket = []
+                bucket, held = [], 0
         if bucket:
             yield bucket

@@ -108,3 +108,11 @@ def test_batchnorm_of_another_kind_is_refused() -> None:
     network = nn.Sequential(BatchNormAct2d(3))
     with pytest.raises(ValueError, match="cannot synchronise a BatchNormAct2d on cpu"):
         synchronise_batchnorms(network, torch.device("cpu"))
+
+
+def test_buckets_hold_every_tensor_once_and_one_dtype_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_BUCKET", 5)
+    sizes = (3, 3, 1, 9, 2, 2)
+    tensors = [torch.zeros(n, dtype=torch.float64 if n == 1 else torch.float32) for n in sizes]
+    buckets = [[tensor.numel() for tensor in b] for b in distributed._buckets(tensors)]
+    assert buckets == [[3, 3], [9], [2, 2], [1]]
