@@ -63,6 +63,7 @@ bench: $(VENV)/.installed
 	$(BENCH).loader --short --rounds 2 --launches 3
 	$(BENCH).nyudv2 --short
 	$(BENCH).inference --short
+	$(BENCH).quantization --short
 	$(BENCH).growth --short --rounds 3
 	$(BENCH).report
 

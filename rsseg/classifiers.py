@@ -25,6 +25,10 @@ from torch import nn
 from rsseg.checkpoint import load_weights
 from rsseg.config import validate
 from rsseg.names import check_name
+from rsseg.preactivation import preact_resnet18, preact_resnet50
+from rsseg.quantization import FLOAT, quantize
+from rsseg.quantizer_kinds import QUANTIZERS, QuantizerSettings
+from rsseg.quantizers import BITS, Basis
 from rsseg.state_files import State, read_state
 
 # The auxiliary classifiers of these two would make a tuple of their output.
@@ -35,6 +39,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet34": torchvision.models.resnet34,
     "resnet50": torchvision.models.resnet50,
     "resnet101": torchvision.models.resnet101,
+    "preact_resnet18": preact_resnet18,
+    "preact_resnet50": preact_resnet50,
     # Torchvision's own default is a dropout of 0.2; the paper names none, its code has none.
     "mobilenetv2": partial(torchvision.models.mobilenet_v2, dropout=0.0),
     "googlenet": partial(torchvision.models.googlenet, **_PLAIN),
@@ -43,6 +49,49 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 TIMM = "timm/"
 # The layer that gives the logits, by torchvision's and timm's names for it.
 _HEADS = ("fc", "classifier", "head")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"), kw_only=True)
+class QuantizationConfig:
+    """How the convolutions of a network are quantised, all but the first (Table 3).
+
+    Args:
+        weights: Bits of a weight, 1..4, or 32 for full precision.
+        activations: Bits of an activation, 1..4, or 32.
+        quantizer: "lq" of LQ-Nets, or "lsq".
+        basis: Whether the levels are "shared" by all resolutions, learnt by the "largest_only",
+            or "private" to each.
+        momentum: Share of the old levels in their moving average ("lq").
+        debias: Let that average begin with the first fit ("lq").
+    """
+
+    weights: int = 2
+    activations: int = 2
+    quantizer: str = "lq"
+    basis: Basis = "shared"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    debias: bool = True
+
+    @field_validator("weights", "activations")
+    @classmethod
+    def _bits(cls, bits: int) -> int:
+        if bits not in (*BITS, FLOAT):
+            raise ValueError(f"expected 1 to 4 bits, or {FLOAT} for full precision, got {bits}")
+        return bits
+
+    @field_validator("quantizer")
+    @classmethod
+    def _kind(cls, name: str) -> str:
+        check_name("quantiser", name, list(QUANTIZERS))
+        return name
+
+    def __post_init__(self) -> None:
+        if self.weights == self.activations == FLOAT:
+            raise ValueError(
+                "weights and activations of 32 bits quantise nothing; leave quantization out"
+            )
+        if self.quantizer == "lsq" and self.weights == 1:
+            raise ValueError("lsq needs at least 2 bits for weights; choose 2 bits, or lq")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"), kw_only=True)
@@ -57,6 +106,8 @@ class ClassifierConfig:
             else the path of a .pth or .safetensors file with a state dict. Weights of a head for
             another number of classes are left out.
         options: Further arguments of the network, by name.
+        quantization: How its convolutions are quantised; None for not at all. The networks named
+            "preact_..." are made for quantised activations.
     """
 
     name: str = "resnet18"
@@ -64,6 +115,7 @@ class ClassifierConfig:
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
     weights: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    quantization: QuantizationConfig | None = None
 
     @field_validator("name")
     @classmethod
@@ -97,7 +149,18 @@ def build_classifier(config: ClassifierConfig | None = None, **keywords: Any) ->
     network = _build(config)
     if config.weights is not None:
         _load(network, config)
-    return network
+    return network if config.quantization is None else _quantized(network, config.quantization)
+
+
+def _quantized(network: nn.Module, config: QuantizationConfig) -> nn.Module:
+    settings = QuantizerSettings(basis=config.basis, momentum=config.momentum, debias=config.debias)
+    return quantize(
+        network,
+        config.weights,
+        config.activations,
+        quantizer=config.quantizer,
+        settings=settings,
+    )
 
 
 def _torchvision_names() -> list[str]:

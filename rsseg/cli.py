@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from rsseg import disagreement, profile
 from rsseg.accuracy_plot import plot_accuracy
+from rsseg.cli_pack import add_pack
 from rsseg.cli_predict import add_predict
 from rsseg.curves import plot_curves
 from rsseg.doctor import add_doctor
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         verbs.add_parser("disagreement", help="which images one classifier knows, another not")
     )
     _add_import(verbs.add_parser("import", help="a checkpoint from the paper's published weights"))
+    add_pack(verbs.add_parser("pack", help="a quantised network with few bits for each weight"))
     add_doctor(verbs.add_parser("doctor", help="what is wrong with this machine, and the remedy"))
     return parser
 

@@ -24,6 +24,7 @@ from rsseg.distributed import average, gathered
 from rsseg.memory import TwoPasses
 from rsseg.mred import MREDLosses
 from rsseg.net import SwitchableNet
+from rsseg.quantizers import one_step
 from rsseg.switchable import switchable_layers
 
 
@@ -115,32 +116,33 @@ def train_step(
             then (running statistics may have been).
     """
     scaler = scaler or make_scaler("fp32", views[0].device)
-    logits, passes = _forward(net, views, members, settings)
-    if scores is not None and members is not None:
-        scores = scores[list(members)]
-    with record_function("loss"):
-        losses = loss(Outputs(logits, target, scores, views))
-    optimizer.zero_grad(set_to_none=True)
-    with record_function("backward"):
-        scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
-        if passes:
-            passes.backward()
-    with record_function("exchange"):
-        found = MREDLosses(*_mean_losses(losses))
-        average([p.grad for p in net.parameters() if p.grad is not None])
-    with record_function("optimiser"):
-        scaler.unscale_(optimizer)
-        limit = math.inf if settings.clip_norm is None else settings.clip_norm
-        # Without a limit the gradient stays as it is, but its norm is known.
-        norm = nn.utils.clip_grad_norm_(net.parameters(), limit)
-        if not torch.isfinite(found.total + norm):  # One look: each waits for the device.
-            fault = _fault(net, found, norm, scaler, (logits, views))
-            if fault:
-                again = partial(_forward, net, views, members, settings)
-                where = describe_largest(net, again, views[0].device)
-                raise NotFiniteError(_from_the_guilty(f"{fault}; {where}", losses))
-        scaler.step(optimizer)
-        scaler.update()
+    with one_step(net):  # Quantisers learn from all passes together, if the step succeeds.
+        logits, passes = _forward(net, views, members, settings)
+        if scores is not None and members is not None:
+            scores = scores[list(members)]
+        with record_function("loss"):
+            losses = loss(Outputs(logits, target, scores, views))
+        optimizer.zero_grad(set_to_none=True)
+        with record_function("backward"):
+            scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+            if passes:
+                passes.backward()
+        with record_function("exchange"):
+            found = MREDLosses(*_mean_losses(losses))
+            average([p.grad for p in net.parameters() if p.grad is not None])
+        with record_function("optimiser"):
+            scaler.unscale_(optimizer)
+            limit = math.inf if settings.clip_norm is None else settings.clip_norm
+            # Without a limit the gradient stays as it is, but its norm is known.
+            norm = nn.utils.clip_grad_norm_(net.parameters(), limit)
+            if not torch.isfinite(found.total + norm):  # One look: each waits for the device.
+                fault = _fault(net, found, norm, scaler, (logits, views))
+                if fault:
+                    again = partial(_forward, net, views, members, settings)
+                    where = describe_largest(net, again, views[0].device)
+                    raise NotFiniteError(_from_the_guilty(f"{fault}; {where}", losses))
+            scaler.step(optimizer)
+            scaler.update()
     return found
 
 

@@ -16,6 +16,7 @@ from rsseg.distributed import is_first
 from rsseg.mred import ensemble_logits
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing
+from rsseg.quantizers import held_weights
 from rsseg.resolutions import set_names
 
 ENSEMBLE = "ensemble"
@@ -107,7 +108,7 @@ def evaluate(
     sets = [n if n in trained else r for n, r in zip(names, resolutions, strict=True)]
     training = net.training
     net.eval()
-    with net.holding(resolutions):
+    with net.holding(resolutions), held_weights(net):
         for views, target in _shown(batches):
             inputs = [preprocessing.normalise(view.to(device)) for view in views]
             logits = [net.predict(x, held) for x, held in zip(inputs, sets, strict=True)]

@@ -12,6 +12,7 @@ from rsseg.checkpoint import CheckpointError, load_weights, read_checkpoint
 from rsseg.classifiers import ClassifierConfig, build_classifier
 from rsseg.config import validate
 from rsseg.net import SwitchableNet
+from rsseg.packing import SUFFIX, load_packed_state, read_packed
 from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.model import ModelConfig, build_segmenter
 
@@ -38,7 +39,7 @@ def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, dic
     """Read a checkpoint that a training run has written.
 
     Args:
-        path: Checkpoint file, such as `runs/NAME/last.pt`.
+        path: Checkpoint file, such as `runs/NAME/last.pt`, or a packed one (.safetensors).
 
     Returns:
         The network in evaluation mode on the CPU, its preprocessing, and metadata: "task",
@@ -48,7 +49,17 @@ def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, dic
         CheckpointError: If the file is missing, damaged, or does not fit what it says it is.
     """
     path = Path(path)
+    if path.suffix == SUFFIX:
+        return _load_packed(path)
     content = read_checkpoint(path)
+    net, preprocessing, metadata = _built(path, content)
+    load_weights(net, content["net"], str(path))
+    return net.eval(), preprocessing, metadata
+
+
+def _built(
+    path: Path, content: dict[str, Any]
+) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:
     try:
         metadata = dict(content["metadata"])
         net = SwitchableNet(
@@ -60,5 +71,14 @@ def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, dic
         preprocessing = validate(Preprocessing, metadata["preprocessing"], path.name)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} describes no network that can be built: {error}") from error
-    load_weights(net, content["net"], str(path))
+    return net, preprocessing, metadata
+
+
+def _load_packed(path: Path) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:
+    state, described = read_packed(path)
+    net, preprocessing, metadata = _built(path, {"metadata": described, "net": state})
+    try:
+        load_packed_state(net, state)
+    except (ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not fit the network it describes: {error}") from error
     return net.eval(), preprocessing, metadata

@@ -19,20 +19,23 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from rsseg.quantizers import paused
+
 MODES = ("normal", "checkpoint", "two_pass")
 Forward = Callable[[], Tensor]
 
 
 @contextmanager
 def kept_statistics(network: nn.Module) -> Iterator[None]:
-    """Let BatchNorms normalise as in training inside a `with` block, and learn no statistics."""
+    """Let BatchNorms and quantisers work as in training in a `with` block, and learn nothing."""
     layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
     before = [(layer, layer.momentum, _counter(layer)) for layer in layers]
     for layer in layers:
         # Not None for the buffers: the repeated pass has to run the same operations as the first.
         layer.momentum = 0.0
     try:
-        yield
+        with paused(network):
+            yield
     finally:
         for layer, momentum, counter in before:
             layer.momentum = momentum

@@ -26,6 +26,7 @@ from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions, set_names
 from rsseg.segmentation.model import ModelConfig, build_segmenter
+from rsseg.stored_size import stored_sizes
 
 # The image whose views are counted: with the fit "aspect" they are no squares.
 _IMAGE: Final = (480, 640)
@@ -44,6 +45,7 @@ class Profile:
         private: Parameters in the S sets, part of `all_sets`; 0 where nothing is private.
         views: Height and width of the view of each resolution, largest first.
         macs: Multiply-adds of one image at each resolution, largest first.
+        bytes: What all tensors take in a file by the bits of a weight, see `stored_sizes`.
     """
 
     network: str
@@ -54,6 +56,7 @@ class Profile:
     private: int
     views: dict[str, tuple[int, int]]
     macs: dict[str, int]
+    bytes: dict[str, int]
 
     @property
     def private_share(self) -> float:
@@ -122,6 +125,7 @@ def profile(
         private=batchnorm_parameters(net) if private else 0,
         views=dict(zip(names, views, strict=True)),
         macs={name: _macs(net, view, network) for name, view in zip(names, views, strict=True)},
+        bytes=stored_sizes(net),
     )
 
 
@@ -181,7 +185,7 @@ def _macs(net: SwitchableNet, view: tuple[int, int], name: str) -> int:
 
 def layout(profile: Profile) -> str:
     """Lay out a profile as text; millions of parameters are told in units of 1e6 and of 2^20."""
-    blocks = [_parameter_lines(profile), _mac_lines(profile)]
+    blocks = [_parameter_lines(profile), _size_lines(profile), _mac_lines(profile)]
     return "\n\n".join([*blocks, *([_cost_line(profile)] if len(profile.macs) > 1 else [])])
 
 
@@ -199,6 +203,15 @@ def _parameter_lines(profile: Profile) -> str:
             f"the private sets are {profile.private_share:.2%} of the parameters and add "
             f"{profile.added_share:.2%} to those with one set"
         )
+    return "\n".join(lines)
+
+
+def _size_lines(profile: Profile) -> str:
+    full = profile.bytes["32"]
+    lines = [f"{'bits of a weight':<22}{'MB in a file':>14}{'of 32 bits':>12}"]
+    lines += [
+        f"{bits:<22}{size / 1e6:>14.2f}{size / full:>12.1%}" for bits, size in profile.bytes.items()
+    ]
     return "\n".join(lines)
 
 

@@ -12,97 +12,40 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
+from rsseg.private_layers import FollowsLargest, Switchable, SwitchableBatchNorm2d
 from rsseg.resolutions import check_resolutions, set_names
 
+__all__ = [
+    "SwitchableBatchNorm2d",
+    "convert_to_switchable",
+    "held_sets",
+    "private_layers",
+    "replace_layers",
+    "sharing_copy",
+    "specialize",
+    "switch",
+    "switchable_layers",
+    "trained_sets",
+]
+
 Network = TypeVar("Network", bound=nn.Module)
-
-
-class SwitchableBatchNorm2d(nn.Module):
-    """A BatchNorm layer with a private set of weights and statistics for each resolution.
-
-    The sets lie in the state dict under their names, such as `sets.224.weight`. One of them is
-    active and normalises what passes through; the others are untouched.
-
-    Args:
-        layer: BatchNorm of any kind (1d, 2d, 3d, synchronised, with a fused activation). It is
-            copied, once for each name.
-        names: Names of the sets, the first is active. See `set_names`.
-        memos: For each name, what `copy.deepcopy` has copied so far. Layers made with the same
-            memos that share a parameter share its copy in each set.
-    """
-
-    def __init__(
-        self,
-        layer: _BatchNorm,
-        names: Sequence[str],
-        *,
-        memos: Mapping[str, dict[int, object]] | None = None,
-    ) -> None:
-        super().__init__()
-        memos = memos or {name: {} for name in names}
-        # Copied, not rebuilt: a BatchNorm subclass may fuse an activation.
-        self.sets = nn.ModuleDict({name: copy.deepcopy(layer, memos[name]) for name in names})
-        self.trained = tuple(names)  # Sets for other resolutions may be added, see `unseen`.
-        self.active = names[0]
-        self.training = layer.training
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise with the active set; shapes and errors are those of the BatchNorm itself."""
-        output: Tensor = self.sets[self.active](x)
-        return output
-
-    @property
-    def active_set(self) -> _BatchNorm:
-        """The BatchNorm that normalises at present."""
-        return cast(_BatchNorm, self.sets[self.active])
-
-    # Networks look at these attributes of their BatchNorms; the active set answers.
-
-    @property
-    def num_features(self) -> int:
-        """Number of channels C."""
-        return self.active_set.num_features
-
-    @property
-    def eps(self) -> float:
-        """Number added to the variance."""
-        return self.active_set.eps
-
-    @property
-    def weight(self) -> Tensor | None:
-        """Gamma of the active set, shape (C,), or None for a layer without affine part."""
-        return self.active_set.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        """Beta of the active set, shape (C,), or None for a layer without affine part."""
-        return self.active_set.bias
-
-    @property
-    def running_mean(self) -> Tensor | None:
-        """Running mean of the active set, shape (C,), or None for a layer without statistics."""
-        return self.active_set.running_mean
-
-    @property
-    def running_var(self) -> Tensor | None:
-        """Running variance of the active set, shape (C,), or None without statistics."""
-        return self.active_set.running_var
-
-    def extra_repr(self) -> str:
-        """Name the active set when the layer is printed."""
-        return f"active={self.active}"
 
 
 def switchable_layers(network: nn.Module) -> Iterator[SwitchableBatchNorm2d]:
     """Yield every switchable BatchNorm of a network once."""
     return (layer for layer in network.modules() if isinstance(layer, SwitchableBatchNorm2d))
+
+
+def private_layers(network: nn.Module) -> Iterator[Switchable]:
+    """Yield once all that is private to a resolution: BatchNorms, and private quantisers."""
+    return (layer for layer in network.modules() if isinstance(layer, Switchable))
 
 
 def held_sets(network: nn.Module) -> tuple[str, ...]:
@@ -165,7 +108,7 @@ def convert_to_switchable(
     names = set_names(check_resolutions(resolutions))
     _refuse_unconvertible(network)
     memos: dict[str, dict[int, object]] = {name: {} for name in names}
-    found = {
+    found: dict[nn.Module, nn.Module] = {
         layer: SwitchableBatchNorm2d(layer, names, memos=memos)
         for name, layer in network.named_modules()
         if isinstance(layer, _BatchNorm) and (where is None or where(name, layer))
@@ -178,12 +121,26 @@ def convert_to_switchable(
         )
     if isinstance(network, _BatchNorm):
         return found[network]  # type: ignore[return-value]
-    # The same layer object may hang in several places: each of them gets the same new layer.
+    quantisers = {
+        layer: Switchable(layer, names, memos=memos)
+        for layer in network.modules()
+        if isinstance(layer, FollowsLargest) and layer.per_resolution
+    }
+    replace_layers(network, found | quantisers)
+    return network
+
+
+def replace_layers(network: nn.Module, found: Mapping[nn.Module, nn.Module]) -> None:
+    """Put other layers in the places of layers of a network, in all of them if there are several.
+
+    Args:
+        network: Changed in place; it is itself no key of `found`.
+        found: The new layer of each old one.
+    """
     for parent in list(network.modules()):
         for child_name, child in parent._modules.items():
-            if isinstance(child, _BatchNorm) and child in found:
+            if child is not None and child in found:
                 setattr(parent, child_name, found[child])
-    return network
 
 
 def _refuse_unconvertible(network: nn.Module) -> None:
@@ -222,8 +179,12 @@ def switch(network: nn.Module, resolution: int | str) -> None:
     """
     name = str(resolution)
     _check_held(network, name)
-    for layer in switchable_layers(network):
-        layer.active = name
+    largest = trained_sets(network)[0]
+    for layer in network.modules():
+        if isinstance(layer, Switchable):
+            layer.active = name
+        elif isinstance(layer, FollowsLargest):
+            layer.at_largest = name == largest
 
 
 def _check_held(network: nn.Module, name: str) -> None:
@@ -271,6 +232,6 @@ def sharing_copy(network: nn.Module, name: str | None = None) -> nn.Module:
         if isinstance(leaf, Tensor)
     }
     if name is not None:
-        for layer in list(switchable_layers(network)):
+        for layer in list(private_layers(network)):
             memo[id(layer)] = copy.deepcopy(layer.sets[name], memo)
     return copy.deepcopy(network, memo)

@@ -18,12 +18,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.resolutions import check_resolutions
-from rsseg.switchable import held_sets, switch, switchable_layers, trained_sets
+from rsseg.switchable import (
+    held_sets,
+    private_layers,
+    switch,
+    switchable_layers,
+    trained_sets,
+)
 
 RULES = ("interpolate", "nearest", "extrapolate")
 # An extrapolated variance may fall below 0; BatchNorm needs it above.
 SMALLEST_VARIANCE = 1e-5
-_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
 def neighbours(
@@ -59,17 +64,18 @@ def neighbours(
     return a, b, (resolution - b) / (a - b)
 
 
-def _blend(a: _BatchNorm, b: _BatchNorm, share: float) -> _BatchNorm:
+def _blend(a: nn.Module, b: nn.Module, share: float) -> nn.Module:
     nearer = copy.deepcopy(a if share >= 0.5 else b)
     if share in (0.0, 1.0):
         return nearer
-    for name in _TENSORS:
-        first, second, made = getattr(a, name), getattr(b, name), getattr(nearer, name)
-        if made is not None:
+    first, second = a.state_dict(), b.state_dict()
+    for name, made in nearer.state_dict().items():
+        if made.is_floating_point():
             # Not lerp: this form gives the end points exactly.
-            made.data.copy_(share * first.data + (1 - share) * second.data)
-    if nearer.running_var is not None and not 0 <= share <= 1:
-        nearer.running_var.clamp_(min=SMALLEST_VARIANCE)
+            made.copy_(share * first[name] + (1 - share) * second[name])
+    variance = getattr(nearer, "running_var", None)
+    if variance is not None and not 0 <= share <= 1:
+        variance.clamp_(min=SMALLEST_VARIANCE)
     return nearer
 
 
@@ -103,11 +109,8 @@ def interpolate_set(network: nn.Module, resolution: int, *, rule: str = "interpo
         )
     # Neighbours are trained sets only: what was added before must not change what is added now.
     a, b, share = neighbours(resolution, sides_of(trained_sets(network)), rule)
-    for layer in switchable_layers(network):
-        first, second = layer.sets[str(a)], layer.sets[str(b)]
-        assert isinstance(first, _BatchNorm)
-        assert isinstance(second, _BatchNorm)
-        layer.sets[str(resolution)] = _blend(first, second, share)
+    for layer in private_layers(network):
+        layer.sets[str(resolution)] = _blend(layer.sets[str(a)], layer.sets[str(b)], share)
 
 
 def remove_set(network: nn.Module, resolution: int | str) -> None:
@@ -123,7 +126,7 @@ def remove_set(network: nn.Module, resolution: int | str) -> None:
             f"cannot remove the set {name}: only added sets can be removed, this network has "
             f"{', '.join(added) or 'none'}"
         )
-    for layer in switchable_layers(network):
+    for layer in private_layers(network):
         del layer.sets[name]
         if layer.active == name:
             layer.active = next(iter(layer.sets))

@@ -23,6 +23,7 @@ from rsseg.mred import MREDLosses, mred_loss
 from rsseg.net import SwitchableNet
 from rsseg.pixelwise import pixelwise_mred_loss
 from rsseg.preprocessing import Preprocessing
+from rsseg.quantization import quantize
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.task import weighted_by_pixels
 from rsseg.stepper import Stepper
@@ -40,7 +41,7 @@ class Classifier(nn.Sequential):
         return maps.mean(dim=(2, 3))
 
 
-def network(kind: type[nn.Sequential]) -> SwitchableNet:
+def network(kind: type[nn.Sequential], *, quantised: bool = False) -> SwitchableNet:
     """Give the same network in every process."""
     torch.manual_seed(0)
     layers = [
@@ -48,7 +49,8 @@ def network(kind: type[nn.Sequential]) -> SwitchableNet:
         *(nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
         nn.Conv2d(6, CLASSES, 3, padding=1),
     ]
-    return SwitchableNet(kind(*layers), RESOLUTIONS)
+    made = kind(*layers)
+    return SwitchableNet(quantize(made) if quantised else made, RESOLUTIONS)
 
 
 def drawn(seed: int, count: int, label_maps: bool) -> tuple[list[Tensor], Tensor]:
@@ -88,13 +90,15 @@ class NoBatches:
     steps, batch_size = STEPS, BATCH
 
 
-def train(label_maps: bool, *, spoil: bool = False, **settings: Any) -> dict[str, Any]:
+def train(
+    label_maps: bool, *, spoil: bool = False, quantised: bool = False, **settings: Any
+) -> dict[str, Any]:
     """Train, then evaluate on tests that cannot be shared equally."""
     values = {"resolutions": list(RESOLUTIONS), "epochs": 1, "batch_size": BATCH}
     config = validate(
         RunConfig, {**values, "optim": {"lr": 0.02}, "device": "cpu", **settings}, "the test"
     )
-    net = network(nn.Sequential if label_maps else Classifier)
+    net = network(nn.Sequential if label_maps else Classifier, quantised=quantised)
     loss: Loss = map_loss if label_maps else label_loss
     nothing: Any = None
     job = Job(config, net, NoBatches(), loss, nothing, {}, nothing, "")  # type: ignore[arg-type]
@@ -163,6 +167,7 @@ def main(path: str) -> None:
                 ("two_pass", True, {"sync_batchnorm": True, "memory": "two_pass"}),
                 ("checkpoint", False, {"sync_batchnorm": True, "memory": "checkpoint"}),
                 ("own statistics", False, {"ema_decay": 0.9}),
+                ("quantised", False, {"sync_batchnorm": True, "quantised": True}),
             )
         }
         found["spoiled"] = {"equal": True, "told": distributed.gathered(spoiled())}

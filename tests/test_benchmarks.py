@@ -15,7 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import growth, inference, loader, nyudv2, pixelwise, report, step, targets
+from benchmarks import (
+    growth,
+    inference,
+    loader,
+    nyudv2,
+    pixelwise,
+    quantization,
+    report,
+    step,
+    targets,
+)
 from benchmarks.harness import Case, Timed, Work, compared, interleaved, records, table
 from benchmarks.machine import EXACT, RETAINING, environment_of
 from benchmarks.peers import pairwise_loss, resized, straightforward_loss
@@ -205,9 +215,14 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
         (loader.main, ["--count", "2", "--resolutions", "32", "16"], 4),
         (nyudv2.main, ["--count", "3", "--size", "48", "64", "--resolutions", "32", "16"], 6),
         (inference.main, ["--no-compile", "--passes", "1", "--resolutions", "48", "32"], 11),
+        (
+            quantization.main,
+            ["--shape", "2", "3", "8", "8", "--resolutions", "32", "--batch", "2"],
+            6,
+        ),
         (growth.main, ["--short", "--side", "32", "--batch", "2", "--label-side", "32"], 4),
     ],
-    ids=["step", "pixelwise", "loader", "nyudv2", "inference", "growth"],
+    ids=["step", "pixelwise", "loader", "nyudv2", "inference", "quantization", "growth"],
 )
 def test_command_appends_its_records_and_the_report_shows_them(
     main: Callable[[list[str]], int], arguments: list[str], lines: int, tmp_path: Path

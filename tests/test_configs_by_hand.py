@@ -20,13 +20,18 @@ COUNTS = {
     "resnet18": (11_689_512, 11_727_912, 512),
     "resnet50": (25_557_032, 25_769_512, 2048),
     "mobilenetv2": (3_504_872, 3_641_320, 1280),
+    # The same convolutions; BatchNorm of 6720 and 41664 channels, 2 parameters each.
+    "preact_resnet18": (11_693_352, 11_747_112, 512),
+    "preact_resnet50": (25_587_240, 25_920_552, 2048),
 }
 VARIANTS = ("none", "full", "vanilla", "dense", "from_largest")
 
 
 def rate_by_hand(written: dict[str, Any], epoch: float) -> float:
-    """Compute the learning rate of a cosine with a linear beginning."""
+    """Compute the learning rate of a cosine with a linear beginning, or of stages."""
     lr, epochs, warmup = written["optim"]["lr"], written["epochs"], written["schedule"]
+    if warmup["kind"] == "staged":
+        return float(lr[sum(epoch >= begin for begin in warmup["milestones"])])
     assert warmup["kind"] == "cosine"
     begin = float(warmup["warmup_epochs"])
     if epoch < begin:

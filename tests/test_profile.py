@@ -131,6 +131,7 @@ def small_profile() -> Profile:
         private=500_000,
         views={"64": (64, 64), "32": (32, 40)},
         macs={"64": 20_000_000_000, "32": 6_000_000_000},
+        bytes={"32": 5_000_000, "2": 625_000},
     )
 
 
@@ -142,6 +143,10 @@ def test_layout_tells_both_units_and_all_shares() -> None:
         "2 private sets             1,250,000     1.25     1.19",
         "+ 2 ensemble scores        1,250,002     1.25     1.19",
         "the private sets are 40.00% of the parameters and add 25.00% to those with one set",
+        "",
+        "bits of a weight        MB in a file  of 32 bits",
+        "32                              5.00      100.0%",
+        "2                               0.62       12.5%",
         "",
         "resolution        view   MACs in 1e9  of the largest",
         "        64       64x64         20.00          100.0%",

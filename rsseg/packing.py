@@ -1,0 +1,241 @@
+"""Quantised networks in files: K bits for each weight, and the bases that give them their values.
+
+A packed file is a .safetensors file. A quantised weight lies in it as the numbers of its levels,
+K bits each, under its name and ".codes"; the basis is there as in a checkpoint, and so is all that
+is not quantised. `rsseg.load_checkpoint` reads such a file as well; its network has the very
+outputs of the one that was packed, but no full-precision weights to train on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from rsseg.checkpoint import CheckpointError
+from rsseg.net import SwitchableNet
+from rsseg.quantization import quantized_convolutions
+from rsseg.quantizers import Quantizer
+from rsseg.state_files import State
+from rsseg.writing import written_whole
+
+FORMAT: Final = "rsseg packed 1"
+SUFFIX: Final = ".safetensors"
+_CODES: Final = ".codes"
+
+
+def pack_numbers(numbers: Tensor, bits: int) -> Tensor:
+    """Pack numbers 0..2^bits - 1 of any shape into bytes, the lowest bit of the first one first.
+
+    Example:
+        >>> pack_numbers(torch.tensor([1, 2, 3, 0, 1]), 2).tolist()
+        [57, 1]
+    """
+    flat = numbers.to(torch.uint8).flatten().numpy()
+    digits = (flat[:, None] >> np.arange(bits, dtype=np.uint8)) & 1
+    return torch.from_numpy(np.packbits(digits, bitorder="little"))
+
+
+def unpack_numbers(packed: Tensor, bits: int, count: int) -> Tensor:
+    """Undo `pack_numbers`; returns int64 numbers of shape (count,).
+
+    Raises:
+        ValueError: If the bytes are not as many as so many numbers take.
+    """
+    expected = (count * bits + 7) // 8
+    if packed.dtype != torch.uint8 or packed.shape != (expected,):
+        raise ValueError(
+            f"{count} numbers of {bits} bits take {expected} bytes, got {tuple(packed.shape)} of "
+            f"{packed.dtype}"
+        )
+    digits = np.unpackbits(packed.numpy(), bitorder="little", count=count * bits)
+    powers = 2 ** np.arange(bits, dtype=np.int64)
+    return torch.from_numpy(digits.reshape(count, bits).astype(np.int64) @ powers)
+
+
+@dataclass(frozen=True)
+class PackedSize:
+    """What a packed network takes, in bytes.
+
+    Args:
+        weights: Number of quantised weights.
+        codes: Bytes of their codes.
+        bases: Bytes of what gives the codes their values.
+        rest: Bytes of all that is not quantised.
+    """
+
+    weights: int
+    codes: int
+    bases: int
+    rest: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of all tensors; a file adds their names."""
+        return self.codes + self.bases + self.rest
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits that a quantised weight takes, its share of the bases included."""
+        return 8 * (self.codes + self.bases) / self.weights
+
+
+def packed_state(net: nn.Module) -> State:
+    """Return the state dict of a quantised network with packed weights.
+
+    Args:
+        net: Network in evaluation mode on the CPU.
+
+    Raises:
+        ValueError: If no weight is quantised, or weights have other values at each resolution.
+    """
+    layers = dict(quantized_convolutions(net))
+    if not layers:
+        raise ValueError("no weight of the network is quantised; there is nothing to pack")
+    state = {name: value.detach() for name, value in net.state_dict().items()}
+    for name, layer in layers.items():
+        quantizer = _quantizer_of(name, layer.weight_quantizer)
+        with torch.no_grad():
+            quantized = layer.quantized_weight().flatten(1)
+        table = _table(quantizer, len(quantized))
+        codes = torch.searchsorted(table, quantized).clamp(max=table.shape[1] - 1)
+        if not torch.equal(table.gather(1, codes), quantized):
+            raise ValueError(f"the weights of {name} are not finite; nothing was written")
+        del state[f"{name}.weight"]
+        state[f"{name}.weight{_CODES}"] = pack_numbers(codes, quantizer.bits)
+    return state
+
+
+def _quantizer_of(name: str, quantizer: nn.Module | None) -> Quantizer:
+    if isinstance(quantizer, Quantizer):
+        return quantizer
+    raise ValueError(
+        f"the weights of {name} have levels of their own at each resolution (basis 'private'), "
+        "which one packed file cannot hold; train with basis 'shared' or 'largest_only'"
+    )
+
+
+def _table(quantizer: Quantizer, rows: int) -> Tensor:
+    return quantizer.level_values().expand(rows, -1).contiguous()
+
+
+def load_packed_state(net: nn.Module, state: State) -> None:
+    """Load what `packed_state` returned into a network built in the same way.
+
+    Raises:
+        ValueError: If names, shapes or numbers of bits do not fit.
+        RuntimeError: The same, as `load_state_dict` raises it.
+    """
+    packed = {n: v for n, v in state.items() if n.endswith(_CODES)}
+    layers = {f"{name}.weight{_CODES}": layer for name, layer in quantized_convolutions(net)}
+    if packed.keys() != layers.keys():
+        raise ValueError(f"packed weights {sorted(packed.keys() ^ layers.keys())[:3]} do not fit")
+    own = net.state_dict()
+    weights = {name.removesuffix(_CODES): own[name.removesuffix(_CODES)] for name in packed}
+    net.load_state_dict({n: v for n, v in state.items() if n not in packed} | weights)
+    for name, layer in layers.items():
+        quantizer = _quantizer_of(name, layer.weight_quantizer)
+        numbers = unpack_numbers(packed[name], quantizer.bits, layer.weight.numel())
+        numbers = numbers.view(len(layer.weight), -1)
+        with torch.no_grad():
+            values = _table(quantizer, len(numbers)).gather(1, numbers)
+            layer.weight.copy_(values.view_as(layer.weight))
+
+
+def packed_size(net: nn.Module) -> PackedSize:
+    """Return what a quantised network takes in a packed file; its weights are not read."""
+    layers = dict(quantized_convolutions(net))
+    parts = {name: f"{name}.weight" for name in layers}
+    held = {name: _bytes(value) for name, value in net.state_dict().items()}
+    bases = sum(
+        size
+        for key, size in held.items()
+        if any(key.startswith(f"{name}.weight_quantizer.") for name in layers)
+    )
+    rest = sum(held.values()) - bases - sum(held[part] for part in parts.values())
+    counts = {name: layer.weight.numel() for name, layer in layers.items()}
+    codes = sum(
+        (count * _quantizer_of(name, layers[name].weight_quantizer).bits + 7) // 8
+        for name, count in counts.items()
+    )
+    return PackedSize(weights=sum(counts.values()), codes=codes, bases=bases, rest=rest)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def save_packed(
+    net: SwitchableNet, metadata: dict[str, Any], out: Path, *, overwrite: bool = False
+) -> PackedSize:
+    """Write a quantised network as a packed file.
+
+    Args:
+        net: The network, in evaluation mode on the CPU.
+        metadata: As `load_checkpoint` returns it.
+        out: Name of the file, which ends in .safetensors.
+        overwrite: Write over a file that exists.
+
+    Returns:
+        What its parts take.
+
+    Raises:
+        ValueError: If the name has another ending or exists, or the network cannot be packed.
+        OSError: If the file cannot be written.
+    """
+    if out.suffix != SUFFIX:
+        raise ValueError(f"{out} must end in {SUFFIX}")
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists; choose another name, or give --overwrite")
+    state = {name: value.contiguous() for name, value in packed_state(net).items()}
+    described = json.dumps(metadata)
+    header = {"format": FORMAT, "metadata": described, "sha256": _digest(state, described)}
+    with written_whole(out) as temporary:
+        temporary.write_bytes(save(state, metadata=header))
+    return packed_size(net)
+
+
+def _digest(state: State, described: str) -> str:
+    """Return the SHA-256 of the description, and of all tensors by name."""
+    found = hashlib.sha256(described.encode())
+    for name in sorted(state):
+        found.update(name.encode())
+        found.update(state[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def read_packed(path: Path) -> tuple[State, dict[str, Any]]:
+    """Read the tensors of a packed file, and its metadata.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or no packed file of rsseg.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        known = header.get("format") == FORMAT
+        metadata = json.loads(header["metadata"]) if known else None
+    except Exception as error:  # damaged files raise errors of many kinds
+        raise CheckpointError(
+            f"{path} is damaged or is no packed network ({type(error).__name__}); pack it again "
+            "with rsseg pack"
+        ) from error
+    if not isinstance(metadata, dict):
+        raise CheckpointError(
+            f"{path} is not a packed network of rsseg (format '{FORMAT}'); a state dict alone does "
+            "not tell resolutions and preprocessing"
+        )
+    if _digest(state, header["metadata"]) != header.get("sha256"):
+        raise CheckpointError(f"{path} is damaged: its content is not what was written")
+    return state, metadata

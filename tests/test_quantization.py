@@ -1,0 +1,318 @@
+"""Quantising whole networks: what is converted, what is shared, what is learnt in training."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsseg import SwitchableNet, convert_to_switchable, interpolate_set, specialize, switch
+from rsseg.classifiers import build_classifier
+from rsseg.complexity import count_macs
+from rsseg.config import ConfigError, OptimConfig
+from rsseg.engine import NotFiniteError, Outputs, StepSettings, train_step
+from rsseg.mred import MREDLosses, mred_loss
+from rsseg.optim import build_optimizer, set_learning_rates
+from rsseg.private_layers import Switchable
+from rsseg.quantization import (
+    QuantizationPoint,
+    QuantizedConv2d,
+    QuantizerSettings,
+    plain_network,
+    quantize,
+    quantized_convolutions,
+)
+from rsseg.quantizers import ActivationQuantizer, WeightQuantizer, quantizers
+
+SIDES = (16, 8)
+
+
+def network() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
+        *(nn.Conv2d(6, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
+        nn.Conv2d(6, 4, 1),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    )
+
+
+def views(seed: int = 0) -> list[Tensor]:
+    source = torch.Generator().manual_seed(seed)
+    return [torch.randn(4, 3, side, side, generator=source) for side in SIDES]
+
+
+def loss(outputs: Outputs) -> MREDLosses:
+    return mred_loss(outputs.logits, outputs.target, outputs.scores)
+
+
+def train(net: SwitchableNet, steps: int = 2, mode: str = "normal") -> list[MREDLosses]:
+    net.train()
+    net.checkpointing = mode == "checkpoint"
+    optimizer = build_optimizer(net, OptimConfig(lr=0.05))
+    set_learning_rates(optimizer, {"other": 0.05})
+    target = torch.tensor([0, 1, 2, 3])
+    options: dict[str, Any] = {"scores": net.scores}
+    options["settings"] = StepSettings(two_pass=mode == "two_pass")
+    return [train_step(net, views(i), target, loss, optimizer, **options) for i in range(steps)]
+
+
+def bases(net: nn.Module) -> dict[str, Tensor]:
+    return {name: v.clone() for name, v in net.named_buffers() if name.endswith("basis")}
+
+
+def test_all_convolutions_but_the_first_are_quantised_and_keep_their_parameters() -> None:
+    plain = network()
+    before = dict(plain.named_parameters())
+    made = quantize(plain)
+    kinds = [type(layer) for layer in made if isinstance(layer, nn.Conv2d)]
+    assert kinds == [nn.Conv2d, QuantizedConv2d, QuantizedConv2d]
+    assert all(made.get_parameter(name) is value for name, value in before.items())
+    assert set(dict(made.named_parameters())) == set(before)
+    assert sum(isinstance(q, WeightQuantizer) for q in quantizers(made)) == 2
+    assert sum(isinstance(q, ActivationQuantizer) for q in quantizers(made)) == 2
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_layer_convolves_quantised_input_with_quantised_weights(bits: int) -> None:
+    made = quantize(network(), bits, bits).eval()
+    layer = made[3]
+    x = torch.rand(2, 6, 5, 5)
+    weight = WeightQuantizer(layer.weight.shape, bits).eval()(layer.weight)
+    expected = F.conv2d(ActivationQuantizer(bits).eval()(x), weight, padding=1)
+    torch.testing.assert_close(layer(x), expected)
+    for channel in layer.quantized_weight():
+        assert channel.unique().numel() <= 2**bits
+
+
+def test_thirty_two_bits_leave_weights_or_activations_as_they_are() -> None:
+    of_weights, of_activations = quantize(network(), 2, 32)[3], quantize(network(), 32, 2)[3]
+    assert of_weights.input_quantizer is None
+    assert of_activations.quantized_weight() is of_activations.weight
+    assert not list(quantized_convolutions(of_activations))
+
+
+def test_activations_are_quantised_at_the_points_of_a_network_that_has_some() -> None:
+    made: Any = quantize(nn.Sequential(*network()[:6], QuantizationPoint(), network()[6]))
+    assert isinstance(made[6], ActivationQuantizer)
+    assert made[3].input_quantizer is None
+    assert made[7].input_quantizer is None
+
+
+def test_where_chooses_the_convolutions() -> None:
+    made = quantize(network(), where=lambda name, _: name == "0")
+    assert [name for name, _ in quantized_convolutions(made)] == ["0"]
+
+
+@pytest.mark.parametrize("basis", ["shared", "largest_only", "private"])
+def test_either_conversion_may_come_first(basis: Any) -> None:
+    settings = QuantizerSettings(basis=basis)
+    first = convert_to_switchable(quantize(network(), settings=settings), SIDES)
+    second = quantize(convert_to_switchable(network(), SIDES), settings=settings)
+    assert first.state_dict().keys() == second.state_dict().keys()
+    for side in SIDES:
+        x = torch.randn(2, 3, side, side)
+        for made in (first.eval(), second.eval()):
+            switch(made, side)
+        assert torch.equal(first(x), second(x))
+    torch.testing.assert_close(
+        train(SwitchableNet(first, SIDES)), train(SwitchableNet(second, SIDES))
+    )
+    torch.testing.assert_close(first.state_dict(), second.state_dict())
+
+
+def test_shared_basis_is_one_tensor_at_every_resolution_and_moves_once_a_step() -> None:
+    net = SwitchableNet(quantize(network()), SIDES)
+    train(net, steps=3)
+    held = {name: basis for name, basis in net.network.named_buffers() if name.endswith("basis")}
+    assert len(held) == 4
+    for side in SIDES:
+        special = specialize(net, side)
+        assert all(special.get_buffer(name) is basis for name, basis in held.items())
+    assert {int(net.network.get_buffer(n.replace("basis", "updates"))) for n in held} == {3}
+
+
+def test_step_learns_from_the_values_of_all_resolutions_at_once() -> None:
+    net = SwitchableNet(quantize(network()), SIDES)
+    net.train()
+    layer: Any = cast(Any, net.network)[3].input_quantizer
+    seen: list[Tensor] = []
+    layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    alone = copy.deepcopy(layer)
+    alone._forward_pre_hooks.clear()
+    train(net, steps=1)
+    assert [x.shape[-1] for x in seen] == [16, 8]
+    alone(torch.cat([x.flatten() for x in seen]))
+    torch.testing.assert_close(layer.basis, alone.basis)
+
+
+def test_largest_only_learns_what_the_largest_shows() -> None:
+    settings = QuantizerSettings(basis="largest_only")
+    net = SwitchableNet(quantize(network(), settings=settings), SIDES)
+    layer: Any = cast(Any, net.network)[3].input_quantizer
+    seen: list[Tensor] = []
+    layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    alone = copy.deepcopy(layer)
+    alone._forward_pre_hooks.clear()
+    train(net, steps=1)
+    alone.train()(seen[0])
+    torch.testing.assert_close(layer.basis, alone.basis)
+
+
+def test_private_bases_part_and_unseen_resolutions_lie_between() -> None:
+    settings = QuantizerSettings(basis="private")
+    net = SwitchableNet(quantize(network(), settings=settings), SIDES)
+    train(net)
+    layer: Any = cast(Any, net.network)[3].input_quantizer
+    assert isinstance(layer, Switchable)
+    large, little = (cast(ActivationQuantizer, layer.sets[name]) for name in ("16", "8"))
+    assert not torch.equal(large.basis, little.basis)
+    interpolate_set(net.network, 12)
+    middle = cast(ActivationQuantizer, layer.sets["12"])
+    torch.testing.assert_close(middle.basis, (large.basis + little.basis) / 2)
+
+
+@pytest.mark.parametrize("basis", ["shared", "private"])
+@pytest.mark.parametrize("mode", ["checkpoint", "two_pass"])
+def test_modes_with_less_memory_learn_the_same(mode: str, basis: Any) -> None:
+    net = SwitchableNet(quantize(network(), settings=QuantizerSettings(basis=basis)), SIDES)
+    other = copy.deepcopy(net)
+    torch.testing.assert_close(train(net), train(other, mode=mode), rtol=1e-5, atol=1e-6)
+    assert net.state_dict().keys() == other.state_dict().keys()
+    torch.testing.assert_close(net.state_dict(), other.state_dict(), rtol=1e-4, atol=1e-6)
+
+
+def test_step_that_is_left_out_teaches_the_quantisers_nothing() -> None:
+    net = SwitchableNet(quantize(network()), SIDES).train()
+    before = bases(net)
+    optimizer = build_optimizer(net, OptimConfig(lr=0.05))
+    bad = [views()[0] * torch.nan, views()[1]]
+    with pytest.raises(NotFiniteError):
+        train_step(net, bad, torch.tensor([0, 1, 2, 3]), loss, optimizer, scores=net.scores)
+    assert all(torch.equal(value, before[name]) for name, value in bases(net).items())
+
+
+def test_evaluation_touches_no_basis() -> None:
+    net = SwitchableNet(quantize(network()), SIDES)
+    train(net)
+    before = bases(net)
+    net.eval()
+    for view in views():
+        net.predict(view)
+    assert all(torch.equal(value, before[name]) for name, value in bases(net).items())
+
+
+@pytest.mark.parametrize("kind", ["lq", "lsq"])
+def test_training_lowers_the_loss(kind: str) -> None:
+    net = SwitchableNet(quantize(network(), quantizer=kind), SIDES).train()
+    optimizer = build_optimizer(net, OptimConfig(lr=0.05))
+    set_learning_rates(optimizer, {"other": 0.05})
+    target = torch.tensor([0, 1, 2, 3])
+    totals = [
+        float(train_step(net, views(), target, loss, optimizer, scores=net.scores).total)
+        for _ in range(30)
+    ]
+    assert totals[-1] < 0.8 * totals[0]
+
+
+@pytest.mark.parametrize("kind", ["lq", "lsq"])
+@pytest.mark.parametrize("basis", ["shared", "private"])
+def test_plain_network_gives_the_same_logits_without_quantisers(kind: str, basis: Any) -> None:
+    made = quantize(network(), quantizer=kind, settings=QuantizerSettings(basis=basis))
+    net = SwitchableNet(made, SIDES)
+    train(net)
+    net.eval()
+    for view in views(5):
+        special = specialize(net, view.shape[-1])
+        plain = plain_network(special)
+        assert not list(quantizers(plain))
+        assert not any(isinstance(layer, QuantizedConv2d) for layer in plain.modules())
+        assert torch.equal(plain(view), net.predict(view))
+        assert list(quantizers(special))
+
+
+def test_network_without_quantisers_is_plain_already() -> None:
+    plain = network()
+    assert plain_network(plain) is plain
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_network_trains_as_an_uncompiled_one() -> None:
+    net = SwitchableNet(quantize(network()), SIDES)
+    other = copy.deepcopy(net)
+    expected = train(net)
+    other.network.compile(backend="eager")
+    torch.testing.assert_close(train(other), expected)
+
+
+@pytest.mark.parametrize("name", ["timm/resnet10t.c3_in1k", "timm/mobilenetv3_small_050"])
+def test_networks_of_timm_are_quantised(name: str) -> None:
+    torch.manual_seed(0)
+    made = quantize(timm.create_model(name.removeprefix("timm/"), num_classes=4))
+    net = SwitchableNet(made, (64, 32))
+    net.train()
+    logits = net([torch.randn(2, 3, 64, 64), torch.randn(2, 3, 32, 32)])
+    torch.stack(logits).sum().backward()  # type: ignore[no-untyped-call]
+    assert all(layer.weight.grad is not None for _, layer in quantized_convolutions(net))
+
+
+def test_convolution_of_another_kind_convolves_in_its_own_way() -> None:
+    class Doubled(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return 2 * super().forward(input)
+
+    layer = QuantizedConv2d(Doubled(3, 4, 3), None)
+    plain = QuantizedConv2d(nn.Conv2d(3, 4, 3), None)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(1, 3, 5, 5)
+    torch.testing.assert_close(layer(x), 2 * plain(x))
+    torch.testing.assert_close(layer.plain()(x), layer(x))
+    assert set(layer.state_dict()) == {"weight", "bias"}
+
+
+def test_bad_requests_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 to 4 bits, or 32 for full precision, got 8"):
+        quantize(network(), 8)
+    with pytest.raises(ValueError, match="nothing to quantise; choose"):
+        quantize(network(), 32, 32)
+    with pytest.raises(ValueError, match=r"unknown quantiser 'dorefa', expected one of"):
+        quantize(network(), quantizer="dorefa")
+    with pytest.raises(ValueError, match="Sequential is quantised already"):
+        quantize(quantize(network()))
+    with pytest.raises(ValueError, match="no convolution to quantise in Linear"):
+        quantize(nn.Linear(3, 3))
+    added = convert_to_switchable(network(), SIDES)
+    interpolate_set(added, 12)
+    with pytest.raises(ValueError, match="added BatchNorm sets"):
+        quantize(added, settings=QuantizerSettings(basis="private"))
+
+
+def test_classifier_is_quantised_as_its_settings_say() -> None:
+    bits = {"weights": 2, "activations": 32}
+    made = build_classifier(name="resnet18", classes=3, quantization=bits)
+    names = [name for name, _ in quantized_convolutions(made)]
+    assert len(names) == 19
+    assert all(name.startswith("layer") for name in names)
+    float_net = build_classifier(name="resnet18", classes=3)
+    assert count_macs(made, 32) == count_macs(float_net, 32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weights": 5}, "expected 1 to 4 bits, or 32"),
+        ({"weights": 32, "activations": 32}, "quantise nothing"),
+        ({"quantizer": "lk"}, "unknown quantiser 'lk'"),
+        ({"quantizer": "lsq", "weights": 1}, "at least 2 bits"),
+        ({"basis": "public"}, "basis"),
+        ({"bits": 2}, "bits"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_classifier(name="resnet18", quantization=settings)
