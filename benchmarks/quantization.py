@@ -26,10 +26,10 @@ from rsseg.classifiers import build_classifier
 from rsseg.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, train_step
 from rsseg.levels import RIDGE, fit_basis, levels_of, nearest_levels
+from rsseg.lq_quantizers import ActivationQuantizer
 from rsseg.mred import MREDLosses, mred_loss
 from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
-from rsseg.quantizers import ActivationQuantizer
 
 _ZEROED = {"zero_init_residual": True}
 # Name of the network and its quantisation, for each variant; the first is the peer.

@@ -24,7 +24,7 @@ from rsseg.distributed import average, gathered
 from rsseg.memory import TwoPasses
 from rsseg.mred import MREDLosses
 from rsseg.net import SwitchableNet
-from rsseg.quantizers import one_step
+from rsseg.quantizer_steps import one_step
 from rsseg.switchable import switchable_layers
 
 

@@ -16,7 +16,7 @@ from rsseg.distributed import is_first
 from rsseg.mred import ensemble_logits
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing
-from rsseg.quantizers import held_weights
+from rsseg.quantizer_steps import held_weights
 from rsseg.resolutions import set_names
 
 ENSEMBLE = "ensemble"

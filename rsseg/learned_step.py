@@ -45,20 +45,23 @@ class _LearnedStep(torch.autograd.Function):
 class LearnedStepQuantizer(Quantizer):
     """LSQ for weights (signed levels) or activations (from 0 on), one step for the whole tensor.
 
-    The step begins as 2 E|x| / sqrt(Q) of the first values that pass in training, with Q the
-    number of the highest level. Before, it is 1.
+    The step begins as 2 E|x| / sqrt(Q) of the first values, with Q the number of the highest level:
+    those that are given, or that pass first in training. Before, it is 1.
 
     Args:
         bits: K, 1..4; of weights at least 2, since one signed bit would leave 0 and a negative
             level alone.
         signed: Whether there are levels below 0.
         basis: See `Quantizer`.
+        first: The first values, such as a weight.
 
     Raises:
         ValueError: If signed levels are asked for with one bit.
     """
 
-    def __init__(self, bits: int, *, signed: bool, basis: Basis = "shared") -> None:
+    def __init__(
+        self, bits: int, *, signed: bool, basis: Basis = "shared", first: Tensor | None = None
+    ) -> None:
         super().__init__(bits, basis)
         if signed and bits == 1:
             raise ValueError("lsq needs at least 2 bits for weights; choose 2 bits, or lq")
@@ -67,21 +70,22 @@ class LearnedStepQuantizer(Quantizer):
         self.step = nn.Parameter(torch.ones(()))
         self.started: Tensor
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        if first is not None and not first.is_meta:
+            self._start(first.detach().abs().mean(dtype=torch.float32))
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         """Quantise a tensor of any shape."""
         if self.learns and not self.started:
-            self._start(x)
+            # The mean over all processes: they have to go on with the same step.
+            self._start(all_sum(x.detach().abs().mean(dtype=torch.float32)) / world_size())
         taught = self.at_largest or self.basis_of != "largest_only"
         step = self.step if taught else self.step.detach()
         output: Tensor = _LearnedStep.apply(x, step.to(x.dtype), self.lowest, self.highest)
         return output
 
     @torch.no_grad()
-    def _start(self, x: Tensor) -> None:
-        # The mean over all processes: they have to go on with the same step.
-        size = all_sum(x.abs().mean(dtype=torch.float32)) / world_size()
+    def _start(self, size: Tensor) -> None:
         first = 2 * size / math.sqrt(max(self.highest, 1))
         if first.isfinite() and first > 0:
             self.step.copy_(first)

@@ -110,13 +110,15 @@ def nearest_levels(
         mask, product = torch.empty_like(piece), torch.empty_like(piece)
         if above is not None:
             above[0, :, 0] += piece.shape[1]
-            above[1, :, 0] += piece.sum(dim=1)
+            above[1, :, 0] += piece.sum(dim=1, dtype=torch.float64)
         for i in range(number - 1):
             torch.gt(piece, thresholds[:, i, None], out=mask)
             torch.lerp(taken, steps[:, i + 1, None], mask, out=taken)
             if above is not None:
                 above[0, :, i + 1] += mask.sum(dim=1)
-                above[1, :, i + 1] += torch.mul(piece, mask, out=product).sum(dim=1)
+                above[1, :, i + 1] += torch.mul(piece, mask, out=product).sum(
+                    dim=1, dtype=torch.float64
+                )
         place.copy_(taken)
     return found, None if above is None else _between(above)
 

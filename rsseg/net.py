@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.profiler import record_function
 
 from rsseg.memory import forward_largest_last
+from rsseg.quantizer_steps import quantizers
 from rsseg.resolutions import check_resolutions, set_names
 from rsseg.switchable import (
     convert_to_switchable,
@@ -36,6 +37,16 @@ FORWARD = "forward "  # Begins the name of a forward pass in a profile; a BatchN
 def resolution_of(images: Tensor) -> int:
     """Return the resolution of a batch of images (B, 3, H, W): its shorter side."""
     return min(images.shape[-2:])
+
+
+def _refuse_bases_of_resolutions(network: nn.Module) -> None:
+    bases = {layer.basis_of for layer in quantizers(network)} - {"shared"}
+    if bases:
+        raise ValueError(
+            f"quantisers with the basis {', '.join(sorted(bases))} have to know the resolution, "
+            "which a BatchNorm shared by all does not tell; choose basis 'shared', or batchnorm "
+            "'private'"
+        )
 
 
 class SwitchableNet(nn.Module):
@@ -58,7 +69,7 @@ class SwitchableNet(nn.Module):
 
     Raises:
         ValueError: If the resolutions are not valid, the network has no BatchNorm or has been
-            converted with other resolutions.
+            converted with other resolutions, or quantisers need a private BatchNorm.
 
     Example:
         >>> plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
@@ -81,6 +92,8 @@ class SwitchableNet(nn.Module):
         if batchnorm not in ("private", "shared"):
             raise ValueError(f"batchnorm must be 'private' or 'shared', got {batchnorm!r}")
         self.batchnorm = batchnorm
+        if batchnorm == "shared":
+            _refuse_bases_of_resolutions(network)
         self.network = self._converted(network) if batchnorm == "private" else network
         self.scores = nn.Parameter(torch.ones(len(self.resolutions))) if scores else None
         self._unseen = RULES[0]

@@ -22,9 +22,11 @@ from torch import Tensor, nn
 
 from rsseg.checkpoint import CheckpointError
 from rsseg.net import SwitchableNet
-from rsseg.quantization import quantized_convolutions
+from rsseg.quantization import QuantizedConv2d, quantized_convolutions
+from rsseg.quantizer_steps import paused
 from rsseg.quantizers import Quantizer
 from rsseg.state_files import State
+from rsseg.switchable import held_sets, trained_sets
 from rsseg.writing import written_whole
 
 FORMAT: Final = "rsseg packed 1"
@@ -95,32 +97,32 @@ def packed_state(net: nn.Module) -> State:
         net: Network in evaluation mode on the CPU.
 
     Raises:
-        ValueError: If no weight is quantised, or weights have other values at each resolution.
+        ValueError: If no weight is quantised, or the values of one do not come back to the bit.
     """
     layers = dict(quantized_convolutions(net))
     if not layers:
         raise ValueError("no weight of the network is quantised; there is nothing to pack")
     state = {name: value.detach() for name, value in net.state_dict().items()}
     for name, layer in layers.items():
-        quantizer = _quantizer_of(name, layer.weight_quantizer)
-        with torch.no_grad():
-            quantized = layer.quantized_weight().flatten(1)
-        table = _table(quantizer, len(quantized))
-        codes = torch.searchsorted(table, quantized).clamp(max=table.shape[1] - 1)
-        if not torch.equal(table.gather(1, codes), quantized):
-            raise ValueError(f"the weights of {name} are not finite; nothing was written")
+        quantizer = _quantizer_of(layer)
+        with torch.no_grad(), paused(net):
+            quantized = layer.quantized_weight()
+            again = quantizer(quantized)
+        table, rows = _table(quantizer, len(quantized)), quantized.flatten(1)
+        codes = torch.searchsorted(table, rows).clamp(max=table.shape[1] - 1)
+        if not torch.equal(table.gather(1, codes), rows) or not torch.equal(again, quantized):
+            raise ValueError(
+                f"the weights of {name} are not finite, or its levels too close to be told apart; "
+                "nothing was written"
+            )
         del state[f"{name}.weight"]
         state[f"{name}.weight{_CODES}"] = pack_numbers(codes, quantizer.bits)
     return state
 
 
-def _quantizer_of(name: str, quantizer: nn.Module | None) -> Quantizer:
-    if isinstance(quantizer, Quantizer):
-        return quantizer
-    raise ValueError(
-        f"the weights of {name} have levels of their own at each resolution (basis 'private'), "
-        "which one packed file cannot hold; train with basis 'shared' or 'largest_only'"
-    )
+def _quantizer_of(layer: QuantizedConv2d) -> Quantizer:
+    assert isinstance(layer.weight_quantizer, Quantizer)
+    return layer.weight_quantizer
 
 
 def _table(quantizer: Quantizer, rows: int) -> Tensor:
@@ -142,7 +144,7 @@ def load_packed_state(net: nn.Module, state: State) -> None:
     weights = {name.removesuffix(_CODES): own[name.removesuffix(_CODES)] for name in packed}
     net.load_state_dict({n: v for n, v in state.items() if n not in packed} | weights)
     for name, layer in layers.items():
-        quantizer = _quantizer_of(name, layer.weight_quantizer)
+        quantizer = _quantizer_of(layer)
         numbers = unpack_numbers(packed[name], quantizer.bits, layer.weight.numel())
         numbers = numbers.view(len(layer.weight), -1)
         with torch.no_grad():
@@ -163,8 +165,7 @@ def packed_size(net: nn.Module) -> PackedSize:
     rest = sum(held.values()) - bases - sum(held[part] for part in parts.values())
     counts = {name: layer.weight.numel() for name, layer in layers.items()}
     codes = sum(
-        (count * _quantizer_of(name, layers[name].weight_quantizer).bits + 7) // 8
-        for name, count in counts.items()
+        (count * _quantizer_of(layers[name]).bits + 7) // 8 for name, count in counts.items()
     )
     return PackedSize(weights=sum(counts.values()), codes=codes, bases=bases, rest=rest)
 
@@ -195,6 +196,11 @@ def save_packed(
         raise ValueError(f"{out} must end in {SUFFIX}")
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists; choose another name, or give --overwrite")
+    if net.batchnorm == "private" and held_sets(net) != trained_sets(net):
+        raise ValueError(
+            f"the network holds added BatchNorm sets ({', '.join(held_sets(net))}), which a file "
+            "does not tell from trained ones; remove them with remove_set"
+        )
     state = {name: value.contiguous() for name, value in packed_state(net).items()}
     described = json.dumps(metadata)
     header = {"format": FORMAT, "metadata": described, "sha256": _digest(state, described)}
@@ -207,7 +213,7 @@ def _digest(state: State, described: str) -> str:
     """Return the SHA-256 of the description, and of all tensors by name."""
     found = hashlib.sha256(described.encode())
     for name in sorted(state):
-        found.update(name.encode())
+        found.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
         found.update(state[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 

@@ -2,8 +2,8 @@
 
 Convert an ordinary network as one converts its BatchNorms; either conversion may come first.
 Parameters keep their names, so weights of the network before load into the network after. The
-quantisers themselves are in `quantizers` and `learned_step`; files with K bits for each weight
-are in `packing`.
+layers are in `quantized_layers`, the quantisers in `lq_quantizers` and `learned_step`, files with
+K bits for each weight in `packing`.
 
 Source: Zhang, Yang, Ye, Hua, "LQ-Nets", ECCV 2018, https://arxiv.org/abs/1807.10029, as used in
 Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Table 3.
@@ -11,24 +11,24 @@ Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Table 3.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Callable
+from typing import Final, TypeVar, cast
 
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
+from torch.nn.parameter import is_lazy
 
+from rsseg.lq_quantizers import ActivationQuantizer
 from rsseg.private_layers import Switchable
-from rsseg.quantizer_kinds import QUANTIZERS, QuantizerSettings
-from rsseg.quantizers import BITS, ActivationQuantizer, Quantizer
-from rsseg.switchable import (
-    held_sets,
-    replace_layers,
-    sharing_copy,
-    switchable_layers,
-    trained_sets,
+from rsseg.quantized_layers import (
+    QuantizationPoint,
+    QuantizedConv2d,
+    has_private_quantizers,
+    plain_network,
+    quantized_convolutions,
 )
+from rsseg.quantizer_kinds import QUANTIZERS, QuantizerSettings
+from rsseg.quantizers import BITS, Quantizer
+from rsseg.switchable import held_sets, replace_layers, switchable_layers
 
 __all__ = [
     "FLOAT",
@@ -38,6 +38,7 @@ __all__ = [
     "QuantizedConv2d",
     "QuantizerSettings",
     "default_convolutions",
+    "has_private_quantizers",
     "plain_network",
     "quantize",
     "quantized_convolutions",
@@ -46,131 +47,6 @@ __all__ = [
 Network = TypeVar("Network", bound=nn.Module)
 _DEFAULTS: Final = QuantizerSettings()
 FLOAT: Final = 32  # The number of bits that stands for no quantiser.
-
-
-class QuantizationPoint(nn.Identity):
-    """A place in a network where `quantize` quantises an activation.
-
-    A network that holds such places has its activations quantised there alone; any other one
-    in front of each quantised convolution.
-    """
-
-
-class QuantizedConv2d(nn.Conv2d):
-    """A convolution with quantised weights, and perhaps a quantised input.
-
-    It keeps the full-precision weights, which the optimiser moves, under their old names.
-
-    Args:
-        layer: The convolution to quantise; its parameters are shared, not copied.
-        weights: Quantises the weights; None leaves them as they are.
-        activations: Quantises the input; None leaves it as it is.
-    """
-
-    def __init__(
-        self,
-        layer: nn.Conv2d,
-        weights: nn.Module | None,
-        activations: nn.Module | None = None,
-    ) -> None:
-        with torch.device("meta"):
-            super().__init__(
-                layer.in_channels,
-                layer.out_channels,
-                cast(tuple[int, int], layer.kernel_size),
-                cast(tuple[int, int], layer.stride),
-                cast(tuple[int, int], layer.padding),
-                cast(tuple[int, int], layer.dilation),
-                layer.groups,
-                layer.bias is not None,
-                layer.padding_mode,
-            )
-        self.weight, self.bias = layer.weight, layer.bias
-        self.weight_quantizer = weights
-        self.input_quantizer = activations
-        self.training = layer.training
-        # A subclass may convolve in its own way: its form is kept, without its parameters. In a
-        # tuple, which PyTorch does not search for layers.
-        self._form = (_without_parameters(layer),)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve (B, C_in, h, w) to (B, C_out, h', w')."""
-        if self.input_quantizer is not None:
-            input = self.input_quantizer(input)
-        return self._convolve(input, self.quantized_weight())
-
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        (form,) = self._form
-        if type(form) is nn.Conv2d:
-            return cast(Tensor, self._conv_forward(x, weight, self.bias))
-        given = {"weight": weight} | ({} if self.bias is None else {"bias": self.bias})
-        output: Tensor = functional_call(form, given, (x,))
-        return output
-
-    def quantized_weight(self) -> Tensor:
-        """Return the weights that convolve, (C_out, C_in / groups, k_h, k_w)."""
-        if self.weight_quantizer is None:
-            return self.weight
-        weight: Tensor = self.weight_quantizer(self.weight)
-        return weight
-
-    def plain(self) -> nn.Module:
-        """Return an ordinary convolution with the quantised weights, for use without training."""
-        layer = copy.deepcopy(self._form[0])
-        quantized = self.quantized_weight().detach().clone()
-        layer.weight = nn.Parameter(quantized, requires_grad=False)
-        layer.bias = self.bias
-        layer.train(self.training)
-        if self.input_quantizer is None:
-            return layer
-        return nn.Sequential(_plain(self.input_quantizer), layer)
-
-
-def _without_parameters(layer: nn.Conv2d) -> nn.Conv2d:
-    """Copy a layer with all its attributes, but parameters without memory."""
-    memo: dict[int, Any] = {
-        id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"))
-        for parameter in layer.parameters()
-    }
-    return copy.deepcopy(layer, memo)
-
-
-def _plain(quantizer: nn.Module) -> nn.Module:
-    active = quantizer.sets[quantizer.active] if isinstance(quantizer, Switchable) else quantizer
-    assert isinstance(active, Quantizer)
-    return active.plain()
-
-
-def plain_network(network: nn.Module) -> nn.Module:
-    """Return a copy of a network with ordinary layers in place of what quantises, to be used.
-
-    Parameters that are not quantised are shared with the network; a network without quantisers
-    is returned itself.
-    """
-    if not any(isinstance(layer, Quantizer) for layer in network.modules()):
-        return network
-    copied = sharing_copy(network)
-    with torch.no_grad():
-        found: dict[nn.Module, nn.Module] = {}
-        for layer in copied.modules():
-            if isinstance(layer, QuantizedConv2d):
-                found[layer] = layer.plain()
-        replace_layers(copied, found)
-        rest: dict[nn.Module, nn.Module] = {}
-        for layer in copied.modules():
-            if isinstance(layer, Quantizer):
-                rest[layer] = _plain(layer)
-        replace_layers(copied, rest)
-    return copied
-
-
-def quantized_convolutions(network: nn.Module) -> Iterator[tuple[str, QuantizedConv2d]]:
-    """Yield name and layer of every convolution with quantised weights, each once."""
-    return (
-        (name, layer)
-        for name, layer in network.named_modules()
-        if isinstance(layer, QuantizedConv2d) and layer.weight_quantizer is not None
-    )
 
 
 def quantize(
@@ -200,7 +76,7 @@ def quantize(
 
     Raises:
         ValueError: If bits or quantiser are not known, both are 32, there is no convolution to
-            quantise, or the network has been quantised before.
+            quantise or one with tensors of its own, or the network has been quantised before.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 1, 3))
@@ -208,30 +84,26 @@ def quantize(
         WeightQuantizer(bits=2, basis=shared, rows=1, signed=True)
     """
     _check(network, weights, activations, quantizer)
-    kind, names = QUANTIZERS[quantizer], _set_names(network, settings)
-
-    def private(made: Quantizer) -> nn.Module:
-        # Where the BatchNorms are not converted yet, converting them does this.
-        return Switchable(made, names) if made.per_resolution and names else made
-
-    def of_weight(layer: nn.Conv2d) -> nn.Module | None:
-        return None if weights == FLOAT else private(kind.weights(layer.weight, weights, settings))
-
-    def of_activation() -> nn.Module:
-        return private(kind.activations(activations, settings)).train(network.training)
-
+    kind, chosen = QUANTIZERS[quantizer], _chosen(network, where)
     points = [layer for layer in network.modules() if isinstance(layer, QuantizationPoint)]
-    chosen = _chosen(network, where)
+    private = _private_to(network, settings)
+
+    def of_activation() -> nn.Module | None:
+        if activations == FLOAT:
+            return None
+        made = private(kind.activations(activations, settings))
+        return made.to(chosen[0].weight.device).train(network.training)
+
+    def of_convolution(layer: nn.Conv2d) -> nn.Module:
+        of_weight = None if weights == FLOAT else kind.weights(layer.weight, weights, settings)
+        made = QuantizedConv2d(layer, of_weight, None if points else of_activation())
+        return made.to(layer.weight.device).train(layer.training)
+
     found: dict[nn.Module, nn.Module] = {}
+    if weights != FLOAT or not points:
+        found |= {layer: of_convolution(layer) for layer in chosen}
     if activations != FLOAT:
-        found |= {point: of_activation() for point in points}
-    at_input = activations != FLOAT and not points
-    if weights != FLOAT or at_input:
-        for layer in chosen:
-            inputs = of_activation() if at_input else None
-            of = of_weight(layer)
-            made = QuantizedConv2d(layer, of, inputs)
-            found[layer] = made.to(layer.weight.device).train(layer.training)
+        found |= {point: cast(nn.Module, of_activation()) for point in points}
     replace_layers(network, found)
     return network
 
@@ -250,17 +122,28 @@ def _check(network: nn.Module, weights: int, activations: int, quantizer: str) -
         raise ValueError(f"{type(network).__name__} is quantised already; quantise a network once")
 
 
-def _set_names(network: nn.Module, settings: QuantizerSettings) -> tuple[str, ...]:
-    """Return the names of the sets that private quantisers of a converted network need."""
-    if settings.basis != "private" or not any(True for _ in switchable_layers(network)):
-        return ()
-    if held_sets(network) != trained_sets(network):
+def _private_to(
+    network: nn.Module, settings: QuantizerSettings
+) -> Callable[[Quantizer], nn.Module]:
+    """Return what makes quantisers private, if they are to be and the network is converted."""
+    layer = next(switchable_layers(network), None)
+    # Where the BatchNorms are not converted yet, converting them does this.
+    if settings.basis != "private" or layer is None:
+        return lambda made: made
+    names, added = layer.trained, held_sets(network)[len(layer.trained) :]
+    if added:
         raise ValueError(
-            "the network holds added BatchNorm sets "
-            f"({', '.join(held_sets(network)[len(trained_sets(network)) :])}); quantise it before "
-            "sets are added"
+            f"the network holds added BatchNorm sets ({', '.join(added)}); quantise it before sets "
+            "are added"
         )
-    return trained_sets(network)
+    active = layer.active
+
+    def private(made: Quantizer) -> nn.Module:
+        switchable = Switchable(made, names)
+        switchable.active = active
+        return switchable
+
+    return private
 
 
 def default_convolutions(network: nn.Module) -> list[nn.Conv2d]:
@@ -276,6 +159,9 @@ def _chosen(network: nn.Module, where: Callable[[str, nn.Conv2d], bool] | None) 
         chosen = default_convolutions(network)
     else:
         chosen = [layer for name, layer in found if where(name, layer)]
+    for name, layer in found:
+        if layer in chosen:
+            _refuse_own_tensors(name, layer)
     if not chosen or network in chosen:
         raise ValueError(
             f"no convolution to quantise in {type(network).__name__}: it has {len(found)}, of "
@@ -283,3 +169,15 @@ def _chosen(network: nn.Module, where: Callable[[str, nn.Conv2d], bool] | None) 
             "with QuantizedConv2d)"
         )
     return chosen
+
+
+def _refuse_own_tensors(name: str, layer: nn.Conv2d) -> None:
+    """Refuse a convolution whose weight is made from others, or that is not finished."""
+    tensors = dict(layer.named_parameters()) | dict(layer.named_buffers())
+    own = tensors.keys() - {"weight", "bias"}
+    if own or "weight" not in tensors or is_lazy(layer.weight):
+        what = f"holds {', '.join(sorted(own))} of its own" if own else "has no weight yet"
+        raise ValueError(
+            f"'{name}' ({type(layer).__name__}) {what}, which a quantised convolution cannot keep; "
+            "leave it out with `where`, or pass one input through a lazy layer first"
+        )

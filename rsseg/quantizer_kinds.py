@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rsseg.learned_step import LearnedStepQuantizer
-from rsseg.quantizers import ActivationQuantizer, Basis, Quantizer, WeightQuantizer
+from rsseg.lq_quantizers import ActivationQuantizer, WeightQuantizer
+from rsseg.quantizers import Basis, Quantizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +17,8 @@ class QuantizerSettings:
     """What all quantisers of a network have in common; not every kind uses everything.
 
     Args:
-        basis: Whether levels are "shared" by all resolutions, learnt by the "largest_only" or
-            "private" to each.
+        basis: Whether the levels of activations are "shared" by all resolutions, learnt by the
+            "largest_only" or "private" to each. Those of weights are shared: the weights are.
         momentum: Share of the old levels in their moving average, 0..1.
         debias: Let the moving average begin with the first fit.
     """
@@ -31,7 +32,6 @@ def _lq_weights(weight: Tensor, bits: int, settings: QuantizerSettings) -> Quant
     return WeightQuantizer(
         weight.shape,
         bits,
-        basis=settings.basis,
         momentum=settings.momentum,
         debias=settings.debias,
     )
@@ -59,7 +59,7 @@ class Kind:
 QUANTIZERS: dict[str, Kind] = {
     "lq": Kind(_lq_weights, _lq_activations),
     "lsq": Kind(
-        lambda _, bits, settings: LearnedStepQuantizer(bits, signed=True, basis=settings.basis),
+        lambda weight, bits, _: LearnedStepQuantizer(bits, signed=True, first=weight),
         lambda bits, settings: LearnedStepQuantizer(bits, signed=False, basis=settings.basis),
     ),
 }

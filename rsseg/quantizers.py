@@ -1,11 +1,11 @@
 """Quantisers: what turns the weights of a layer, or an activation, into few levels.
 
-`Quantizer` is the interface; `LearnedLevels`, the quantiser of LQ-Nets, is here, another one in
-`learned_step`. Where they sit in a network is in `quantization`.
+`Quantizer` is the interface; `LearnedLevels` is what the quantisers of LQ-Nets in `lq_quantizers`
+have in common, another kind is in `learned_step`. Where they sit in a network is in `quantization`.
 
 A quantiser of LQ-Nets learns as a BatchNorm does: each forward pass in training mode is one step.
-Where a step has several passes, as that of a network with several resolutions has, `one_step` lets
-all of them use the same levels and learns once, from all together.
+Where a step has several passes, as that of a network with several resolutions has, `one_step` (in
+`quantizer_steps`) lets all of them use the same levels and learns once, from all together.
 
 Source: Zhang, Yang, Ye, Hua, "LQ-Nets", ECCV 2018, https://arxiv.org/abs/1807.10029. Departures:
 a small ridge keeps the fit of activations regular too, and in `one_step` the values of all
@@ -14,24 +14,18 @@ resolutions and of all processes count at once.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 
-from rsseg.distributed import add_up, world_size
 from rsseg.levels import Buckets, Levels, fit_basis, levels_of, nearest_levels
 from rsseg.private_layers import FollowsLargest
 
 BITS: Final = (1, 2, 3, 4)
 BASES: Final = ("shared", "largest_only", "private")
 Basis = Literal["shared", "largest_only", "private"]
-# Two thirds of the values of a normal distribution lie within so many standard deviations, half.
-_QUARTILE: Final = 0.6745
 
 
 class Quantizer(FollowsLargest, ABC):
@@ -41,6 +35,9 @@ class Quantizer(FollowsLargest, ABC):
         bits: K.
         basis: Whose levels they are: "shared" by all resolutions, the same but learnt by the
             "largest_only", or "private" to each resolution (see `convert_to_switchable`).
+
+    Raises:
+        ValueError: If the number of bits or the basis is not known.
     """
 
     def __init__(self, bits: int, basis: Basis = "shared") -> None:
@@ -98,7 +95,7 @@ class Staircase(nn.Module):
         taken = self.levels[0].expand_as(x)
         for i in range(len(self.thresholds)):
             taken = torch.where(x > self.thresholds[i], self.levels[i + 1], taken)
-        return taken
+        return taken + x * 0  # What is not finite is not hidden.
 
 
 class LearnedLevels(Quantizer):
@@ -114,6 +111,13 @@ class LearnedLevels(Quantizer):
         kind: See `Quantizer`.
         momentum: Share of the old basis in the moving average, 0..1.
         debias: Let the moving average begin with the first fit, in place of the first basis.
+
+    Attributes:
+        basis: Present basis v, float32, shape (R, K).
+        updates: Number of steps that the basis has learnt from.
+
+    Raises:
+        ValueError: If the momentum is out of range, or for what `Quantizer` raises it.
     """
 
     def __init__(
@@ -168,16 +172,19 @@ class LearnedLevels(Quantizer):
 
     @torch.no_grad()
     def learn(self, buckets: Buckets) -> None:
-        """Move the basis towards its fit to what the buckets hold."""
+        """Move the basis towards its fit to what the buckets hold, see `Buckets`.
+
+        Buckets of no value, or of values that are not finite, teach nothing.
+        """
         fitted = fit_basis(buckets, self.levels().codes, self.basis)
-        self.updates += 1
-        rate = 1 - self.momentum
-        if self.debias and self.momentum:
-            # The moving average from zero over its own sum of weights, without holding either.
-            rate = rate / (1 - self.momentum ** int(self.updates))
+        useful = fitted.isfinite().all() & (buckets.counts.sum() > 0)
+        self.updates += useful
+        # Nothing is read from the tensors: that would wait for the device.
+        weight = 1 - self.momentum ** self.updates.clamp(min=1).double()
+        # The moving average from zero over its own sum of weights, without holding either.
+        rate = (1 - self.momentum) / weight if self.debias else 1 - self.momentum
         moved = self.basis + rate * (fitted - self.basis)
-        # A step whose values are not finite teaches nothing.
-        self.basis.copy_(torch.where(moved.isfinite(), moved, self.basis))
+        self.basis.copy_(torch.where(useful, moved.to(self.basis.dtype), self.basis))
 
     def extra_repr(self) -> str:
         """Name what is special about the quantiser when the layer is printed."""
@@ -186,186 +193,3 @@ class LearnedLevels(Quantizer):
 
 def _added(first: Buckets, second: Buckets) -> Buckets:
     return Buckets(first.counts + second.counts, first.sums + second.sums)
-
-
-class _StraightThrough(torch.autograd.Function):
-    """The quantised values forward, the identity backward."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, quantized: Tensor) -> Tensor:
-        return quantized.view_as(quantized)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Any, None]:
-        return gradients[0], None
-
-
-class WeightQuantizer(LearnedLevels):
-    r"""LQ-Nets for the weights of a convolution: one basis for each output channel.
-
-    .. math:: v_k = 2^k \, 0.6745 \, \sigma / 2^{K-1}, \quad \sigma = \sqrt{2 / (k_h k_w C_{out})}
-
-    Args:
-        shape: Shape of the weights, (C_out, C_in, k_h, k_w).
-        bits: K, 1..4.
-        basis: See `Quantizer`.
-        momentum: See `LearnedLevels`.
-        debias: See `LearnedLevels`.
-    """
-
-    def __init__(
-        self,
-        shape: Sequence[int],
-        bits: int,
-        *,
-        basis: Basis = "shared",
-        momentum: float = 0.9,
-        debias: bool = True,
-    ) -> None:
-        sigma = math.sqrt(2 / (shape[0] * math.prod(shape[2:])))
-        first = 2.0 ** torch.arange(bits) * _QUARTILE * sigma / 2 ** (bits - 1)
-        rows = first.repeat(shape[0], 1)
-        super().__init__(rows, signed=True, kind=basis, momentum=momentum, debias=debias)
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def forward(self, weight: Tensor) -> Tensor:
-        """Quantise weights (C_out, ...); the gradient goes to the weights as it is."""
-        found = self.held
-        if found is None:
-            found = self.quantized(weight.flatten(1)).view_as(weight)
-            found = found.contiguous(memory_format=_layout(weight))
-        if self.holding:
-            self.held = found
-        output: Tensor = _StraightThrough.apply(weight, found)
-        return output
-
-
-class _Clipped(torch.autograd.Function):
-    """The quantised values forward; backward the gradient of what is not above the top level."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, quantized: Tensor, top: Tensor) -> Tensor:
-        ctx.save_for_backward(values <= top)
-        return quantized.view_as(quantized)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Any, None, None]:
-        (below,) = ctx.saved_tensors
-        return gradients[0] * below, None, None
-
-
-class ActivationQuantizer(LearnedLevels):
-    r"""LQ-Nets for an activation behind a ReLU: one basis, whose lowest level is 0 at first.
-
-    .. math:: v_k = 2^k \, 0.6745 \cdot 2 / (2^K - 1)
-
-    Args:
-        bits: K, 1..4.
-        basis: See `Quantizer`.
-        momentum: See `LearnedLevels`.
-        debias: See `LearnedLevels`.
-    """
-
-    def __init__(
-        self,
-        bits: int,
-        *,
-        basis: Basis = "shared",
-        momentum: float = 0.9,
-        debias: bool = True,
-    ) -> None:
-        first = 2.0 ** torch.arange(bits) * _QUARTILE * 2 / (2**bits - 1)
-        super().__init__(first[None], signed=False, kind=basis, momentum=momentum, debias=debias)
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def forward(self, x: Tensor) -> Tensor:
-        """Quantise an activation of any shape.
-
-        The gradient passes where x is not above the largest level, and is 0 elsewhere.
-        """
-        top = self.level_values()[0, -1].to(x.dtype)
-        dense = x.contiguous(memory_format=_layout(x))
-        found = self.quantized(_in_memory_order(dense)[None])[0]
-        found = torch.as_strided(found, dense.shape, dense.stride())
-        output: Tensor = _Clipped.apply(dense, found, top)
-        return output
-
-
-def _layout(x: Tensor) -> torch.memory_format:
-    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
-
-
-def _in_memory_order(dense: Tensor) -> Tensor:
-    return torch.as_strided(dense, (dense.numel(),), (1,))
-
-
-def quantizers(network: nn.Module) -> Iterator[Quantizer]:
-    """Yield every quantiser of a network once, those of all resolutions included."""
-    return (layer for layer in network.modules() if isinstance(layer, Quantizer))
-
-
-def _learners(network: nn.Module) -> list[LearnedLevels]:
-    return [layer for layer in quantizers(network) if isinstance(layer, LearnedLevels)]
-
-
-@contextmanager
-def held_weights(network: nn.Module) -> Iterator[None]:
-    """Quantise each weight once inside a `with` block, in which no weight may change."""
-    held = [layer for layer in _learners(network) if not layer.holding]
-    for layer in held:
-        layer.holding = True
-    try:
-        yield
-    finally:
-        for layer in held:
-            layer.holding, layer.held = False, None
-
-
-@contextmanager
-def one_step(network: nn.Module) -> Iterator[None]:
-    """Make all forward passes inside a `with` block one step of the quantisers.
-
-    All passes use the levels from before. At the end the quantisers learn once, from the values
-    of all passes and all processes; if the block ends with an error, they do not. No weight may
-    change inside.
-    """
-    layers = [layer for layer in _learners(network) if not layer.pooling]
-    for layer in layers:
-        layer.pooling = True
-    try:
-        with held_weights(network):
-            yield
-        _exchange([layer for layer in layers if isinstance(layer, ActivationQuantizer)])
-        for layer in layers:
-            if layer.pooled is not None:
-                layer.learn(layer.pooled)
-    finally:
-        for layer in layers:
-            layer.pooling, layer.pooled = False, None
-
-
-def _exchange(layers: Sequence[LearnedLevels]) -> None:
-    """Add up the buckets of all processes. Weights are the same in all, and so are theirs."""
-    pooled = [layer for layer in layers if layer.pooled is not None]
-    if world_size() == 1 or not pooled:
-        return
-    stacked = [torch.stack(cast(Buckets, layer.pooled)) for layer in pooled]
-    flat = torch.cat([values.flatten() for values in stacked])
-    add_up(flat)
-    parts = torch.split(flat, [values.numel() for values in stacked])
-    for layer, part, values in zip(pooled, parts, stacked, strict=True):
-        layer.pooled = Buckets(*part.view_as(values))
-
-
-@contextmanager
-def paused(network: nn.Module) -> Iterator[None]:
-    """Let quantisers work inside a `with` block as in training, and learn nothing."""
-    layers = [layer for layer in _learners(network) if not layer.paused]
-    for layer in layers:
-        layer.paused = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.paused = False

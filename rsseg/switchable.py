@@ -179,12 +179,15 @@ def switch(network: nn.Module, resolution: int | str) -> None:
     """
     name = str(resolution)
     _check_held(network, name)
-    largest = trained_sets(network)[0]
+    for layer in private_layers(network):
+        layer.active = name
+    _tell_resolution(network, at_largest=name == trained_sets(network)[0])
+
+
+def _tell_resolution(network: nn.Module, *, at_largest: bool) -> None:
     for layer in network.modules():
-        if isinstance(layer, Switchable):
-            layer.active = name
-        elif isinstance(layer, FollowsLargest):
-            layer.at_largest = name == largest
+        if isinstance(layer, FollowsLargest):
+            layer.at_largest = at_largest
 
 
 def _check_held(network: nn.Module, name: str) -> None:
@@ -198,8 +201,9 @@ def _check_held(network: nn.Module, name: str) -> None:
 def specialize(network: nn.Module, resolution: int | str) -> nn.Module:
     """Return the ordinary network of one resolution, which shares parameters and buffers.
 
-    Nothing of rsseg is left in it: its state dict loads into the original class. Training either
-    network trains both; use `copy.deepcopy` on the result for an independent one.
+    No BatchNorm of rsseg is left in it: its state dict loads into the original class (quantisers
+    stay, see `rsseg.quantization.plain_network`). Training either network trains both; use
+    `copy.deepcopy` on the result for an independent one.
 
     Args:
         network: A converted network, or a SwitchableNet (which also makes resolutions that were
@@ -218,7 +222,9 @@ def specialize(network: nn.Module, resolution: int | str) -> nn.Module:
         return plain
     name = str(resolution)
     _check_held(network, name)
-    return sharing_copy(network, name)
+    special = sharing_copy(network, name)
+    _tell_resolution(special, at_largest=name == trained_sets(network)[0])
+    return special
 
 
 def sharing_copy(network: nn.Module, name: str | None = None) -> nn.Module:

@@ -66,7 +66,8 @@ def neighbours(
 
 def _blend(a: nn.Module, b: nn.Module, share: float) -> nn.Module:
     nearer = copy.deepcopy(a if share >= 0.5 else b)
-    if share in (0.0, 1.0):
+    # Between two bases of a quantiser there is none: each may have its entries in another order.
+    if share in (0.0, 1.0) or not isinstance(nearer, _BatchNorm):
         return nearer
     first, second = a.state_dict(), b.state_dict()
     for name, made in nearer.state_dict().items():
@@ -87,7 +88,8 @@ def sides_of(names: Iterable[str]) -> list[int]:
 def interpolate_set(network: nn.Module, resolution: int, *, rule: str = "interpolate") -> None:
     """Give a network a BatchNorm set for a resolution that was not trained.
 
-    Gamma, beta, mean and variance are interpolated linearly between the two neighbours. The set
+    Gamma, beta, mean and variance are interpolated linearly between the two neighbours (a private
+    quantiser's levels are those of the nearer one). The set
     is added under the resolution's name: `switch` and `specialize` then know it, and it is part
     of the state dict. `SwitchableNet.predict` needs no such call, it makes the set on its way.
 
@@ -128,8 +130,8 @@ def remove_set(network: nn.Module, resolution: int | str) -> None:
         )
     for layer in private_layers(network):
         del layer.sets[name]
-        if layer.active == name:
-            layer.active = next(iter(layer.sets))
+    if any(layer.active == name for layer in private_layers(network)):
+        switch(network, trained[0])
 
 
 @contextmanager

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from rsseg import SwitchableNet, cli, load_checkpoint
+from rsseg import SwitchableNet, cli, interpolate_set, load_checkpoint
 from rsseg.checkpoint import CheckpointError, save_checkpoint
 from rsseg.classifiers import build_classifier
+from rsseg.lq_quantizers import WeightQuantizer
 from rsseg.packing import (
     load_packed_state,
     pack_numbers,
@@ -70,6 +72,15 @@ def test_bytes_of_another_number_of_numbers_are_refused() -> None:
         unpack_numbers(torch.zeros(1, dtype=torch.uint8), 2, 5)
 
 
+@pytest.mark.parametrize("basis", ["largest_only", "private"])
+def test_network_with_other_levels_of_its_activations_is_packed_as_well(basis: str) -> None:
+    net, other = made(basis=basis), made(1, basis=basis)
+    load_packed_state(other, packed_state(net))
+    for side in SIDES:
+        images = torch.randn(2, 3, side, side)
+        assert torch.equal(other.predict(images), net.predict(images))
+
+
 @pytest.mark.parametrize("kind", ["lq", "lsq"])
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_packed_network_comes_back_to_the_bit(kind: str, bits: int) -> None:
@@ -118,13 +129,22 @@ def test_network_that_cannot_be_packed_is_refused(tmp_path: Path) -> None:
     plain = SwitchableNet(build_classifier(name="resnet18", classes=3), SIDES)
     with pytest.raises(ValueError, match="no weight of the network is quantised"):
         packed_state(plain)
-    with pytest.raises(ValueError, match="levels of their own at each resolution"):
-        packed_state(made(basis="private"))
+    added = made()
+    interpolate_set(added.network, 40)
+    with pytest.raises(ValueError, match="holds added BatchNorm sets"):
+        save_packed(added, metadata(), tmp_path / "net.safetensors")
+    close = made()
+    layer = next(iter(quantized_convolutions(close)))[1]
+    quantizer = cast(WeightQuantizer, layer.weight_quantizer)
+    nn.init.normal_(layer.weight)
+    quantizer.basis[:, 0], quantizer.basis[:, 1] = 2e-8, 0.5
+    with pytest.raises(ValueError, match="too close to be told apart"):
+        save_packed(close, metadata(), tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         save_packed(made(), metadata(), tmp_path / "net.pt")
     spoiled = made()
     next(iter(quantized_convolutions(spoiled)))[1].weight.data.fill_(torch.nan)
-    with pytest.raises(ValueError, match="not finite; nothing was written"):
+    with pytest.raises(ValueError, match="are not finite, or its levels"):
         save_packed(spoiled, metadata(), tmp_path / "net.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -161,6 +181,16 @@ def _whole(factory: pytest.TempPathFactory) -> bytes:
         save_packed(made(), metadata(), path)
         _KEPT.append(path.read_bytes())
     return _KEPT[0]
+
+
+def test_kind_of_a_tensor_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    save_packed(made(), metadata(), path)
+    content = path.read_bytes()
+    assert b'"dtype":"F32"' in content
+    path.write_bytes(content.replace(b'"dtype":"F32"', b'"dtype":"I32"', 1))
+    with pytest.raises(CheckpointError, match="its content is not what was written"):
+        load_checkpoint(path)
 
 
 def test_other_safetensors_and_missing_files_are_told(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rsseg.lq_quantizers import ActivationQuantizer
 from rsseg.preactivation import preact_resnet18, preact_resnet50
 from rsseg.quantization import QuantizationPoint, QuantizedConv2d, quantize, quantized_convolutions
-from rsseg.quantizers import ActivationQuantizer
 
 
 def convolutions(network: nn.Module) -> int:

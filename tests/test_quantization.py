@@ -16,6 +16,7 @@ from rsseg.classifiers import build_classifier
 from rsseg.complexity import count_macs
 from rsseg.config import ConfigError, OptimConfig
 from rsseg.engine import NotFiniteError, Outputs, StepSettings, train_step
+from rsseg.lq_quantizers import ActivationQuantizer, WeightQuantizer
 from rsseg.mred import MREDLosses, mred_loss
 from rsseg.optim import build_optimizer, set_learning_rates
 from rsseg.private_layers import Switchable
@@ -27,7 +28,8 @@ from rsseg.quantization import (
     quantize,
     quantized_convolutions,
 )
-from rsseg.quantizers import ActivationQuantizer, WeightQuantizer, quantizers
+from rsseg.quantizer_steps import quantizers
+from rsseg.unseen import remove_set
 
 SIDES = (16, 8)
 
@@ -164,7 +166,7 @@ def test_largest_only_learns_what_the_largest_shows() -> None:
     torch.testing.assert_close(layer.basis, alone.basis)
 
 
-def test_private_bases_part_and_unseen_resolutions_lie_between() -> None:
+def test_private_bases_part_and_unseen_resolutions_take_the_nearer_one() -> None:
     settings = QuantizerSettings(basis="private")
     net = SwitchableNet(quantize(network(), settings=settings), SIDES)
     train(net)
@@ -172,17 +174,19 @@ def test_private_bases_part_and_unseen_resolutions_lie_between() -> None:
     assert isinstance(layer, Switchable)
     large, little = (cast(ActivationQuantizer, layer.sets[name]) for name in ("16", "8"))
     assert not torch.equal(large.basis, little.basis)
-    interpolate_set(net.network, 12)
-    middle = cast(ActivationQuantizer, layer.sets["12"])
-    torch.testing.assert_close(middle.basis, (large.basis + little.basis) / 2)
+    interpolate_set(net.network, 13)
+    assert torch.equal(cast(ActivationQuantizer, layer.sets["13"]).basis, large.basis)
+    remove_set(net.network, 13)
+    assert list(layer.sets) == ["16", "8"]
 
 
-@pytest.mark.parametrize("basis", ["shared", "private"])
+@pytest.mark.parametrize("basis", ["shared", "largest_only", "private"])
 @pytest.mark.parametrize("mode", ["checkpoint", "two_pass"])
 def test_modes_with_less_memory_learn_the_same(mode: str, basis: Any) -> None:
     net = SwitchableNet(quantize(network(), settings=QuantizerSettings(basis=basis)), SIDES)
     other = copy.deepcopy(net)
     torch.testing.assert_close(train(net), train(other, mode=mode), rtol=1e-5, atol=1e-6)
+    assert all(layer.updates == 2 for layer in quantizers(other) if layer.basis_of != "private")
     assert net.state_dict().keys() == other.state_dict().keys()
     torch.testing.assert_close(net.state_dict(), other.state_dict(), rtol=1e-4, atol=1e-6)
 
@@ -234,6 +238,70 @@ def test_plain_network_gives_the_same_logits_without_quantisers(kind: str, basis
         assert not any(isinstance(layer, QuantizedConv2d) for layer in plain.modules())
         assert torch.equal(plain(view), net.predict(view))
         assert list(quantizers(special))
+
+
+def test_making_a_network_plain_teaches_it_nothing() -> None:
+    net = SwitchableNet(quantize(network()), SIDES).train()
+    before = bases(net)
+    plain = plain_network(net)
+    assert all(torch.equal(value, before[name]) for name, value in bases(net).items())
+    assert isinstance(plain, SwitchableNet)
+    for view in views():
+        assert torch.equal(plain.eval().predict(view), net.eval().predict(view))
+
+
+def test_network_with_levels_for_each_resolution_is_plain_at_one_alone() -> None:
+    settings = QuantizerSettings(basis="private")
+    net = SwitchableNet(quantize(network(), settings=settings), SIDES)
+    with pytest.raises(ValueError, match="choose one with specialize"):
+        plain_network(net)
+
+
+@pytest.mark.parametrize("basis", ["private", "largest_only"])
+def test_bases_that_need_the_resolution_need_a_private_batchnorm(basis: Any) -> None:
+    made = quantize(network(), settings=QuantizerSettings(basis=basis))
+    with pytest.raises(ValueError, match="choose basis 'shared', or batchnorm 'private'"):
+        SwitchableNet(made, SIDES, batchnorm="shared")
+    assert SwitchableNet(quantize(network()), SIDES, batchnorm="shared")
+
+
+def test_specialised_network_knows_whether_it_is_the_largest() -> None:
+    made = quantize(network(), settings=QuantizerSettings(basis="largest_only"))
+    net = SwitchableNet(made, SIDES).eval()
+    net.predict(views()[1])
+    for side, learning in ((16, True), (8, False)):
+        special = specialize(net, side).train()
+        layers = [q for q in quantizers(special) if isinstance(q, ActivationQuantizer)]
+        assert [layer.learns for layer in layers] == [learning] * 2
+    interpolate_set(net.network, 12)
+    switch(net.network, 12)
+    remove_set(net.network, 12)
+    assert all(layer.at_largest for layer in quantizers(net))
+
+
+def test_private_quantisers_follow_the_network_that_is_switched_already() -> None:
+    made = convert_to_switchable(network(), SIDES)
+    switch(made, 8)
+    quantize(made, settings=QuantizerSettings(basis="private"))
+    assert {layer.active for layer in made.modules() if isinstance(layer, Switchable)} == {"8"}
+
+
+def test_quantisers_are_made_where_the_network_is() -> None:
+    places = nn.Sequential(*network()[:6], QuantizationPoint(), network()[6]).to("meta")
+    assert {basis.device.type for basis in quantize(places).buffers()} == {"meta"}
+
+
+def test_convolution_with_tensors_of_its_own_is_refused_by_name() -> None:
+    made = timm.create_model("nf_regnet_b0", num_classes=4)
+    with pytest.raises(ValueError, match=r"\(ScaledStdConv2d\) holds gain of its own"):
+        quantize(made)
+    normed = network()
+    normed[3] = nn.utils.parametrizations.weight_norm(normed[3])
+    with pytest.raises(ValueError, match=r"'3' .* of its own"):
+        quantize(normed)
+    normed[3] = nn.LazyConv2d(6, 3)
+    with pytest.raises(ValueError, match="has no weight yet"):
+        quantize(normed)
 
 
 def test_network_without_quantisers_is_plain_already() -> None:

@@ -13,15 +13,9 @@ from torch import Tensor, nn
 
 from rsseg.learned_step import LearnedStepQuantizer
 from rsseg.levels import levels_of, nearest_levels
-from rsseg.quantizers import (
-    ActivationQuantizer,
-    LearnedLevels,
-    Quantizer,
-    WeightQuantizer,
-    held_weights,
-    one_step,
-    paused,
-)
+from rsseg.lq_quantizers import ActivationQuantizer, WeightQuantizer
+from rsseg.quantizer_steps import held_weights, one_step, paused
+from rsseg.quantizers import LearnedLevels, Quantizer
 
 FEW = settings(max_examples=40, deadline=None)
 SHAPE = (6, 4, 3, 3)
@@ -182,7 +176,16 @@ def test_step_that_is_not_finite_teaches_nothing() -> None:
     first = quantizer.basis.clone()
     found = quantizer(torch.tensor([1.0, float("nan")]))
     assert found.isnan().tolist() == [False, True]
+    quantizer(torch.zeros(0))
     assert torch.equal(quantizer.basis, first)
+    other = ActivationQuantizer(2)
+    for one in (quantizer, other):
+        one(activation())
+    assert torch.equal(
+        quantizer.basis, other.basis
+    )  # The first fit still replaces the first basis.
+    plain = quantizer.eval().plain()
+    assert plain(torch.tensor([1.0, float("nan"), float("inf")])).isnan().tolist() == [0, 1, 1]
 
 
 def test_passes_of_one_step_share_levels_and_teach_once_with_all_their_values() -> None:
@@ -288,6 +291,8 @@ def test_learned_step_has_values_and_gradients_of_its_paper(
 
 
 def test_learned_step_begins_with_the_size_of_its_first_values() -> None:
+    given = LearnedStepQuantizer(3, signed=True, first=weights())
+    assert float(given.step.detach()) == pytest.approx(2 * float(weights().abs().mean()) / 3**0.5)
     quantizer = LearnedStepQuantizer(2, signed=True)
     quantizer.eval()(weights())
     assert not quantizer.started
