@@ -1,7 +1,7 @@
 """Top-1 and top-5 accuracy of one set of logits over a data set, with the answer to every image.
 
 The answers are kept, so that what one network knows and another does not (Table 1 of the paper)
-can be counted later, without any network.
+can be counted later, without any network; and how sure each was, for a confidence cascade.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class ClassificationEvaluator:
     def __init__(self) -> None:
         self._ranks: list[Tensor] = []
         self._predicted: list[Tensor] = []
+        self._margins: list[Tensor] = []
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Take in a batch.
@@ -39,22 +40,29 @@ class ClassificationEvaluator:
         rank[~logits.isfinite().all(dim=1)] = logits.shape[1]
         self._ranks.append(rank)
         self._predicted.append(logits.argmax(dim=1))
+        self._margins.append(softmax_margins(logits))
 
     def share(self) -> None:
         """Take in the answers of all processes, in their order; all have to call this."""
-        mine = torch.from_numpy(np.stack([self.ranks, self.predicted]))
-        ranks, predicted = torch.cat(gathered(mine), dim=1)
-        self._ranks, self._predicted = [ranks], [predicted]
+        mine = (self.ranks, self.predicted, self.margins)
+        parts = zip(*gathered(mine), strict=True)
+        ranks, predicted, margins = (torch.from_numpy(np.concatenate(part)) for part in parts)
+        self._ranks, self._predicted, self._margins = [ranks], [predicted], [margins]
 
     @property
     def ranks(self) -> NDArray[np.int64]:
         """Rank of the true class of each image, 0 for the best, shape (N,)."""
-        return _joined(self._ranks)
+        return _joined(self._ranks, torch.int64).numpy()
 
     @property
     def predicted(self) -> NDArray[np.int64]:
         """The best class of each image, shape (N,)."""
-        return _joined(self._predicted)
+        return _joined(self._predicted, torch.int64).numpy()
+
+    @property
+    def margins(self) -> NDArray[np.float32]:
+        """Probability of the best class of each image less that of the second, shape (N,)."""
+        return _joined(self._margins, torch.float32).numpy()
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -78,5 +86,23 @@ class ClassificationEvaluator:
         }
 
 
-def _joined(parts: list[Tensor]) -> NDArray[np.int64]:
-    return torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.int64)
+def softmax_margins(logits: Tensor) -> Tensor:
+    r"""Tell how sure each answer is.
+
+    .. math:: m = p_1 - p_2, \quad p = \mathrm{softmax}(z)
+
+    with the largest and the second largest probability; 1 where there is a single class.
+
+    Args:
+        logits: Logits z, shape (B, K).
+
+    Returns:
+        The margins, 0..1, float32, shape (B,); 0 of a row that is not finite.
+    """
+    best = logits.float().softmax(dim=1).topk(min(2, logits.shape[1]), dim=1).values
+    margins = best[:, 0] - best[:, 1] if logits.shape[1] > 1 else best[:, 0]
+    return margins.nan_to_num(0.0)
+
+
+def _joined(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
+    return torch.cat(parts).cpu() if parts else torch.zeros(0, dtype=dtype)

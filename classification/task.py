@@ -101,13 +101,14 @@ def report_answers(
 ) -> None:
     """Write correctness.npz: for every image its name, and the answer at every resolution.
 
-    Arrays: `names`; for each resolution R (and "ensemble") `correct_R`, bool, and `predicted_R`,
-    the class, all of shape (N,) in the order of `names`.
+    Arrays: `names`; for each resolution R (and "ensemble") `correct_R`, bool, `predicted_R`, the
+    class, and `margin_R`, how sure it was, float32, all of shape (N,) in the order of `names`.
     """
     answers: dict[str, np.ndarray] = {"names": np.asarray(tests.names, dtype=np.str_)}
     for name, evaluator in evaluation.evaluators.items():
         answers[f"correct_{name}"] = evaluator.correct
         answers[f"predicted_{name}"] = evaluator.predicted.astype(np.int32)
+        answers[f"margin_{name}"] = evaluator.margins
     with written_whole(folder / CORRECTNESS) as part, part.open("wb") as file:
         np.savez_compressed(file, **answers)  # type: ignore[arg-type]
 

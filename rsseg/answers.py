@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from rsseg.run import RunError
 
 CORRECTNESS: Final = "correctness.npz"
 _PREFIX: Final = "correct_"
+_MARGIN: Final = "margin_"
 _LARGEST: Final = 2**30  # bytes of an array: more than a million names
 
 
@@ -27,11 +28,13 @@ _LARGEST: Final = 2**30  # bytes of an array: more than a million names
 class Answers:
     """The answers of one run: names of the images, sorted, and whether each answer was right.
 
-    `correct` has one array of shape (N,) for each resolution, and for "ensemble" if there is one.
+    `correct` has one array of shape (N,) for each resolution, and for "ensemble" if there is one;
+    `margins`, how sure the answers were (0..1), as well. Runs of older versions have none.
     """
 
     names: NDArray[np.str_]
     correct: dict[str, NDArray[np.bool_]]
+    margins: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def read_answers(run: Path) -> Answers:
@@ -49,6 +52,7 @@ def read_answers(run: Path) -> Answers:
     try:
         arrays = _arrays(path)
         names = arrays.pop("names")
+        margins = {key: arrays.pop(key) for key in list(arrays) if key.startswith(_MARGIN)}
         names.tolist()  # Raises on characters that there are not.
     except Exception as error:  # Damaged files make numpy and zipfile raise errors of any kind.
         raise RunError(
@@ -56,9 +60,11 @@ def read_answers(run: Path) -> Answers:
             "checkpoint again"
         ) from error
     _check_arrays(path, names, arrays)
+    _check_margins(path, len(names), margins)
     order = np.argsort(names)
     correct = {key.removeprefix(_PREFIX): value[order] for key, value in arrays.items()}
-    return Answers(names[order], correct)
+    sure = {key.removeprefix(_MARGIN): value[order] for key, value in margins.items()}
+    return Answers(names[order], correct, sure)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -66,7 +72,8 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         for record in archive.infolist():
             _check_size(archive, record)
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        return {key: file[key] for key in file.files if key == "names" or key.startswith(_PREFIX)}
+        wanted = (_PREFIX, _MARGIN)
+        return {key: file[key] for key in file.files if key == "names" or key.startswith(wanted)}
 
 
 def _check_size(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
@@ -106,3 +113,13 @@ def _check_arrays(path: Path, names: NDArray[Any], correct: dict[str, NDArray[An
             f"{path} holds answers to several images named '{unique[counts.argmax()]}', which "
             "cannot be told apart; give the test images different names"
         )
+
+
+def _check_margins(path: Path, images: int, margins: dict[str, NDArray[Any]]) -> None:
+    for key, values in margins.items():
+        fits = values.dtype == np.float32 and values.shape == (images,)
+        if not fits or not ((values >= 0) & (values <= 1)).all():
+            raise RunError(
+                f"{path} holds {key} {values.dtype} {values.shape}; expected {_MARGIN}R, float32, "
+                f"0..1, for each of the {images} images"
+            )

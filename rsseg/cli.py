@@ -17,8 +17,12 @@ from matplotlib.figure import Figure
 
 from rsseg import disagreement, profile
 from rsseg.accuracy_plot import plot_accuracy
+from rsseg.cli_cascade import add_cascade
+from rsseg.cli_export import add_export
 from rsseg.cli_pack import add_pack
 from rsseg.cli_predict import add_predict
+from rsseg.cli_profile import add_measure, measure, refuse_unmeasured
+from rsseg.cli_serve import add_serve
 from rsseg.curves import plot_curves
 from rsseg.doctor import add_doctor
 from rsseg.import_published import import_published
@@ -59,14 +63,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_disagreement(
         verbs.add_parser("disagreement", help="which images one classifier knows, another not")
     )
+    add_cascade(verbs.add_parser("cascade", help="high resolutions only for unsure answers"))
     _add_import(verbs.add_parser("import", help="a checkpoint from the paper's published weights"))
     add_pack(verbs.add_parser("pack", help="a quantised network with few bits for each weight"))
+    add_export(verbs.add_parser("export", help="one file of a checkpoint for other runtimes"))
+    add_serve(verbs.add_parser("serve", help="a network behind HTTP, and a page to try it"))
     add_doctor(verbs.add_parser("doctor", help="what is wrong with this machine, and the remedy"))
     return parser
 
 
 def _add_profile(verb: argparse.ArgumentParser) -> None:
-    verb.description = "Count what a network holds and costs, without training it."
+    verb.description = (
+        "Count what a network holds and costs, without training it; or measure a trained one."
+    )
     verb.set_defaults(run=_profile)
     add = verb.add_argument
     kinds = "classifier such as resnet18, ARCHITECTURE:ENCODER such as refinenet:resnet101, or .pt"
@@ -74,9 +83,14 @@ def _add_profile(verb: argparse.ArgumentParser) -> None:
     add("--resolutions", type=int, nargs="+", metavar="R", help="a checkpoint has its own")
     add("--classes", type=int, metavar="K", help="default: 1000, of a segmenter 40")
     add("--json", action="store_true", help="print JSON")
+    add_measure(verb)
 
 
 def _profile(args: argparse.Namespace) -> None:
+    if args.measure:
+        measure(args)
+        return
+    refuse_unmeasured(args)
     counted = profile.profile(args.network, args.resolutions, classes=args.classes)
     print(json.dumps(counted.as_dict(), indent=1) if args.json else profile.layout(counted))
 

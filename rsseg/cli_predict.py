@@ -1,11 +1,14 @@
 """The verb `rsseg predict`: label maps of a segmenter, or classes of a classifier.
 
-Parsing and printing only. The checkpoint tells which of the two it holds.
+Parsing and printing only. The checkpoint tells which of the two it holds. Images are predicted at
+several resolutions, the frames of a video each at one.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from rsseg.device import choose_device
 from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing
+from rsseg.runtime.predictor import Predictor as FramePredictor
+from rsseg.runtime.video import FPS, Frame, predict_video
 from rsseg.segmentation.files import TruthFiles, find_images
 from rsseg.segmentation.predict import Predictor
 from rsseg.segmentation.predict_files import FIGURE_ROWS, OutputFolder, predict_files, table
@@ -25,6 +30,7 @@ TOP = 3
 # Options that one kind of network has no use for; silence would look like obedience.
 _SEGMENTERS = ("compare", "compare_name", "labels", "label_offset", "void_value", "name")
 _CLASSIFIERS = ("top",)
+_VIDEOS = ("fps", "budget_ms", "show")
 Loaded = tuple[SwitchableNet, Preprocessing, dict[str, Any]]
 
 
@@ -39,7 +45,7 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="such as runs/NAME/last.pt")
     add("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them")
-    add("--out", type=Path, metavar="DIR", help="folder for the results; a segmenter needs one")
+    add("--out", type=Path, help="folder for the results, which a segmenter needs; or video file")
     add("--resolutions", type=int, nargs="+", metavar="R", help="default: those trained")
     add("--unseen", choices=RULES, help="BatchNorm of resolutions that were not trained")
     add("--device", default="auto", help="auto, cpu or cuda; default: auto")
@@ -53,9 +59,23 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     add("--labels", type=Path, metavar="PATH", help="ground truth: folder of PNGs, or one PNG")
     add("--label-offset", type=int, metavar="N", help="value of the first class there; default: 0")
     add("--void-value", type=int, metavar="N", help="value without class there; default: 255")
+    _add_video(verb)
+
+
+def _add_video(verb: argparse.ArgumentParser) -> None:
+    add = verb.add_argument_group("videos").add_argument
+    video = "IMAGE is a video file, or the number of a camera"
+    add("--video", action="store_true", help=video)
+    add("--fps", type=float, metavar="N", help=f"frames per second to keep; default: {FPS:g}")
+    add("--budget-ms", type=float, metavar="MS", help="for one frame; default: 1000 / fps")
+    add("--show", action="store_true", default=None, help="in a window; q closes it")
 
 
 def _predict(args: argparse.Namespace) -> None:
+    if args.video:
+        _predict_video(args)
+        return
+    _refuse(args, _VIDEOS, "to predict images")
     images = find_images(args.images)
     loaded = load_checkpoint(args.checkpoint)
     if loaded[2].get("task") == CLASSIFICATION:
@@ -71,6 +91,43 @@ def _refuse(args: argparse.Namespace, options: tuple[str, ...], kind: str) -> No
     if given:
         flags = ", ".join(f"--{option.replace('_', '-')}" for option in given)
         raise ValueError(f"{args.checkpoint} is {kind}, which takes no {flags}; leave it out")
+
+
+def _predict_video(args: argparse.Namespace) -> None:
+    _refuse(args, (*_SEGMENTERS, *_CLASSIFIERS, "unseen"), "to predict a video")
+    if len(args.images) > 1:
+        raise ValueError(f"--video takes one source, got {len(args.images)}; give one by one")
+    if args.resolutions and len(args.resolutions) > 1:
+        raise ValueError("a frame is predicted at one resolution; give --resolutions R, or none")
+    if args.resolutions and args.budget_ms:
+        raise ValueError("--budget-ms chooses the resolution; leave out --resolutions, or that")
+    device = "cpu" if args.checkpoint.suffix == ".onnx" else args.device
+    try:
+        predictor = FramePredictor.open(args.checkpoint, device=device)
+    except ImportError as error:  # An extra that is not installed.
+        raise ValueError(str(error)) from error
+    frames = predict_video(
+        predictor,
+        str(args.images[0]),
+        args.out,
+        fps=FPS if args.fps is None else args.fps,
+        budget_ms=args.budget_ms,
+        resolution=args.resolutions[0] if args.resolutions else None,
+        show=bool(args.show),
+        overwrite=args.overwrite,
+    )
+    print(_video_summary(frames))
+    if args.out:
+        print(f"video: {args.out}")
+
+
+def _video_summary(frames: list[Frame]) -> str:
+    if not frames:
+        return "0 frames"
+    took = statistics.median(frame.milliseconds for frame in frames)
+    counted = Counter(frame.resolution for frame in frames)
+    shares = ", ".join(f"{count} at {side} px" for side, count in sorted(counted.items())[::-1])
+    return f"{len(frames)} frames ({shares}), {took:.1f} ms a frame, {1000 / took:.1f} per second"
 
 
 def _classify(args: argparse.Namespace, images: list[Path], loaded: Loaded) -> None:

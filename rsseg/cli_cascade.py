@@ -1,0 +1,66 @@
+"""The verb `rsseg cascade`: thresholds of a confidence cascade from the answers of an evaluation.
+
+Parsing and printing only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from rsseg.run import write_whole
+from rsseg.runtime.cascade_report import layout, plot, report
+from rsseg.writing import written_whole
+
+
+def add_cascade(verb: argparse.ArgumentParser) -> None:
+    """Name the arguments of the verb."""
+    verb.description = (
+        "Choose, for a target mean cost, where a classifier goes up to the next resolution because "
+        "it is not sure, and compare cost and accuracy with those of the fixed resolutions."
+    )
+    verb.set_defaults(run=_cascade)
+    add = verb.add_argument
+    add("folder", type=Path, metavar="RUN", help="folder of a run, or the --out of its evaluation")
+    share = "largest mean cost, as a share of the largest resolution's; default: 0.6"
+    add("--cost", type=float, default=0.6, metavar="SHARE", help=share)
+    add("--levels", type=int, nargs="+", metavar="R", help="resolutions; default: chosen as well")
+    add("--latency", type=Path, metavar="JSON", help="take measured times for costs, not MACs")
+    add("--executor", metavar="NAME", help="whose times; default: the only one in the table")
+    add("--out", type=Path, metavar="JSON", help="default: RUN/cascade.json")
+    add("--plot", type=Path, metavar="PNG", help="draw the curve as well")
+    add("--overwrite", action="store_true", help="write over files that exist")
+
+
+def _cascade(args: argparse.Namespace) -> None:
+    out = args.out or args.folder / "cascade.json"
+    _check(args, out)
+    found = report(
+        args.folder,
+        target=args.cost,
+        levels=args.levels,
+        latency=args.latency,
+        executor=args.executor,
+    )
+    print(layout(found))
+    write_whole(out, json.dumps(found.as_dict(), indent=1) + "\n")
+    print(f"cascade: {out}")
+    if args.plot:
+        with written_whole(args.plot) as temporary:
+            plot(found).savefig(temporary, dpi=110, format=args.plot.suffix[1:] or "png")
+        print(f"plot: {args.plot}")
+
+
+def _check(args: argparse.Namespace, out: Path) -> None:
+    if not 0 < args.cost < math.inf:
+        raise ValueError(f"--cost must be above 0, got {args.cost:g}")
+    repeated = [side for side in args.levels or () if args.levels.count(side) > 1]
+    if repeated:
+        raise ValueError(f"resolution {repeated[0]} is given twice; give each once")
+    if args.executor and not args.latency:
+        raise ValueError("--executor says whose times of --latency; give that as well")
+    for path in (out, *([args.plot] if args.plot else [])):
+        if path.exists() and not args.overwrite:
+            raise ValueError(f"{path} exists; choose another name, or give --overwrite")

@@ -1,0 +1,113 @@
+"""The options of `rsseg profile` that measure: latency and memory of a checkpoint on this machine.
+
+Parsing and printing only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import torch
+from tqdm import tqdm
+
+from rsseg.resolutions import check_resolutions
+from rsseg.runtime.budget import check_budget
+from rsseg.runtime.latency_file import Entry, latency_file, update_entries
+from rsseg.runtime.latency_profile import layout, measure_entry, read_accuracies, subjects
+from rsseg.runtime.measuring import Subject
+from rsseg.runtime.opening import EXECUTORS
+
+RUNS: Final = 30
+_OPTIONS: Final = ("executors", "onnx", "runs", "threads", "device", "budget", "no_memory")
+
+
+def add_measure(verb: argparse.ArgumentParser) -> None:
+    """Name the options."""
+    group = verb.add_argument_group("measuring")
+    add = group.add_argument
+    add(
+        "--measure", action="store_true", help="measure a checkpoint (.pt) or exported file (.onnx)"
+    )
+    add("--executors", nargs="+", metavar="NAME", help=f"of {', '.join(EXECUTORS)}; default: all")
+    add("--onnx", type=Path, nargs="+", metavar="FILE", help="default: those beside the checkpoint")
+    add("--runs", type=int, metavar="N", help=f"predictions at each resolution; default: {RUNS}")
+    add("--threads", type=int, metavar="N", help="threads for one image; default: PyTorch's")
+    add("--device", help="auto, cpu or cuda, for PyTorch; default: cpu")
+    add("--budget", type=float, metavar="MS", help="tell the resolution that keeps this budget")
+    add("--no-memory", action="store_true", default=None, help="measure times alone")
+
+
+def refuse_unmeasured(args: argparse.Namespace) -> None:
+    """Refuse options that nothing is done with unless --measure is given.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    given = [option for option in _OPTIONS if getattr(args, option) is not None]
+    if given:
+        flag = given[0].replace("_", "-")
+        raise ValueError(f"--{flag} is for what is measured; give --measure as well")
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Measure, print, and save beside the file."""
+    path, runs, threads = _checked(args)
+    chosen = subjects(
+        path,
+        executors=args.executors,
+        onnx=args.onnx or (),
+        threads=threads,
+        device=args.device or "cpu",
+    )
+    entries = []
+    for entry in _measured(args, path, chosen, runs):
+        update_entries(latency_file(path), [entry])
+        entries.append(entry)
+    if args.json:
+        print(json.dumps([asdict(entry) for entry in entries], indent=1))
+        return
+    print("\n\n".join(layout(entry, args.budget) for entry in entries))
+    print(f"\nlatencies: {latency_file(path)}")
+
+
+def _measured(
+    args: argparse.Namespace, path: Path, chosen: Sequence[Subject], runs: int
+) -> Iterator[Entry]:
+    """Measure one way after the other; those that have none of the resolutions are left out."""
+    accuracies = read_accuracies(path.parent)
+    with tqdm(chosen, desc="measure", unit="way", leave=False) as shown:
+        for subject in shown:
+            entry = measure_entry(
+                subject,
+                resolutions=args.resolutions,
+                runs=runs,
+                accuracies=accuracies,
+                memory=not args.no_memory,
+                tell=shown.set_postfix_str,
+            )
+            if entry.rows:
+                yield entry
+
+
+def _checked(args: argparse.Namespace) -> tuple[Path, int, int]:
+    """Check what was given; return the file, the runs and the threads."""
+    path = Path(args.network)
+    if path.suffix not in {suffix for suffix, _ in EXECUTORS.values()} or not path.is_file():
+        raise ValueError(f"{path} cannot be measured; give a checkpoint, .pt, or a .onnx file")
+    if args.classes is not None:
+        raise ValueError(f"{path} has its own number of classes; leave out --classes")
+    runs = RUNS if args.runs is None else args.runs
+    threads = torch.get_num_threads() if args.threads is None else args.threads
+    for name, value in (("--runs", runs), ("--threads", threads)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if args.resolutions:
+        check_resolutions(args.resolutions)
+    if args.budget is not None:
+        check_budget(args.budget)
+    return path, runs, threads

@@ -1,0 +1,88 @@
+"""The verb `rsseg serve`: a trained network behind HTTP, and a page for the browser.
+
+Parsing and printing only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from rsseg.runtime.budget import check_budget
+
+_EXTRAS: Final = ("starlette", "uvicorn", "prometheus_client")
+
+
+def add_serve(verb: argparse.ArgumentParser) -> None:
+    """Name the arguments of the verb."""
+    verb.description = (
+        "Answer images over HTTP: POST /predict with an image as body gives classes (JSON) or a "
+        "label map (PNG). Under overload the resolution falls before anything is refused. The "
+        "address itself is a page to try it; /model, /health and /metrics tell of the service."
+    )
+    verb.set_defaults(run=_serve)
+    add = verb.add_argument
+    add("network", type=Path, metavar="CHECKPOINT", help="a checkpoint, .pt, or exported .onnx")
+    add("--host", default="127.0.0.1", help="0.0.0.0 for all networks; default: %(default)s")
+    add("--port", type=int, default=8000, help="0 for any that is free; default: %(default)s")
+    add("--executor", metavar="NAME", help="torch, onnxruntime or openvino")
+    add("--threads", type=int, metavar="N", help="threads for one image; default: PyTorch's")
+    add("--device", default="cpu", help="auto, cpu or cuda, for PyTorch; default: %(default)s")
+    add("--workers", type=int, metavar="N", help="images at once; default: cores / threads")
+    add("--queue", type=int, default=64, metavar="N", help="that may wait; default: %(default)s")
+    add(
+        "--budget-ms",
+        type=float,
+        metavar="MS",
+        help="for each answer, waiting included; default: four predictions at the largest "
+        "resolution, at least 500",
+    )
+    add("--max-mb", type=float, default=20.0, metavar="MB", help="default: %(default)g")
+    add("--max-megapixels", type=float, default=40.0, metavar="MP", help="default: %(default)g")
+
+
+def _serve(args: argparse.Namespace) -> None:
+    _check(args)
+    try:
+        _run(args)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRAS:
+            raise ValueError(str(error)) from error
+        raise ValueError(f"{missing} is not installed; pip install 'rsseg[serve]'") from error
+    except ImportError as error:  # An executor that is not installed.
+        raise ValueError(str(error)) from error
+    except KeyboardInterrupt:
+        print("stopped")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from rsseg.runtime.serve.limits import Limits  # noqa: PLC0415 An extra may be missing.
+    from rsseg.runtime.serve.run import Options, serve  # noqa: PLC0415
+
+    options = Options(
+        host=args.host,
+        port=args.port,
+        executor=args.executor,
+        threads=args.threads,
+        device=args.device,
+        workers=args.workers,
+        queue=args.queue,
+        budget_ms=args.budget_ms,
+        limits=Limits(body_mb=args.max_mb, megapixels=args.max_megapixels),
+    )
+    serve(args.network, options, tell=partial(print, flush=True))
+
+
+def _check(args: argparse.Namespace) -> None:
+    for name in ("threads", "workers", "queue"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}")
+    for flag, value in (("--max-mb", args.max_mb), ("--max-megapixels", args.max_megapixels)):
+        if not value > 0:
+            raise ValueError(f"{flag} must be above 0, got {value}")
+    if args.budget_ms is not None:
+        check_budget(args.budget_ms)

@@ -1,0 +1,1 @@
+"""Use after training: exported files, executors, budgets, services."""

@@ -1,0 +1,64 @@
+"""What a network says, drawn into the image it has seen: label map or best class, and its cost.
+
+Images in, images out: nothing here reads or writes a video.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from PIL import Image as Pictures
+from PIL import ImageDraw, ImageFont
+
+from rsseg.preprocessing import Image
+from rsseg.runtime.prediction import Prediction
+from rsseg.runtime.predictor import SEGMENTATION, Predictor
+from rsseg.segmentation.palette import palette
+
+_OPACITY: Final = 0.55  # that of `overlay`
+
+
+class Caption:
+    """Draws what a network says into frames.
+
+    Args:
+        predictor: The network.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        segments = predictor.task == SEGMENTATION
+        self._colours = palette(len(predictor.classes)) if segments else np.empty((0, 3), np.uint8)
+        self._font: dict[int, ImageFont.FreeTypeFont] = {}
+
+    def draw(self, image: Image, prediction: Prediction) -> Image:
+        """Draw label map or best class, resolution and time into an image, shape (H, W, 3)."""
+        lines = [f"{prediction.resolution} px   {prediction.milliseconds:.1f} ms"]
+        if prediction.label_map is None:
+            (name, probability), *_ = prediction.top(1)
+            lines.append(f"{name}  {100 * probability:.0f} %")
+        else:
+            colours = self._colours[prediction.label_map]
+            mixed = cv2.addWeighted(image, 1 - _OPACITY, colours, _OPACITY, 0)
+            image = np.asarray(mixed, np.uint8)
+        return self._write(image, "\n".join(lines))
+
+    def _write(self, image: Image, text: str) -> Image:
+        """Write text on a dark ground into the upper left corner."""
+        size = max(10, round(min(image.shape[:2]) / 18))
+        if size not in self._font:
+            # OpenCV's own letters are ASCII; those that matplotlib brings know most scripts.
+            path = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+            self._font[size] = ImageFont.truetype(str(path), size)
+        picture = Pictures.fromarray(image)
+        draw = ImageDraw.Draw(picture, "RGBA")
+        place, font = (size // 2, size // 2), self._font[size]
+        left, top, right, bottom = draw.multiline_textbbox(place, text, font=font)
+        margin = size // 3
+        box = (left - margin, top - margin, right + margin, bottom + margin)
+        draw.rectangle(box, fill=(0, 0, 0, 160))
+        draw.multiline_text(place, text, font=font, fill="white")
+        return np.array(picture)

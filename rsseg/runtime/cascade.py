@@ -1,0 +1,118 @@
+"""Confidence cascade: the lowest resolution answers first, higher ones where it is not sure.
+
+How sure an answer is, is told by its softmax margin, the probability of the best class less that of
+the second. Which thresholds keep a mean cost is chosen in `cascade_choice`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as Pictures
+
+from rsseg.preprocessing import Image
+from rsseg.reading import read_json
+from rsseg.resolutions import check_resolutions
+from rsseg.runtime.pictures import as_rgb
+from rsseg.runtime.prediction import Prediction
+from rsseg.runtime.predictor import Predictor
+
+
+class Cascade:
+    """A classifier that goes up to the next resolution while its margin is below a threshold.
+
+    Args:
+        predictor: The classifier.
+        thresholds: For each resolution in use the margin from which its answer is taken, 0..1; the
+            answer of the largest is always taken.
+
+    Attributes:
+        predictor: As given.
+        thresholds: As given, from the smallest resolution to the largest.
+
+    Raises:
+        ValueError: If the predictor is no classifier, or a resolution or a threshold is not valid.
+    """
+
+    def __init__(self, predictor: Predictor, thresholds: Mapping[int, float]) -> None:
+        if predictor.task != "classification":
+            raise ValueError(
+                f"'{predictor.name}' is a network for {predictor.task}; a cascade needs a "
+                "classifier, whose margin tells how sure it is"
+            )
+        self.predictor = predictor
+        self.thresholds = check_thresholds(thresholds)
+
+    @classmethod
+    def open(cls, predictor: Predictor, path: str | Path) -> Cascade:
+        """Take the thresholds from a file of `rsseg cascade`.
+
+        Raises:
+            ValueError: If it is no such file, or does not fit the predictor.
+            OSError: If it cannot be read.
+        """
+        return cls(predictor, read_thresholds(Path(path)))
+
+    def predict(self, image: Pictures.Image | Image) -> Prediction:
+        """Classify one image.
+
+        Args:
+            image: A picture of Pillow, or an array, RGB, uint8, shape (H, W, 3).
+
+        Returns:
+            The answer that was sure enough; `ran` names every resolution that was computed, and
+            the times are those of all.
+
+        Raises:
+            TypeError: If the image is of another type.
+            ValueError: If the image cannot be read, or the network cannot take views of a size.
+        """
+        start = time.perf_counter()
+        pixels = as_rgb(image)
+        done: list[Prediction] = []
+        for resolution, threshold in self.thresholds.items():
+            done.append(self.predictor.predict(pixels, resolution))
+            if done[-1].margin >= threshold:
+                break
+        return replace(
+            done[-1],
+            milliseconds=1000 * (time.perf_counter() - start),
+            network_ms=sum(prediction.network_ms for prediction in done),
+            ran=tuple(prediction.resolution for prediction in done),
+        )
+
+
+def check_thresholds(thresholds: Mapping[int, float]) -> dict[int, float]:
+    """Return thresholds from the smallest resolution to the largest, or say what is wrong.
+
+    Raises:
+        ValueError: If there is none, or a resolution or a threshold is not valid.
+    """
+    sides = check_resolutions(sorted(thresholds, reverse=True))
+    for resolution, threshold in thresholds.items():
+        if not 0 <= threshold <= 1:
+            raise ValueError(
+                f"the threshold of resolution {resolution} is a margin, 0..1, got {threshold}"
+            )
+    return {side: float(thresholds[side]) for side in reversed(sides)}
+
+
+def read_thresholds(path: Path) -> dict[int, float]:
+    """Read the thresholds in a file of `rsseg cascade`.
+
+    Raises:
+        ValueError: If it is no such file; names it.
+        OSError: If it cannot be read.
+    """
+    content: Any = read_json(path)
+    try:
+        held = {int(side): float(value) for side, value in content["thresholds"].items()}
+        return check_thresholds(held)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no thresholds of a cascade ({error}); write it with `rsseg cascade`"
+        ) from error

@@ -1,0 +1,108 @@
+"""What a trained network is, apart from its weights: what every executor has to be told.
+
+A checkpoint holds it as metadata, an exported file as JSON under the key `KEY`. How exported files
+are written is decided in `export`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+from pydantic.dataclasses import dataclass
+
+from rsseg.config import validate
+from rsseg.preprocessing import Preprocessing
+from rsseg.resolutions import check_resolutions
+
+KEY: Final = "rsseg"
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore"))
+class Description:
+    """What a trained network is.
+
+    Args:
+        task: What its logits are: of an image (B, K), or of a map (B, K, h, w).
+        name: What pictures, tables and services call it.
+        classes: Names of its K classes, in the order of the logits.
+        resolutions: Sides that it was trained for, from large to small.
+        preprocessing: How it reads images.
+        layout: "one" if it is the network of a single resolution, "all" otherwise.
+        resolution: The single resolution, None with "all".
+        unseen: Rule for resolutions that were not trained.
+        batchnorm: "private" or "shared".
+        format: Version of this description.
+    """
+
+    task: Literal["classification", "segmentation"]
+    name: str
+    classes: tuple[str, ...] = Field(min_length=1)
+    resolutions: tuple[int, ...]
+    preprocessing: Preprocessing
+    layout: Literal["one", "all"] = "all"
+    resolution: int | None = None
+    unseen: str = "interpolate"
+    batchnorm: Literal["private", "shared"] = "private"
+    format: Literal[1] = 1
+
+    @field_validator("resolutions")
+    @classmethod
+    def _sorted(cls, resolutions: tuple[int, ...]) -> tuple[int, ...]:
+        return check_resolutions(resolutions)
+
+    @property
+    def usable(self) -> tuple[int, ...]:
+        """Trained resolutions that the file can compute, each once, largest first."""
+        if self.layout == "one" and self.resolution is not None:
+            return (self.resolution,)
+        return tuple(dict.fromkeys(self.resolutions))
+
+
+def describe(
+    metadata: Mapping[str, Any], preprocessing: Preprocessing, path: Path, *, unseen: str
+) -> Description:
+    """Describe the network of a checkpoint.
+
+    Args:
+        metadata: As `load_checkpoint` returns it.
+        preprocessing: The same.
+        path: File of the checkpoint, which may have to name the network.
+        unseen: Rule of the network.
+
+    Raises:
+        ValueError: If it is of another task than the two that are known, or names no classes.
+    """
+    values = {
+        "task": metadata.get("task"),
+        "name": metadata.get("name") or name_of(path),
+        "classes": metadata.get("classes"),
+        "resolutions": metadata.get("resolutions"),
+        "batchnorm": metadata.get("batchnorm", "private"),
+        "preprocessing": preprocessing,
+        "unseen": unseen,
+    }
+    return validate(Description, values, path.name)
+
+
+def parse(text: str, path: Path) -> Description:
+    """Read the description in an exported file.
+
+    Raises:
+        ValueError: If it is no valid one; names the file.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: what it says about its network is no JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: what it says about its network is no mapping")
+    return validate(Description, values, path.name)
+
+
+def name_of(path: Path) -> str:
+    """Name a network after its file, or after the folder of a run, whose files are all alike."""
+    return path.resolve().parent.name if path.stem in ("last", "best", "previous") else path.stem

@@ -1,0 +1,189 @@
+"""The query table of a checkpoint: what each resolution costs on this machine, and how good it is.
+
+Times and memory are measured, accuracies are those of results.json beside the checkpoint.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from rsseg.device import choose_device
+from rsseg.reading import read_json
+from rsseg.run import RunError, default_metrics
+from rsseg.runtime.budget import check_budget
+from rsseg.runtime.latency import IMAGE
+from rsseg.runtime.latency_file import Entry, Row
+from rsseg.runtime.machine import this_machine
+from rsseg.runtime.measuring import Subject, measure_times, with_memory
+from rsseg.runtime.opening import EXECUTORS
+
+_SEGMENTERS: Final = "mean_iou"
+_MIB: Final = 2**20
+Accuracies = dict[int, float]
+
+
+def subjects(
+    path: Path,
+    *,
+    executors: Sequence[str] | None,
+    onnx: Sequence[Path],
+    threads: int,
+    device: str,
+) -> list[Subject]:
+    """List what can be measured of a checkpoint or an exported file.
+
+    Args:
+        path: The file.
+        executors: Names of executors; default: all that are installed and have a file.
+        onnx: Exported files; default: those beside a checkpoint whose names begin like its own.
+        threads: Threads that compute one image.
+        device: Where PyTorch computes.
+
+    Raises:
+        ValueError: If an executor is not known, not installed or has no file.
+    """
+    unknown = [name for name in executors or () if name not in EXECUTORS]
+    if unknown:
+        raise ValueError(f"unknown executor '{unknown[0]}'; expected one of {', '.join(EXECUTORS)}")
+    found = []
+    for name, (suffix, _) in EXECUTORS.items():
+        files = [file for file in _files(path, onnx) if file.suffix == suffix]
+        wanted = executors is None or name in executors
+        if executors and wanted and not (files and _is_installed(name)):
+            lack = f"there is no {suffix} file" if not files else "it is not installed"
+            raise ValueError(f"executor {name} cannot be measured: {lack}")
+        if wanted and _is_installed(name):
+            place = device if name == "torch" else "cpu"
+            found += [
+                Subject(path=str(file), executor=name, threads=threads, device=place)
+                for file in files
+            ]
+    return found
+
+
+def _files(path: Path, onnx: Sequence[Path]) -> list[Path]:
+    beside = sorted(path.parent.glob(f"{path.stem}*.onnx")) if path.suffix == ".pt" else []
+    return list(dict.fromkeys([path, *(onnx or beside)]))
+
+
+def _is_installed(executor: str) -> bool:
+    return importlib.util.find_spec(executor) is not None
+
+
+def measure_entry(
+    subject: Subject,
+    *,
+    resolutions: Sequence[int] | None,
+    runs: int,
+    accuracies: tuple[str, Accuracies] | None,
+    memory: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Entry:
+    """Measure a file in one way.
+
+    Args:
+        subject: The file, and the way.
+        resolutions: Sides of the views in pixels; default: those of the file.
+        runs: Predictions that are timed at each resolution.
+        accuracies: Name of a metric, and its value by resolution.
+        memory: Measure memory as well.
+        tell: Called with what is measured next.
+
+    Raises:
+        ValueError: If the file cannot be used, or not at one of the resolutions.
+    """
+    metric, known = accuracies or (None, {})
+    tell(f"{subject.executor}: times")
+    rows = measure_times(subject, resolutions, runs=runs)
+    done: list[Row] = []
+    for row in rows:
+        if memory:
+            tell(f"{subject.executor}: memory at {row.resolution}")
+            row = with_memory(subject, row)  # noqa: PLW2901
+        done.append(replace(row, accuracy=known.get(row.resolution)))
+    device = choose_device(subject.device)
+    return Entry(
+        machine=this_machine(device),
+        executor=subject.executor,
+        threads=subject.threads,
+        file=Path(subject.path).name,
+        rows=tuple(sorted(done, key=lambda row: -row.resolution)),
+        runs=runs,
+        image=IMAGE,
+        metric=metric,
+        versions={name: version(name) for name in dict.fromkeys(("torch", subject.executor))},
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def read_accuracies(folder: Path) -> tuple[str, Accuracies] | None:
+    """Read the accuracy at each resolution from the results.json of a folder, if there is one.
+
+    Returns:
+        Name of the metric (top1, of a segmenter mean_iou), and shares in 0..1 by resolution.
+
+    Raises:
+        RunError: If the file is no results file.
+    """
+    path = folder / "results.json"
+    if not path.exists():
+        return None
+    try:
+        results: dict[str, Any] = read_json(path)
+        metrics = results["metrics"]
+        shown = default_metrics(next(iter(metrics.values())))
+        metric = _SEGMENTERS if _SEGMENTERS in shown else shown[0]
+        # Of a resolution that was trained twice, the first set answers.
+        return metric, {
+            int(name): float(row[metric]) for name, row in metrics.items() if name.isdecimal()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise RunError(f"cannot read {path} as results: {error}") from error
+
+
+def best_row(entry: Entry, budget_ms: float) -> Row | None:
+    """Give the highest resolution of which 95 of 100 predictions keep a budget, None without one.
+
+    Raises:
+        ValueError: If the budget is not a positive number.
+    """
+    check_budget(budget_ms)
+    return next((row for row in entry.rows if row.p95_ms <= budget_ms), None)
+
+
+def layout(entry: Entry, budget_ms: float | None = None) -> str:
+    """Lay out what was measured as text, and the answer for a budget."""
+    height, width = entry.image
+    threads = f"{entry.threads} thread{'s' * (entry.threads > 1)}"
+    metric = (entry.metric or "accuracy").replace("_", " ")
+    lines = [
+        f"{entry.executor}, {entry.file}, {entry.machine.device}, {threads}; one image of "
+        f"{width}x{height}, {entry.runs} runs",
+        f"{'resolution':>10}{'median ms':>11}{'p95 ms':>9}{'network ms':>12}{'memory MiB':>12}"
+        f"{metric:>11}",
+    ]
+    for row in entry.rows:
+        memory = "" if row.peak_bytes is None else f"{row.peak_bytes / _MIB:.1f}"
+        lines.append(
+            f"{row.resolution:>10}{row.median_ms:>11.2f}{row.p95_ms:>9.2f}{row.network_ms:>12.2f}"
+            f"{memory:>12}{_percent(row):>11}"
+        )
+    return "\n".join([*lines, *([] if budget_ms is None else [_answer(entry, budget_ms)])])
+
+
+def _percent(row: Row) -> str:
+    return "" if row.accuracy is None else f"{100 * row.accuracy:.1f} %"
+
+
+def _answer(entry: Entry, budget_ms: float) -> str:
+    row = best_row(entry, budget_ms)
+    if row is None:
+        return f"within {budget_ms:g} ms: no resolution"
+    accuracy = f", {(entry.metric or '').replace('_', ' ')} {_percent(row)}" * bool(_percent(row))
+    return f"within {budget_ms:g} ms: {row.resolution}, p95 {row.p95_ms:.2f} ms{accuracy}"

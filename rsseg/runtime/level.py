@@ -1,0 +1,63 @@
+"""A level that follows measurements: up at once, down only when it is sure, and not back and forth.
+
+Pure state: no clock, no network. `budget` keeps the load of a machine in one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+WINDOW: Final = 20  # measurements that count
+SHARE: Final = 0.9  # of them lie at or below the level
+BAND: Final = 0.1  # A level that is so much too high is left where it is.
+PATIENCE: Final = 10  # measurements that have to ask for a lower level, one after the other
+MOST_PATIENCE: Final = 640
+
+
+class Level:
+    r"""The 0.9-quantile of the last 20 measurements, with hysteresis.
+
+    A quantile above the level raises it at once: three of twenty measurements are enough, a single
+    outlier is not. It falls to the quantile when that has been below level / 1.1 for a number of
+    measurements, which doubles whenever the level had to come back soon, up to 640. Measurements
+    that vary by less than the band therefore move it finitely often, and wider ones ever less.
+
+    Args:
+        start: The level before anything is measured, at least 0.
+    """
+
+    def __init__(self, start: float) -> None:
+        self.value = start
+        self._window = deque([start] * WINDOW, maxlen=WINDOW)
+        self._patience = PATIENCE
+        self._below = 0  # measurements in a row that ask for a lower level
+        self._since = 0  # measurements since the level fell
+        self._left = math.inf  # the level from which it fell
+
+    def measure(self, value: float) -> None:
+        """Take in a measurement, at least 0."""
+        self._window.append(value)
+        self._since += 1
+        quantile = sorted(self._window)[math.ceil(SHARE * WINDOW) - 1]
+        if quantile >= self.value:
+            self._below = 0
+            self._raise(quantile)
+            return
+        self._below = self._below + 1 if quantile < self.value / (1 + BAND) else 0
+        if self._below >= self._patience:
+            self._fall(quantile)
+
+    def _fall(self, level: float) -> None:
+        self._left, self.value = self.value, level
+        self._below = self._since = 0
+
+    def _raise(self, level: float) -> None:
+        self.value = level
+        if level < self._left / (1 + BAND):
+            return
+        # It is back where it fell from: was that soon, or after a time that shows it was right?
+        soon = self._since <= 4 * max(self._patience, WINDOW)
+        self._patience = min(2 * self._patience, MOST_PATIENCE) if soon else PATIENCE
+        self._left = math.inf

@@ -1,0 +1,159 @@
+"""Measuring a file in processes of its own: one for times, one for the memory of each resolution.
+
+A process that has run something else has threads, caches and memory that would take part. Run as a
+program this module is such a process; it prints what it has measured as JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rsseg.preprocessing import Preprocessing
+from rsseg.runtime import peak_memory
+from rsseg.runtime.latency import drawn_image, measure
+from rsseg.runtime.latency_file import Row
+from rsseg.runtime.predictor import Predictor
+
+_MEMORY_RUNS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured.
+
+    Args:
+        path: A checkpoint or an exported file.
+        executor: Name of the executor.
+        threads: Threads that compute one image.
+        device: Where PyTorch computes.
+    """
+
+    path: str
+    executor: str
+    threads: int
+    device: str = "cpu"
+
+    def open(self) -> Predictor:
+        """Open the file."""
+        return Predictor.open(self.path, self.executor, threads=self.threads, device=self.device)
+
+
+def measure_times(subject: Subject, resolutions: Sequence[int] | None, *, runs: int) -> list[Row]:
+    """Time predictions in a process of their own.
+
+    Args:
+        subject: What is measured.
+        resolutions: Sides of the views in pixels; default: those of the file. Of a file with a
+            single resolution only that one is measured.
+        runs: Predictions that are timed at each resolution.
+
+    Raises:
+        ValueError: If the file cannot be used, or not at one of the resolutions.
+    """
+    wanted = None if resolutions is None else list(resolutions)
+    return [Row(**row) for row in _asked(subject, {"resolutions": wanted, "runs": runs})]
+
+
+def measure_memory(subject: Subject, resolution: int) -> int:
+    """Measure in a process of its own the bytes that predictions at a resolution need.
+
+    That is the peak while it predicts above what was held before the file was opened, with all
+    libraries loaded: weights, and what the network computes. The peak while it reads the file is
+    not counted.
+
+    Raises:
+        ValueError: If the file cannot be used, or not at this resolution.
+    """
+    return int(_asked(subject, {"memory": resolution}, peak_memory.EXACT))
+
+
+def _asked(
+    subject: Subject, question: dict[str, Any], environment: dict[str, str] | None = None
+) -> Any:
+    """Ask a process of its own."""
+    places = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    process = subprocess.run(
+        [sys.executable, "-m", __name__, json.dumps(asdict(subject) | question)],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, places)),
+            **(environment or {}),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        lines = process.stderr.strip().splitlines() or [f"status {process.returncode}"]
+        raise ValueError(f"{subject.path} with {subject.executor}: {lines[-1]}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def _times(subject: Subject, resolutions: Sequence[int] | None, runs: int) -> list[Row]:
+    predictor = subject.open()
+    sides = list(predictor.resolutions if resolutions is None else resolutions)
+    if predictor.description.layout == "one":
+        sides = [side for side in sides if side in predictor.resolutions]
+    return [
+        Row(
+            resolution=side,
+            median_ms=round(float(np.median(times.whole)), 3),
+            p95_ms=round(float(np.percentile(times.whole, 95)), 3),
+            network_ms=round(float(np.median(times.network)), 3),
+        )
+        for side, times in measure(predictor, sides, runs=runs).items()
+    ]
+
+
+def _memory(subject: Subject, resolution: int) -> int:
+    image = drawn_image()
+    importlib.import_module(subject.executor)
+    Preprocessing().normalise(Preprocessing().view(image, resolution))  # Its code is loaded late.
+    peak_memory.forget_peak()
+    before = peak_memory.held()
+    predictor = subject.open()
+    device = getattr(predictor.executor, "device", torch.device("cpu"))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    peak_memory.forget_peak()
+    for _ in range(_MEMORY_RUNS):
+        predictor.predict(image, resolution)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return peak_memory.peak() - before
+
+
+def main(argument: str) -> int:
+    """Measure what the parent process asks for, and print it."""
+    asked = json.loads(argument)
+    subject = Subject(**{name: asked[name] for name in Subject.__dataclass_fields__})
+    try:
+        if "memory" in asked:
+            print(json.dumps(_memory(subject, asked["memory"])))
+        else:
+            rows = _times(subject, asked["resolutions"], asked["runs"])
+            print(json.dumps([asdict(row) for row in rows]))
+    except (ValueError, OSError, ImportError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def with_memory(subject: Subject, row: Row) -> Row:
+    """Add its memory to what was measured at a resolution."""
+    return replace(row, peak_bytes=measure_memory(subject, row.resolution))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,161 @@
+"""ONNX Runtime as an executor: exported files of one resolution, or of all.
+
+A file of all resolutions chooses its BatchNorm set from the size of its input, so one session
+serves every resolution. Files are written by `export`.
+
+Source: https://onnxruntime.ai/docs/api/python/api_summary.html; a session may run in several
+threads at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from rsseg.runtime.description import KEY, Description, parse
+from rsseg.runtime.executors import Logits, Views, check_views, unfit
+
+INPUT: Final = "images"
+OUTPUT: Final = "logits"
+_ERRORS_ONLY: Final = 3  # of ONNX Runtime's levels of its own log
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Which views an exported file takes.
+
+    Args:
+        description: What it says about its network.
+        shape: Of its input, None where any size is taken.
+    """
+
+    description: Description
+    shape: tuple[int | None, ...]
+
+    def check(self, images: Views, resolution: int) -> None:
+        """Check that the file computes a resolution for these views.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        check_views(images)
+        told, side = self.description, min(images.shape[-2:])
+        if told.layout == "one" and resolution != told.resolution:
+            raise ValueError(
+                f"this file holds resolution {told.resolution} alone, got {resolution}; export "
+                "all resolutions into one file, or open the file of that resolution"
+            )
+        if told.layout == "all" and told.batchnorm == "private" and side != resolution:
+            raise ValueError(
+                f"this file takes its BatchNorm set from the size of the view, whose shorter side "
+                f"is {side}; expected resolution {resolution}"
+            )
+        # Not every executor compares them itself.
+        if any(want not in (None, got) for want, got in zip(self.shape, images.shape, strict=True)):
+            raise ValueError(
+                f"this file takes views of shape {self.shape}, None for any, got {images.shape}"
+            )
+
+
+class OnnxExecutor:
+    """ONNX Runtime with one session for all resolutions that the file holds.
+
+    Args:
+        session: An `onnxruntime.InferenceSession` of an exported file.
+        contract: What the file says about itself.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, session: Any, contract: Contract) -> None:
+        self._session = session
+        self._contract = contract
+        self.resolutions = contract.description.usable
+
+    def logits(self, images: Views, resolution: int) -> Logits:
+        """Compute the logits of a batch, see `Executor`."""
+        self._contract.check(images, resolution)
+        try:
+            (logits,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(images)})
+        except Exception as error:  # Its errors have no common class.
+            raise ValueError(unfit(resolution, images, error)) from error
+        computed: Logits = logits
+        return computed
+
+
+def open_onnx(path: Path, *, threads: int | None, device: str) -> tuple[OnnxExecutor, Description]:
+    """Open an exported file with ONNX Runtime.
+
+    Args:
+        path: The file.
+        threads: Threads that compute one image; default: as many as PyTorch.
+        device: "cpu" or "auto", which is the same here.
+
+    Raises:
+        ImportError: If ONNX Runtime is not installed.
+        ValueError: If the file is damaged, or was not written by `rsseg export`.
+        OSError: If there is no such file.
+    """
+    try:
+        import onnxruntime  # noqa: PLC0415 An extra: only who uses it has to have it.
+    except ImportError as error:
+        raise ImportError("onnxruntime is not installed; pip install 'rsseg[onnx]'") from error
+    check_file(path, device, OnnxExecutor.name)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    # As many as PyTorch, which heeds OMP_NUM_THREADS: executors differ in nothing else.
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # Its errors have no common class.
+        raise ValueError(unreadable(path, error)) from error
+    text = session.get_modelmeta().custom_metadata_map.get(KEY)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    description = described(path, text, [i.name for i in inputs], [o.name for o in outputs])
+    shape = tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
+    return OnnxExecutor(session, Contract(description, shape)), description
+
+
+def check_file(path: Path, device: str, executor: str) -> None:
+    """Check what can be checked before an exported file is opened.
+
+    Raises:
+        ValueError: If the device is another than the CPU.
+        OSError: If there is no such file.
+    """
+    if device not in ("cpu", "auto"):
+        raise ValueError(f"executor {executor} runs on the CPU here, got device '{device}'")
+    with path.open("rb"):
+        pass
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """Say that a file is no ONNX file that can be run."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{path}: no ONNX file that can be run ({reason}); export it again"
+
+
+def described(path: Path, text: str | None, inputs: list[str], outputs: list[str]) -> Description:
+    """Read what an exported file says about its network.
+
+    Args:
+        path: The file.
+        text: The description in it, None if there is none.
+        inputs: Names of its inputs.
+        outputs: Names of its outputs.
+
+    Raises:
+        ValueError: If the file was not written by `rsseg export`.
+    """
+    if text is None or inputs != [INPUT] or outputs != [OUTPUT]:
+        raise ValueError(
+            f"{path}: an ONNX file with the inputs {inputs}, the outputs {outputs} and "
+            f"{'no' if text is None else 'a'} description; expected one that `rsseg export` wrote"
+        )
+    return parse(text, path)

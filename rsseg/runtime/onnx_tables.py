@@ -1,0 +1,134 @@
+"""Tables of private tensors in an ONNX model: a row for each set, and nodes from a row to tensors.
+
+All BatchNorms share one table, so that one product mixes the sets of all layers. Which row, or
+which mixture of rows, is decided in `onnx_branches`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsseg.runtime.onnx_parts import node
+
+Floats = NDArray[np.float32]
+Constants = dict[str, NDArray[Any]]
+_MAPS: Final = 4  # axes of what most BatchNorms read: (B, C, H, W)
+_ALL: Final = "sets"
+
+
+class Table(NamedTuple):
+    """Values of all sets, and the nodes from one row to what the layers read.
+
+    Attributes:
+        name: Of the table; nodes read a row under the name `row_of(name)`.
+        values: Shape (S, n).
+        nodes: From the row to what the layers read.
+        constants: That the nodes read, by name.
+        made: Names that the layers read, with the shape of each.
+        mixed: Whether rows are mixed between two resolutions, or the nearer one's is taken.
+    """
+
+    name: str
+    values: Floats
+    nodes: list[Any]
+    constants: Constants
+    made: dict[str, tuple[int, ...]]
+    mixed: bool
+
+
+def row_of(table: str) -> str:
+    """Name the row that is used of a table."""
+    return f"row of {table}"
+
+
+@dataclass(frozen=True)
+class PrivateBatchNorm:
+    """A BatchNorm with private sets, which becomes a product and a sum.
+
+    Args:
+        sets: Gamma, beta, mean and variance + eps, shape (S, C) each.
+        axes: Number of axes of what it reads.
+        number: Its place among those of the model.
+    """
+
+    sets: tuple[Floats, Floats, Floats, Floats]
+    axes: int
+    number: int
+
+    @property
+    def scale(self) -> str:
+        """Name of what is multiplied with."""
+        return f"scale/{self.number}"
+
+    @property
+    def shift(self) -> str:
+        """Name of what is added."""
+        return f"shift/{self.number}"
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+        return int(self.sets[0].shape[1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of scale and shift, which fits to the input: (C, 1, 1) for maps."""
+        return (self.channels, *[1] * (self.axes - 2))
+
+    def nodes(self, read: str, written: str) -> list[Any]:
+        """Give what takes the place of the BatchNorm between two values."""
+        product = f"{written}/product"
+        return [
+            node("Mul", [read, self.scale], [product]),
+            node("Add", [product, self.shift], [written]),
+        ]
+
+
+def batchnorm_table(layers: list[PrivateBatchNorm]) -> Table:
+    """Lay out the sets of all layers in one table: gammas, betas, means, variances."""
+    values = np.concatenate([layer.sets[part] for part in range(4) for layer in layers], axis=1)
+    gamma, beta, mean, variance = (f"{_ALL}/{name}" for name in ("gamma", "beta", "mean", "var"))
+    constants: Constants = {
+        f"{_ALL}/quarters": np.full(4, values.shape[1] // 4, np.int64),
+        f"{_ALL}/channels": np.array([layer.channels for layer in layers], np.int64),
+        f"{_ALL}/maps": np.array([-1, 1, 1], np.int64),
+    }
+    nodes = [
+        node("Split", [row_of(_ALL), f"{_ALL}/quarters"], [gamma, beta, mean, variance], axis=0),
+        node("Sqrt", [variance], [f"{_ALL}/deviation"]),
+        node("Div", [gamma, f"{_ALL}/deviation"], [f"{_ALL}/scale"]),
+        node("Mul", [mean, f"{_ALL}/scale"], [f"{_ALL}/moved"]),
+        node("Sub", [beta, f"{_ALL}/moved"], [f"{_ALL}/shift"]),
+    ]
+    made: dict[str, tuple[int, ...]] = {}
+    for part in ("scale", "shift"):
+        names = {getattr(layer, part): layer for layer in layers}
+        made |= {name: layer.shape for name, layer in names.items()}
+        pieces = [_piece(name, layer) for name, layer in names.items()]
+        nodes += [
+            node("Reshape", [f"{_ALL}/{part}", f"{_ALL}/maps"], [f"{_ALL}/{part}s"]),
+            node("Split", [f"{_ALL}/{part}s", f"{_ALL}/channels"], pieces, axis=0),
+        ]
+        for (name, layer), piece in zip(names.items(), pieces, strict=True):
+            if piece != name:
+                constants[f"{name}/shape"] = np.array(layer.shape, np.int64)
+                nodes.append(node("Reshape", [piece, f"{name}/shape"], [name]))
+    return Table(_ALL, values, nodes, constants, made, mixed=True)
+
+
+def _piece(name: str, layer: PrivateBatchNorm) -> str:
+    """Name a layer's part of all scales or shifts, which has the shape for maps."""
+    return name if layer.axes == _MAPS else f"{name}/map"
+
+
+def tensor_table(name: str, values: Floats) -> Table:
+    """Lay out one private tensor of another layer, shape (S, ...), such as a quantiser's levels."""
+    table, shape = f"{_ALL} of {name}", values.shape[1:]
+    nodes = [node("Reshape", [row_of(table), f"{table}/shape"], [name])]
+    constants: Constants = {f"{table}/shape": np.array(shape, np.int64)}
+    flat = values.reshape(len(values), -1)
+    return Table(table, flat, nodes, constants, {name: shape}, mixed=False)

@@ -1,0 +1,83 @@
+"""From a file to an executor and what it has to be told: the one place that knows each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from rsseg.load import load_checkpoint
+from rsseg.runtime.description import Description, describe
+from rsseg.runtime.executors import Executor, TorchExecutor
+from rsseg.runtime.onnx_executor import open_onnx
+from rsseg.runtime.openvino_executor import open_openvino
+
+Opened = tuple[Executor, Description]
+
+
+def open_torch(path: Path, *, threads: int | None, device: str) -> Opened:
+    """Open a checkpoint with PyTorch.
+
+    Args:
+        path: File of the checkpoint.
+        threads: Threads of PyTorch, which has one number for the whole process; default: that.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        ValueError: If it cannot be used.
+    """
+    net, preprocessing, metadata = load_checkpoint(path)
+    description = describe(metadata, preprocessing, path, unseen=net.unseen)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TorchExecutor(net, device=device), description
+
+
+# Which files an executor takes, and how it opens them; the first is a suffix's natural one.
+EXECUTORS: Final[dict[str, tuple[str, Callable[..., Opened]]]] = {
+    "torch": (".pt", open_torch),
+    "onnxruntime": (".onnx", open_onnx),
+    "openvino": (".onnx", open_openvino),
+}
+
+
+def natural_executor(path: Path) -> str:
+    """Name the executor that a file is opened with where none is asked for.
+
+    Raises:
+        ValueError: If its suffix is of no executor.
+    """
+    for name, (suffix, _) in EXECUTORS.items():
+        if path.suffix == suffix:
+            return name
+    raise ValueError(f"{path}: expected a checkpoint, .pt, or an exported file, .onnx")
+
+
+def open_executor(
+    path: Path, name: str | None = None, *, threads: int | None = None, device: str = "cpu"
+) -> Opened:
+    """Open a file with an executor.
+
+    Args:
+        path: A checkpoint (.pt) or an exported file (.onnx).
+        name: "torch", "onnxruntime" or "openvino"; default: the one natural for the file.
+        threads: Threads that compute one image; default: as many as PyTorch.
+        device: "cpu"; PyTorch also takes "auto" and "cuda".
+
+    Raises:
+        ValueError: If something given is not valid, or the file cannot be used.
+        ImportError: If the executor is not installed.
+        OSError: If the file cannot be read.
+    """
+    name = natural_executor(path) if name is None else name
+    if name not in EXECUTORS:
+        raise ValueError(f"unknown executor '{name}'; expected one of {', '.join(EXECUTORS)}")
+    suffix, opened = EXECUTORS[name]
+    if path.suffix != suffix:
+        kind = "a checkpoint" if suffix == ".pt" else "a file of `rsseg export`"
+        raise ValueError(f"executor {name} takes {kind}, {suffix}, got {path}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    return opened(path, threads=threads, device=device)

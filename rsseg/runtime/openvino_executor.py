@@ -1,0 +1,97 @@
+"""OpenVINO as an executor of exported ONNX files, on the CPU.
+
+Source: https://docs.openvino.ai/, "OpenVINO Inference Request": a compiled model may be used by
+several threads, a request by one at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from rsseg.runtime.description import KEY, Description
+from rsseg.runtime.executors import Logits, Views, unfit
+from rsseg.runtime.onnx_executor import INPUT, OUTPUT, Contract, check_file, described, unreadable
+
+# By default some processors would compute in bfloat16, with other results than all executors else.
+_EXACT: Final = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+
+
+class OpenvinoExecutor:
+    """OpenVINO with one compiled model for all resolutions that the file holds.
+
+    Args:
+        model: A compiled model of an exported file.
+        contract: What the file says about itself.
+    """
+
+    name = "openvino"
+
+    def __init__(self, model: Any, contract: Contract) -> None:
+        self._model = model
+        self._contract = contract
+        self.resolutions = contract.description.usable
+        self._idle: deque[Any] = deque()
+
+    def logits(self, images: Views, resolution: int) -> Logits:
+        """Compute the logits of a batch, see `Executor`."""
+        self._contract.check(images, resolution)
+        try:
+            with self._request() as request:
+                results = request.infer({INPUT: np.ascontiguousarray(images)})
+                logits: Logits = np.array(results[OUTPUT], dtype=np.float32)
+        except Exception as error:  # Its errors are RuntimeErrors and others.
+            raise ValueError(unfit(resolution, images, error)) from error
+        return logits
+
+    @contextmanager
+    def _request(self) -> Iterator[Any]:
+        """Lend a request that no other thread uses; as many are made as threads call at once."""
+        try:
+            request = self._idle.pop()  # The last one back has its memory ready.
+        except IndexError:
+            request = self._model.create_infer_request()
+        yield request
+        self._idle.append(request)  # One that failed is not used again.
+
+
+def open_openvino(
+    path: Path, *, threads: int | None, device: str
+) -> tuple[OpenvinoExecutor, Description]:
+    """Open an exported file with OpenVINO.
+
+    Args:
+        path: The file.
+        threads: Threads that compute one image; default: as many as PyTorch.
+        device: "cpu" or "auto", which is the same here.
+
+    Raises:
+        ImportError: If OpenVINO is not installed.
+        ValueError: If the file is damaged, or was not written by `rsseg export`.
+        OSError: If there is no such file.
+    """
+    try:
+        import openvino  # noqa: PLC0415 An extra: only who uses it has to have it.
+    except ImportError as error:
+        raise ImportError("openvino is not installed; pip install 'rsseg[openvino]'") from error
+    check_file(path, device, OpenvinoExecutor.name)
+    settings = _EXACT | {"INFERENCE_NUM_THREADS": str(threads or torch.get_num_threads())}
+    try:
+        core = openvino.Core()
+        model = core.read_model(str(path))
+        place = ["framework", KEY]  # where OpenVINO keeps the metadata of ONNX files
+        text = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
+        names = [[node.any_name for node in held] for held in (model.inputs, model.outputs)]
+        compiled = core.compile_model(model, "CPU", settings)
+    except Exception as error:  # Its errors are RuntimeErrors and others.
+        raise ValueError(unreadable(path, error)) from error
+    description = described(path, text, *names)
+    sides = model.inputs[0].partial_shape
+    shape = tuple(side.get_length() if side.is_static else None for side in sides)
+    return OpenvinoExecutor(compiled, Contract(description, shape)), description

@@ -1,0 +1,124 @@
+"""From a prediction to the bytes of an answer, and what is told about it.
+
+Label maps are PNGs with a palette: their values are the classes, their colours those of
+`rsseg predict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image as Pictures
+
+from rsseg.preprocessing import VOID, Image, LabelMap
+from rsseg.runtime.prediction import Prediction
+from rsseg.runtime.serve.policy import Reason
+from rsseg.segmentation.palette import VOID_COLOUR, overlay, palette
+
+_BAND: Final = 1 << 20  # pixels of an overlay that are mixed at once
+_FAST: Final = 1  # of zlib: a higher level takes longer than sending what it saves
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is told about an answer, whatever its format.
+
+    Args:
+        model: Name of the network.
+        resolution: Side of the view in pixels.
+        chosen_by: What decided on the resolution.
+        milliseconds: Of the prediction.
+        wait_ms: Of waiting in the queue.
+        total_ms: From the whole image to the answer.
+        budget_ms: What these were to keep.
+    """
+
+    model: str
+    resolution: int
+    chosen_by: Reason
+    milliseconds: float
+    wait_ms: float
+    total_ms: float
+    budget_ms: float
+
+    def headers(self) -> dict[str, str]:
+        """Give it as headers of the answer."""
+        return {
+            "X-Resolution": str(self.resolution),
+            "X-Chosen-By": self.chosen_by,
+            "X-Milliseconds": f"{self.milliseconds:.2f}",
+            "X-Wait-Milliseconds": f"{self.wait_ms:.2f}",
+            "X-Total-Milliseconds": f"{self.total_ms:.2f}",
+            "X-Budget-Milliseconds": f"{self.budget_ms:g}",
+            "Cache-Control": "no-store",
+        }
+
+    def values(self) -> dict[str, Any]:
+        """Give it as values for JSON."""
+        return {
+            "model": self.model,
+            "resolution": self.resolution,
+            "chosen_by": self.chosen_by,
+            "milliseconds": round(self.milliseconds, 2),
+            "wait_ms": round(self.wait_ms, 2),
+            "total_ms": round(self.total_ms, 2),
+            "budget_ms": self.budget_ms,
+        }
+
+
+def colours(classes: int) -> list[str]:
+    """Give the colour of each class as CSS writes it, and that of void at the end."""
+    return ["#{:02x}{:02x}{:02x}".format(*c) for c in [*palette(classes).tolist(), VOID_COLOUR]]
+
+
+def label_png(labels: LabelMap, classes: int) -> bytes:
+    """Write a label map, shape (H, W), as a PNG whose values are the classes."""
+    table = np.empty((VOID + 1, 3), np.uint8)
+    table[:] = VOID_COLOUR
+    table[:classes] = palette(classes)
+    picture = Pictures.fromarray(labels)
+    picture.putpalette(table.tobytes())
+    return _png(picture)
+
+
+def overlay_png(image: Image, labels: LabelMap, classes: int) -> bytes:
+    """Write the colours of a label map over its image, shapes (H, W, 3) and (H, W), as a PNG."""
+    mixed = np.empty_like(image)
+    rows = max(1, _BAND // image.shape[1])
+    for top in range(0, len(image), rows):  # Mixing takes 24 bytes for each value.
+        band = slice(top, top + rows)
+        mixed[band] = overlay(image[band], labels[band], classes)
+    return _png(Pictures.fromarray(mixed))
+
+
+def top_classes(prediction: Prediction, count: int) -> list[dict[str, Any]]:
+    """List the most probable classes of a classifier."""
+    return [
+        {"class": name, "probability": round(probability, 6)}
+        for name, probability in prediction.top(count)
+    ]
+
+
+def class_shares(labels: LabelMap, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """List the classes of a label map by their share of the pixels, the largest first."""
+    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    order = np.argsort(-counts, kind="stable")
+    return [
+        {
+            "class": classes[index],
+            "label": int(index),
+            "share": round(counts[index] / labels.size, 6),
+        }
+        for index in order
+        if counts[index]
+    ]
+
+
+def _png(picture: Pictures.Image) -> bytes:
+    stream = BytesIO()
+    picture.save(stream, "PNG", compress_level=_FAST)
+    return stream.getvalue()

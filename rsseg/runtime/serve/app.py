@@ -1,0 +1,184 @@
+"""The service as an ASGI application: routes, statuses, headers.
+
+Faults of the client are answered with JSON, {"error": what was given, expected, and to do}; faults
+of the service too, without their traceback, which the server logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from rsseg.runtime.serve.answers import colours
+from rsseg.runtime.serve.limits import MEGA, Store, check_headers, receive_body
+from rsseg.runtime.serve.metrics import Metrics
+from rsseg.runtime.serve.page import page, page_headers
+from rsseg.runtime.serve.parameters import CLASSIFICATION, FORMATS, parse
+from rsseg.runtime.serve.refusal import RefusedError
+from rsseg.runtime.serve.responses import Draining, body_is_whole
+from rsseg.runtime.serve.service import Answer, Service
+
+_GONE = 499  # The client no longer listens; nobody reads this status.
+
+
+def make_app(service: Service) -> Starlette:
+    """Make the application.
+
+    Args:
+        service: Answers; it is closed when the application ends.
+    """
+    pages = Pages(service)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.close)
+
+    return Starlette(
+        routes=[
+            Route("/", pages.page),
+            Route("/predict", pages.predict, methods=["POST"]),
+            Route("/model", pages.model),
+            Route("/health", pages.health),
+            Route("/metrics", pages.metrics_text),
+        ],
+        exception_handlers={HTTPException: pages.http_error, Exception: pages.fault},
+        lifespan=lifespan,
+    )
+
+
+class Pages:
+    """What each address answers.
+
+    Args:
+        service: Answers requests.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.store = Store(int(service.limits.held_mb * MEGA))
+        self.metrics = Metrics(
+            waiting=lambda: service.workers.waiting, ceiling=lambda: service.policy.ceiling
+        )
+
+    async def predict(self, request: Request) -> Response:
+        """Answer an image."""
+        try:
+            answer = await self._predict(request)
+        except RefusedError as refused:
+            self.metrics.refused(refused.status)
+            return Draining(refused.message, refused.status, refused.headers)
+        except ClientDisconnect:
+            self.metrics.gone()
+            return Response(status_code=_GONE)
+        except Exception:
+            self.metrics.refused(500)
+            raise
+        told = answer.told
+        self.metrics.answered(told.resolution, told.total_ms / 1000, told.wait_ms / 1000)
+        return Response(answer.content, media_type=answer.content_type, headers=told.headers())
+
+    async def _predict(self, request: Request) -> Answer:
+        service, headers = self.service, request.headers
+        asked = parse(request.query_params, service.predictor.task, service.allowed)
+        length = headers.get("content-length")
+        check_headers(headers.get("content-type"), headers.get("content-encoding"), length)
+        with self.store.body() as body:
+            content = await receive_body(request.stream(), length, service.limits, body)
+            body_is_whole(request)
+            future = asyncio.wrap_future(service.submit(content, asked))
+            del content  # The job holds it, until it is done.
+            return await _unless_gone(request, future)
+
+    async def page(self, _: Request) -> Response:
+        """Show the page for the browser."""
+        return Response(page(), media_type="text/html", headers=page_headers())
+
+    async def model(self, _: Request) -> Response:
+        """Describe the network and what may be asked for."""
+        predictor, limits = self.service.predictor, self.service.limits
+        classes = list(predictor.classes)
+        described: dict[str, Any] = {
+            "name": predictor.name,
+            "task": predictor.task,
+            "executor": predictor.executor.name,
+            "classes": classes,
+            "resolutions": list(predictor.resolutions),
+            "allowed": list(self.service.allowed),
+            "formats": list(FORMATS[predictor.task]),
+            "budget_ms": self.service.budget_ms,
+            "preprocessing": asdict(predictor.preprocessing),
+            "limits": {"body_mb": limits.body_mb, "megapixels": limits.megapixels},
+        }
+        if predictor.task != CLASSIFICATION:
+            described["colours"] = colours(len(classes))
+        return JSONResponse(described)
+
+    async def health(self, _: Request) -> Response:
+        """Tell whether the service works."""
+        service = self.service
+        ready = service.workers.alive
+        told = {
+            "ready": ready,
+            "model": service.predictor.name,
+            "resolutions": list(service.predictor.resolutions),
+            "ceiling": service.policy.ceiling,
+            "waiting": service.workers.waiting,
+        }
+        return JSONResponse(told, 200 if ready else 503)
+
+    async def metrics_text(self, _: Request) -> Response:
+        """Give numbers to Prometheus."""
+        return Response(
+            self.metrics.text(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def http_error(self, request: Request, error: Exception) -> Response:
+        """Refuse an address or a method that there is not."""
+        assert isinstance(error, HTTPException)
+        path, method = request.url.path, request.method
+        told = {
+            404: f"there is nothing at {path[:80]!r}; expected /, /predict, /model, /health or "
+            "/metrics",
+            405: f"{method} {path}; expected "
+            + ("POST with the image's bytes as the body" if path == "/predict" else "GET"),
+        }
+        message = told.get(error.status_code, error.detail)
+        return Draining(message, error.status_code, error.headers)
+
+    async def fault(self, _: Request, error: Exception) -> Response:
+        """Hide a fault of the service from the client; the server logs it."""
+        told = "a fault of the service, which its log describes; tell who runs it"
+        return JSONResponse({"error": told}, 500)
+
+
+async def _unless_gone(request: Request, future: asyncio.Future[Answer]) -> Answer:
+    """Wait for an answer; a client that goes away frees its place in the queue.
+
+    Raises:
+        ClientDisconnect: If it has gone.
+    """
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((future, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
+            raise ClientDisconnect
+        return future.result()
+    finally:
+        gone.cancel()
+        future.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,114 @@
+"""What a client asks for in the query of /predict."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rsseg.runtime.serve.refusal import RefusedError
+
+CLASSIFICATION: Final = "classification"
+# The first is the default of its task.
+FORMATS: Final = {CLASSIFICATION: ("json",), "segmentation": ("png", "overlay", "json")}
+KNOWN: Final = {CLASSIFICATION: ("resolution", "budget_ms", "format", "top")}
+_SEGMENTERS: Final = ("resolution", "budget_ms", "format")
+TOP: Final = 5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a client asks for.
+
+    Args:
+        format: Of the answer, one of `FORMATS`.
+        resolution: Side of the view in pixels, None if the service may choose.
+        budget_ms: Milliseconds that it gives, waiting included; None for those of the service.
+        top: How many classes a classifier names.
+    """
+
+    format: str
+    resolution: int | None = None
+    budget_ms: float | None = None
+    top: int = TOP
+
+
+def parse(query: Mapping[str, str], task: str, allowed: Sequence[int]) -> Asked:
+    """Read a query.
+
+    Args:
+        query: Its values by name.
+        task: Of the network.
+        allowed: Resolutions that may be asked for.
+
+    Raises:
+        RefusedError: If something in it is not valid; says what is.
+    """
+    _check_names(query, KNOWN.get(task, _SEGMENTERS))
+    asked = Asked(
+        format=_format(query.get("format"), FORMATS[task]),
+        resolution=_resolution(query.get("resolution"), allowed),
+        budget_ms=_budget(query.get("budget_ms")),
+        top=_top(query.get("top")),
+    )
+    if asked.resolution is not None and asked.budget_ms is not None:
+        raise RefusedError(
+            400,
+            f"resolution {asked.resolution} and budget_ms {asked.budget_ms:g} are both given; a "
+            "budget chooses the resolution, give one of them",
+        )
+    return asked
+
+
+def _check_names(query: Mapping[str, str], known: Sequence[str]) -> None:
+    for name in query:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"expected {', '.join(known)}"
+            raise RefusedError(400, f"unknown parameter {_shown(name)}; {hint}")
+
+
+def _format(text: str | None, allowed: Sequence[str]) -> str:
+    if text is None:
+        return allowed[0]
+    if text not in allowed:
+        raise RefusedError(400, f"format {_shown(text)}; expected {' or '.join(allowed)}")
+    return text
+
+
+def _resolution(text: str | None, allowed: Sequence[int]) -> int | None:
+    if text is None:
+        return None
+    # Python reads more as a number than is meant by one, such as 1_0 and other scripts' digits.
+    if not (text.isascii() and text.isdigit() and len(text) < 6) or int(text) not in allowed:
+        sides = ", ".join(map(str, allowed))
+        raise RefusedError(400, f"resolution {_shown(text)}; expected one of {sides}")
+    return int(text)
+
+
+def _budget(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        budget = float(text)
+    except ValueError:
+        budget = math.nan
+    if not 0 < budget < math.inf:
+        raise RefusedError(
+            400, f"budget_ms {_shown(text)}; expected a positive number of milliseconds"
+        )
+    return budget
+
+
+def _top(text: str | None) -> int:
+    if text is None:
+        return TOP
+    if not (text.isascii() and text.isdigit() and len(text) < 6) or int(text) < 1:
+        raise RefusedError(400, f"top {_shown(text)}; expected how many classes to name, from 1")
+    return int(text)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")

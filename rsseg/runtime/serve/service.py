@@ -1,0 +1,191 @@
+"""What a request goes through: the queue, decoding, the choice of a resolution, the network.
+
+No HTTP here: bytes and wishes in, bytes and what is told about them out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final
+
+from PIL import Image as Pictures
+
+from rsseg.preprocessing import Image
+from rsseg.runtime.prediction import Prediction
+from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.serve.allowed import allowed_resolutions
+from rsseg.runtime.serve.answers import Told, class_shares, label_png, overlay_png, top_classes
+from rsseg.runtime.serve.costs import Costs
+from rsseg.runtime.serve.decoding import decode
+from rsseg.runtime.serve.limits import Limits
+from rsseg.runtime.serve.parameters import Asked
+from rsseg.runtime.serve.policy import Decision, Policy
+from rsseg.runtime.serve.refusal import RefusedError
+from rsseg.runtime.serve.workers import FullError, Workers
+
+QUEUE: Final = 64
+_LEAST_BUDGET: Final = 500.0  # milliseconds, where none is given
+_PREDICTIONS: Final = 4  # at the largest resolution: they fit into the budget where none is given
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, ready to be sent.
+
+    Args:
+        content: Its bytes.
+        content_type: What they are.
+        told: What is told about it.
+    """
+
+    content: bytes
+    content_type: str
+    told: Told
+
+
+@dataclass(frozen=True)
+class _Job:
+    content: bytes
+    asked: Asked
+    arrived: float
+
+
+class Service:
+    """A predictor behind a bounded queue.
+
+    Args:
+        predictor: The network.
+        limits: What an image may be.
+        workers: How many requests are computed at once.
+        queue: How many may wait.
+        budget_ms: Milliseconds in which a request is to be answered, waiting included; default:
+            four predictions at the largest resolution, and at least 500.
+        clock: Seconds.
+
+    Attributes:
+        allowed: Resolutions that may be asked for.
+
+    Raises:
+        ValueError: If something given is not valid, or the network cannot predict.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        limits: Limits | None = None,
+        workers: int = 1,
+        queue: int = QUEUE,
+        budget_ms: float | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        Pictures.init()  # Several threads would load the formats at once.
+        self.predictor = predictor
+        self.limits = limits or Limits()
+        self.costs = Costs(predictor.budget)
+        self.budget_ms = self._default_budget() if budget_ms is None else budget_ms
+        self.policy = Policy(
+            predictor.resolutions, budget_ms=self.budget_ms, workers=workers, capacity=queue
+        )
+        self.allowed = allowed_resolutions(predictor)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self.workers = Workers(self._work, threads=workers, capacity=queue)
+
+    def _default_budget(self) -> float:
+        slowest = max(self.costs.expected().values())
+        return float(max(_LEAST_BUDGET, math.ceil(_PREDICTIONS * slowest)))
+
+    def submit(self, content: bytes, asked: Asked) -> Future[Answer]:
+        """Put a request into the queue.
+
+        Args:
+            content: An image.
+            asked: What is asked for.
+
+        Returns:
+            A future of the answer; it may end with a RefusedError.
+
+        Raises:
+            RefusedError: If the service is overloaded.
+        """
+        now = self._clock()
+        with self._lock:
+            again = self.policy.arrive(now, self.workers.waiting, self.costs.expected())
+        if again is None:
+            try:
+                return self.workers.submit(_Job(content, asked, now))
+            except FullError:
+                again = 1.0
+        raise RefusedError(
+            429,
+            f"{self.workers.waiting} requests wait and this one would be answered too late even "
+            f"at resolution {self.policy.resolutions[-1]}; send it again later",
+            {"Retry-After": str(max(1, math.ceil(again)))},
+        )
+
+    def close(self) -> None:
+        """Answer what waits, and end."""
+        self.workers.close()
+
+    def _work(self, job: _Job) -> Answer:
+        begun = self._clock()
+        wait_ms = 1000 * (begun - job.arrived)
+        image = decode(job.content, self.limits)
+        decision = self._decide(job.asked, begun, wait_ms)
+        prediction = self._predict(image, decision)
+        content, content_type, values = self._encode(prediction, image, job.asked)
+        ended = self._clock()
+        self.costs.observe(1000 * (ended - begun) - prediction.milliseconds)
+        told = Told(
+            model=self.predictor.name,
+            resolution=prediction.resolution,
+            chosen_by=decision.reason,
+            milliseconds=prediction.milliseconds,
+            wait_ms=wait_ms,
+            total_ms=1000 * (ended - job.arrived),
+            budget_ms=job.asked.budget_ms or self.budget_ms,
+        )
+        if values is not None:
+            content = json.dumps(told.values() | values).encode()
+        return Answer(content, content_type, told)
+
+    def _decide(self, asked: Asked, now: float, wait_ms: float) -> Decision:
+        times = self.costs.expected()
+        with self._lock:
+            return self.policy.choose(
+                now,
+                self.workers.waiting,
+                wait_ms,
+                times,
+                asked=asked.resolution,
+                budget_ms=asked.budget_ms,
+            )
+
+    def _predict(self, image: Image, decision: Decision) -> Prediction:
+        try:
+            return self.predictor.predict(image, decision.resolution)
+        except ValueError as error:
+            raise RefusedError(422, str(error)) from error
+
+    def _encode(
+        self, prediction: Prediction, image: Image, asked: Asked
+    ) -> tuple[bytes, str, dict[str, Any] | None]:
+        """Give content and its type; or values, which are sent with what is told."""
+        labels, classes = prediction.label_map, self.predictor.classes
+        if labels is None:
+            values = {"classes": top_classes(prediction, asked.top)}
+            return b"", "application/json", values
+        if asked.format == "json":
+            height, width = labels.shape
+            shares = class_shares(labels, classes)
+            return b"", "application/json", {"height": height, "width": width, "classes": shares}
+        if asked.format == "overlay":
+            return overlay_png(image, labels, len(classes)), "image/png", None
+        return label_png(labels, len(classes)), "image/png", None
