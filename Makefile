@@ -63,7 +63,8 @@ bench: $(VENV)/.installed
 	$(BENCH).loader --short --rounds 2 --launches 3
 	$(BENCH).nyudv2 --short
 	$(BENCH).inference --short
-	$(BENCH).quantization --short
+	$(BENCH).onnx_files --short --launches 3
+	$(BENCH).quantization --short --rounds 3
 	$(BENCH).growth --short --rounds 3
 	$(BENCH).report
 

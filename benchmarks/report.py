@@ -20,7 +20,16 @@ from benchmarks.harness import RESULTS, mebibytes, number
 from benchmarks.targets import TARGETS, Record, Target, judge
 from rsseg.writing import written_whole
 
-ORDER = ("step", "pixelwise", "loader", "nyudv2", "inference", "quantization", "growth")
+ORDER = (
+    "step",
+    "pixelwise",
+    "loader",
+    "nyudv2",
+    "inference",
+    "onnx_files",
+    "quantization",
+    "growth",
+)
 DOCUMENT = Path("docs/BENCHMARKS.md")
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 _ANSWERS = {True: "met", False: "**missed**", None: "not measured"}

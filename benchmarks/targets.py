@@ -81,6 +81,17 @@ TARGETS = (
         memory=0.1,
         sizes={"shape": [8, 256, 56, 56], "bits": 2},
     ),
+    *(
+        Target(
+            f"one ONNX file for all, {side} pixels",
+            "onnx_files",
+            f"{side} pixels",
+            "all resolutions",
+            speed=1 / 1.10,
+            sizes={"network": "resnet18", "sets": [224, 160, 96]},
+        )
+        for side in (224, 160, 96)
+    ),
     *(Target(f"growth, {name}", "growth", name, None, exponent=1.1) for name in _GROWTH),
     _step("step, bf16", variant="bf16", device="cuda", speed=2.0),
     _step("step, little memory", variant="checkpoint bf16", device="cuda", memory=0.30),

@@ -20,6 +20,7 @@ from benchmarks import (
     inference,
     loader,
     nyudv2,
+    onnx_files,
     pixelwise,
     quantization,
     report,
@@ -215,6 +216,7 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
         (loader.main, ["--count", "2", "--resolutions", "32", "16"], 4),
         (nyudv2.main, ["--count", "3", "--size", "48", "64", "--resolutions", "32", "16"], 6),
         (inference.main, ["--no-compile", "--passes", "1", "--resolutions", "48", "32"], 11),
+        (onnx_files.main, ["--passes", "1", "--resolutions", "48", "32"], 13),
         (
             quantization.main,
             ["--shape", "2", "3", "8", "8", "--resolutions", "32", "--batch", "2"],
@@ -222,7 +224,16 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
         ),
         (growth.main, ["--short", "--side", "32", "--batch", "2", "--label-side", "32"], 4),
     ],
-    ids=["step", "pixelwise", "loader", "nyudv2", "inference", "quantization", "growth"],
+    ids=[
+        "step",
+        "pixelwise",
+        "loader",
+        "nyudv2",
+        "inference",
+        "onnx_files",
+        "quantization",
+        "growth",
+    ],
 )
 def test_command_appends_its_records_and_the_report_shows_them(
     main: Callable[[list[str]], int], arguments: list[str], lines: int, tmp_path: Path
