@@ -10,6 +10,8 @@ import json
 import math
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from rsseg.run import write_whole
 from rsseg.runtime.cascade_report import layout, plot, report
 from rsseg.writing import written_whole
@@ -61,6 +63,9 @@ def _check(args: argparse.Namespace, out: Path) -> None:
         raise ValueError(f"resolution {repeated[0]} is given twice; give each once")
     if args.executor and not args.latency:
         raise ValueError("--executor says whose times of --latency; give that as well")
+    kinds = Figure().canvas.get_supported_filetypes()
+    if args.plot and args.plot.suffix[1:] not in kinds:
+        raise ValueError(f"--plot {args.plot} must end in one of .{', .'.join(sorted(kinds))}")
     for path in (out, *([args.plot] if args.plot else [])):
         if path.exists() and not args.overwrite:
             raise ValueError(f"{path} exists; choose another name, or give --overwrite")

@@ -101,7 +101,12 @@ def _predict_video(args: argparse.Namespace) -> None:
         raise ValueError("a frame is predicted at one resolution; give --resolutions R, or none")
     if args.resolutions and args.budget_ms:
         raise ValueError("--budget-ms chooses the resolution; leave out --resolutions, or that")
-    device = "cpu" if args.checkpoint.suffix == ".onnx" else args.device
+    exported = args.checkpoint.suffix == ".onnx"
+    if exported and args.device not in ("auto", "cpu"):
+        raise ValueError(f"{args.checkpoint} runs on the CPU; leave out --device {args.device}")
+    if args.resolutions and args.fps:
+        raise ValueError("--fps chooses the resolution; leave out --resolutions, or that")
+    device = "cpu" if exported else args.device
     try:
         predictor = FramePredictor.open(args.checkpoint, device=device)
     except ImportError as error:  # An extra that is not installed.

@@ -64,20 +64,24 @@ def measure(args: argparse.Namespace) -> None:
         threads=threads,
         device=args.device or "cpu",
     )
-    entries = []
-    for entry in _measured(args, path, chosen, runs):
-        update_entries(latency_file(path), [entry])
+    entries, tables = [], dict[Path, None]()
+    for subject, entry in _measured(args, path, chosen, runs):
+        # Beside the file that was measured, where its predictor looks for it.
+        beside = Path(subject.path).resolve().parent == path.resolve().parent
+        table = latency_file(path if beside else Path(subject.path))
+        update_entries(table, [entry])
         entries.append(entry)
+        tables[table] = None
     if args.json:
         print(json.dumps([asdict(entry) for entry in entries], indent=1))
         return
     print("\n\n".join(layout(entry, args.budget) for entry in entries))
-    print(f"\nlatencies: {latency_file(path)}")
+    print(f"\nlatencies: {', '.join(map(str, tables))}")
 
 
 def _measured(
     args: argparse.Namespace, path: Path, chosen: Sequence[Subject], runs: int
-) -> Iterator[Entry]:
+) -> Iterator[tuple[Subject, Entry]]:
     """Measure one way after the other; those that have none of the resolutions are left out."""
     accuracies = read_accuracies(path.parent)
     with tqdm(chosen, desc="measure", unit="way", leave=False) as shown:
@@ -91,14 +95,17 @@ def _measured(
                 tell=shown.set_postfix_str,
             )
             if entry.rows:
-                yield entry
+                yield subject, entry
 
 
 def _checked(args: argparse.Namespace) -> tuple[Path, int, int]:
     """Check what was given; return the file, the runs and the threads."""
     path = Path(args.network)
-    if path.suffix not in {suffix for suffix, _ in EXECUTORS.values()} or not path.is_file():
-        raise ValueError(f"{path} cannot be measured; give a checkpoint, .pt, or a .onnx file")
+    known = {suffix for suffixes, _ in EXECUTORS.values() for suffix in suffixes}
+    if path.suffix not in known or not path.is_file():
+        raise ValueError(
+            f"{path} cannot be measured; give a file that exists, {', '.join(sorted(known))}"
+        )
     if args.classes is not None:
         raise ValueError(f"{path} has its own number of classes; leave out --classes")
     runs = RUNS if args.runs is None else args.runs

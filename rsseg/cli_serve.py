@@ -6,6 +6,7 @@ Parsing and printing only.
 from __future__ import annotations
 
 import argparse
+import math
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -71,7 +72,11 @@ def _run(args: argparse.Namespace) -> None:
         workers=args.workers,
         queue=args.queue,
         budget_ms=args.budget_ms,
-        limits=Limits(body_mb=args.max_mb, megapixels=args.max_megapixels),
+        limits=Limits(
+            body_mb=args.max_mb,
+            megapixels=args.max_megapixels,
+            held_mb=max(Limits.held_mb, args.max_mb),
+        ),
     )
     serve(args.network, options, tell=partial(print, flush=True))
 
@@ -82,7 +87,7 @@ def _check(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}")
     for flag, value in (("--max-mb", args.max_mb), ("--max-megapixels", args.max_megapixels)):
-        if not value > 0:
-            raise ValueError(f"{flag} must be above 0, got {value}")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{flag} must be a positive number, got {value}")
     if args.budget_ms is not None:
         check_budget(args.budget_ms)

@@ -20,9 +20,11 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-# Values that are compared at once. On a CPU they and their masks stay in the second-level cache.
+# Values that are compared at once; on a CPU so many for each thread, which with their masks stay in
+# its core's own cache.
 _PIECE: Final = {"cpu": 1 << 17}
 _PIECE_OF_A_DEVICE: Final = 1 << 22
+_FEW: Final = 1 << 10
 RIDGE: Final = 1e-4
 
 
@@ -110,25 +112,35 @@ def nearest_levels(
         mask, product = torch.empty_like(piece), torch.empty_like(piece)
         if above is not None:
             above[0, :, 0] += piece.shape[1]
-            above[1, :, 0] += piece.sum(dim=1, dtype=torch.float64)
+            above[1, :, 0] += _sum(piece)
         for i in range(number - 1):
             torch.gt(piece, thresholds[:, i, None], out=mask)
             torch.lerp(taken, steps[:, i + 1, None], mask, out=taken)
             if above is not None:
                 above[0, :, i + 1] += mask.sum(dim=1)
-                above[1, :, i + 1] += torch.mul(piece, mask, out=product).sum(
-                    dim=1, dtype=torch.float64
-                )
+                above[1, :, i + 1] += _sum(torch.mul(piece, mask, out=product))
         place.copy_(taken)
     return found, None if above is None else _between(above)
 
 
 def _pieces(values: Tensor, found: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    size = _PIECE.get(values.device.type, _PIECE_OF_A_DEVICE)
+    threads = torch.get_num_threads() if values.device.type == "cpu" else 1
+    size = threads * _PIECE.get(values.device.type, _PIECE_OF_A_DEVICE)
     columns = max(1, size // max(1, values.shape[0]))
     yield from zip(
         torch.split(values, columns, dim=1), torch.split(found, columns, dim=1), strict=True
     )
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Return the sums of rows: of few in their own precision, which is fast, of these in double.
+
+    What lies in a bucket is the difference of two sums, which may be far larger than it.
+    """
+    whole = values.shape[1] // _FEW * _FEW
+    parts = values[:, :whole].reshape(len(values), -1, _FEW).sum(dim=2)
+    rest = values[:, whole:].sum(dim=1, dtype=torch.float64)
+    return parts.sum(dim=1, dtype=torch.float64) + rest
 
 
 def _between(above: Tensor) -> Buckets:

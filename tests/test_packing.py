@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from rsseg.packing import (
     unpack_numbers,
 )
 from rsseg.quantization import quantized_convolutions
+from rsseg.runtime.predictor import Predictor
 from rsseg.stored_size import stored_sizes
 
 SIDES = [48, 32]
@@ -181,6 +183,16 @@ def _whole(factory: pytest.TempPathFactory) -> bytes:
         save_packed(made(), metadata(), path)
         _KEPT.append(path.read_bytes())
     return _KEPT[0]
+
+
+def test_packed_file_is_opened_by_predictors(tmp_path: Path) -> None:
+    net, out = made(), tmp_path / "net.safetensors"
+    save_packed(net, metadata(), out)
+    predictor = Predictor.open(out)
+    assert (predictor.classes, predictor.resolutions) == (("a", "b", "c"), (48, 32))
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    expected = net.predict(torch.from_numpy(images)).detach().numpy()
+    np.testing.assert_allclose(predictor.executor.logits(images, 32), expected, atol=1e-5)
 
 
 def test_kind_of_a_tensor_that_was_changed_is_noticed(tmp_path: Path) -> None:

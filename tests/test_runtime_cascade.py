@@ -75,6 +75,8 @@ def test_cascade_needs_a_classifier_and_margins_for_thresholds() -> None:
         ({32: 1.5}, r"threshold of resolution 32 is a margin, 0\.\.1, got 1\.5"),
         ({32: float("nan")}, "is a margin"),
         ({0: 0.5}, "is not a whole number of pixels"),
+        ({7: 0.5, 64: 0.5}, "name resolution 7, but .* was trained for 32 to 64"),
+        ({32: 0.5, 999: 0.0}, "name resolution 999"),
     ):
         with pytest.raises(ValueError, match=message):
             Cascade(predictor, thresholds)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rsseg.runtime.cascade_choice import (
     GRID,
     Candidates,
+    Judged,
     chains,
     fixed_at,
     fixed_points,
@@ -84,6 +85,18 @@ def test_validation_does_not_believe_what_chance_has_chosen() -> None:
 def test_target_below_the_cheapest_resolution_is_refused() -> None:
     with pytest.raises(ValueError, match=r"target cost 0\.2 is below .* alone, 0\.25"):
         Candidates(judged(50)).choose(0.2)
+
+
+def test_resolution_that_others_beat_is_no_part_of_a_mixture() -> None:
+    correct = np.zeros((3, 4), np.bool_)
+    correct[0, :2] = correct[2, :2] = True  # 0.5, 0 and 0.5: the middle one only costs.
+    answers = Judged(SIDES, (0.25, 0.5, 1.0), correct, np.zeros((3, 4), np.float32))
+    assert [fixed_at(answers, cost) for cost in (0.1, 0.25, 0.5, 0.7, 1.0)] == [0.5] * 5
+
+
+def test_thresholds_need_images_to_choose_with_and_to_judge_on() -> None:
+    with pytest.raises(ValueError, match=r"on 1 image\(s\); evaluate on at least 4"):
+        Candidates(judged(1))
 
 
 def test_fixed_resolutions_are_mixed_between_their_costs() -> None:

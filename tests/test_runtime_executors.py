@@ -185,7 +185,7 @@ def test_foreign_and_damaged_files_are_named(name: str, tmp_path: Path) -> None:
 def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "all.onnx", small_net(), description())
     faults: list[tuple[dict[str, Any], str]] = [
-        ({"name": "torch"}, r"executor torch takes a checkpoint, \.pt"),
+        ({"name": "torch"}, r"executor torch takes a checkpoint, \.pt or \.safetensors"),
         ({"name": "tensorrt"}, "unknown executor 'tensorrt'; expected one of torch, onnxruntime"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"device": "cuda"}, "runs on the CPU here, got device 'cuda'"),

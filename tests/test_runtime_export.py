@@ -283,3 +283,17 @@ def test_missing_package_is_named_with_the_remedy(
 def test_description_is_json_of_one_format() -> None:
     text = json.dumps(plain(description()))
     assert parse(text, Path("x.onnx")) == description()
+
+
+def test_checkpoint_is_never_written_over(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "last.pt"
+    checkpoint.write_text("mine")
+    with pytest.raises(ValueError, match="is the checkpoint itself"):
+        export_checkpoint(checkpoint, tmp_path / "." / "last.pt", kind="onnx", overwrite=True)
+    assert checkpoint.read_text() == "mine"
+
+
+@pytest.mark.parametrize("tolerance", [float("nan"), -1.0, 0.0])
+def test_tolerance_is_checked_before_anything_is_exported(tmp_path: Path, tolerance: float) -> None:
+    with pytest.raises(ValueError, match="tolerance must be a positive number"):
+        export_checkpoint(tmp_path / "last.pt", tmp_path / "net.onnx", tolerance=tolerance)

@@ -114,6 +114,11 @@ def test_table_of_another_name_in_the_folder_is_found(tmp_path: Path) -> None:
     assert find_rows(tmp_path / "small.onnx", **asked) == entry().rows
     assert find_rows(tmp_path / "other.onnx", **asked) == ()
     assert find_rows(tmp_path / "small.onnx", **{**asked, "machine": ELSEWHERE}) == ()
+    (tmp_path / "foreign.latency.json").write_text("[1]")
+    assert find_rows(tmp_path / "small.onnx", **asked) == entry().rows
+    (tmp_path / "small.latency.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"small\.latency\.json is no table of latencies"):
+        find_rows(tmp_path / "small.onnx", **asked)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_verb_measures_prints_and_saves_for_each_executor(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet18", "--measure"], "resnet18 cannot be measured; give a checkpoint, .pt"),
+        (["resnet18", "--measure"], "resnet18 cannot be measured; give a file that exists"),
         (["resnet18", "--resolutions", "64", "--budget", "9"], "--budget is for what is measured"),
         (["FILE", "--measure", "--runs", "0"], "--runs must be at least 1, got 0"),
         (["FILE", "--measure", "--threads", "0"], "--threads must be at least 1, got 0"),

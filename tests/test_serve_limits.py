@@ -169,8 +169,10 @@ def test_image_types_are_expected() -> None:
 @pytest.mark.parametrize(
     ("limits", "told"),
     [
-        ({"body_mb": 0}, "body_mb must be above 0, got 0"),
-        ({"megapixels": -1}, "megapixels must be above 0"),
+        ({"body_mb": 0}, "body_mb must be a positive number, got 0"),
+        ({"body_mb": float("inf")}, "body_mb must be a positive number, got inf"),
+        ({"body_mb": 501}, "body_mb 501 is more than all images together may take"),
+        ({"megapixels": -1}, "megapixels must be a positive number"),
         ({"megapixels": 100}, r"megapixels must be at most 89\.\d+, which Pillow opens, got 100"),
     ],
 )
@@ -200,6 +202,9 @@ def test_query_is_read() -> None:
         ("classification", {"resolution": "6_4"}, "resolution '6_4'; expected one of"),
         ("classification", {"resolution": "9" * 5000}, r"resolution '9{40}\.\.\.'; expected"),
         ("classification", {"budget_ms": "nan"}, "budget_ms 'nan'; expected a positive number"),
+        ("classification", {"budget_ms": "1_0"}, "budget_ms '1_0'; expected a positive number"),
+        ("classification", {"budget_ms": " 5"}, "budget_ms ' 5'; expected a positive number"),
+        ("classification", {"budget_ms": "1e-300"}, "expected a positive number"),
         ("classification", {"budget_ms": "-1"}, "budget_ms '-1'; expected a positive number"),
         ("classification", {"budget_ms": "fast"}, "budget_ms 'fast'; expected a positive number"),
         ("classification", {"top": "0"}, "top '0'; expected how many classes"),

@@ -179,10 +179,11 @@ def test_options_reach_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--queue 0", "--queue must be at least 1, got 0"),
         ("--threads 0", "--threads must be at least 1, got 0"),
         ("--budget-ms 0", "budget_ms must be a positive number of milliseconds, got 0.0"),
-        ("--max-mb 0", "--max-mb must be above 0, got 0.0"),
+        ("--max-mb 0", "--max-mb must be a positive number, got 0.0"),
         ("--max-megapixels 100", "megapixels must be at most 89"),
         ("--executor fast", "unknown executor 'fast'; expected one of torch"),
-        ("", "expected a checkpoint, .pt, or an exported file, .onnx"),
+        ("--max-mb inf", "must be a positive number, got inf"),
+        ("", "expected a checkpoint (.pt, .safetensors) or an exported file (.onnx)"),
     ],
 )
 def test_what_cannot_be_served_is_a_clear_error(

@@ -46,6 +46,14 @@ class Cascade:
             )
         self.predictor = predictor
         self.thresholds = check_thresholds(thresholds)
+        largest, smallest = predictor.resolutions[0], predictor.resolutions[-1]
+        outside = [r for r in self.thresholds if not smallest <= r <= largest]
+        if outside:
+            raise ValueError(
+                f"the thresholds name resolution {', '.join(map(str, outside))}, but "
+                f"'{predictor.name}' was trained for {smallest} to {largest}; choose them from its "
+                "own evaluation"
+            )
 
     @classmethod
     def open(cls, predictor: Predictor, path: str | Path) -> Cascade:

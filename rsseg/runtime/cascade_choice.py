@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 LONGEST: Final = 3  # Of longer chains the sum of all costs grows, and hardly any are chosen.
 REPEATS: Final = 20
+FEWEST: Final = 4  # images: two to choose with, two to judge on
 # Fixed before any image is seen, and densest where margins are: near 0 and near 1.
 GRID: Final = 1 / (1 + np.exp(-np.linspace(-5, 13, 109)))
 _ROUNDING: Final = 1e-9  # Means of equal costs differ by less.
@@ -183,6 +184,11 @@ class Candidates:
 
 def _halves(images: int, seed: int) -> Floats:
     """Give weights that take means: over all images, and over both halves of each split."""
+    if images < FEWEST:
+        raise ValueError(
+            f"thresholds cannot be chosen and judged on {images} image(s); evaluate on at least "
+            f"{FEWEST}, better on hundreds"
+        )
     rng = np.random.default_rng(seed)
     first = [rng.permutation(images) < images // 2 for _ in range(REPEATS)]
     columns = [np.ones(images, np.bool_), *(half for one in first for half in (one, ~one))]
@@ -205,10 +211,19 @@ def fixed_points(judged: Judged) -> dict[int, Point]:
 def fixed_at(judged: Judged, cost: float) -> float:
     """Give the accuracy of fixed resolutions at a mean cost.
 
-    Between two of them it is that of a mixture, which takes either at random.
+    Between two of them it is that of the best mixture, which takes either at random: a resolution
+    that others beat is not used. Below the cheapest it is the cheapest's.
     """
-    points = sorted((p.cost, p.accuracy) for p in fixed_points(judged).values())
-    return float(np.interp(cost, *np.array(points).T))
+    points = [(p.cost, p.accuracy) for p in fixed_points(judged).values()]
+    reached = [accuracy for own, accuracy in points if own <= cost]
+    mixtures = [
+        low + (cost - cheap) / (dear - cheap) * (high - low)
+        for cheap, low in points
+        for dear, high in points
+        if cheap <= cost < dear
+    ]
+    cheapest = min(points)[1]
+    return float(max([*reached, *mixtures], default=cheapest))
 
 
 def curve(candidates: Candidates, judged: Judged, *, points: int = 15) -> list[Chosen]:

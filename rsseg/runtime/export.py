@@ -7,6 +7,7 @@ with PyTorch before it gets its name. How the two formats are built is in `onnx_
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,6 +71,10 @@ def export_checkpoint(
         raise ValueError("a file .pt2 holds one resolution: name it; a file .onnx can hold all")
     if resolution is not None and compact:
         raise ValueError("compact is a form of the file of all resolutions, not of one; leave it")
+    if out.resolve() == checkpoint.resolve():
+        raise ValueError(f"{out} is the checkpoint itself; choose another name")
+    if not 0 < tolerance < math.inf:
+        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists; choose another name, or give --overwrite")
     if not out.parent.is_dir():

@@ -138,12 +138,22 @@ def find_rows(path: Path, *, machine: Machine, executor: str, threads: int) -> t
         The rows, none if nothing was measured.
 
     Raises:
-        ValueError: If a table is damaged.
+        ValueError: If the table of its own name is damaged.
     """
     own = latency_file(path)
     others = sorted(set(path.parent.glob(f"*{SUFFIX}")) - {own})
     for table in (*([own] if own.exists() else []), *others):
-        for entry in read_entries(table):
+        for entry in _entries_of(table, damage_matters=table == own):
             if entry.key() == (machine, executor, threads, path.name):
                 return entry.rows
     return ()
+
+
+def _entries_of(table: Path, *, damage_matters: bool) -> list[Entry]:
+    """Read a table; one of another file that cannot be read says nothing about this file."""
+    try:
+        return read_entries(table)
+    except (ValueError, OSError):
+        if damage_matters:
+            raise
+        return []

@@ -6,6 +6,7 @@ Times and memory are measured, accuracies are those of results.json beside the c
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from rsseg.runtime.latency import IMAGE
 from rsseg.runtime.latency_file import Entry, Row
 from rsseg.runtime.machine import this_machine
 from rsseg.runtime.measuring import Subject, measure_times, with_memory
-from rsseg.runtime.opening import EXECUTORS
+from rsseg.runtime.opening import CHECKPOINTS, EXECUTORS
 
 _SEGMENTERS: Final = "mean_iou"
 _MIB: Final = 2**20
@@ -52,11 +53,13 @@ def subjects(
     if unknown:
         raise ValueError(f"unknown executor '{unknown[0]}'; expected one of {', '.join(EXECUTORS)}")
     found = []
-    for name, (suffix, _) in EXECUTORS.items():
-        files = [file for file in _files(path, onnx) if file.suffix == suffix]
+    for name, (suffixes, _) in EXECUTORS.items():
+        files = [file for file in _files(path, onnx) if file.suffix in suffixes]
         wanted = executors is None or name in executors
         if executors and wanted and not (files and _is_installed(name)):
-            lack = f"there is no {suffix} file" if not files else "it is not installed"
+            lack = (
+                f"there is no {' or '.join(suffixes)} file" if not files else "it is not installed"
+            )
             raise ValueError(f"executor {name} cannot be measured: {lack}")
         if wanted and _is_installed(name):
             place = device if name == "torch" else "cpu"
@@ -68,7 +71,7 @@ def subjects(
 
 
 def _files(path: Path, onnx: Sequence[Path]) -> list[Path]:
-    beside = sorted(path.parent.glob(f"{path.stem}*.onnx")) if path.suffix == ".pt" else []
+    beside = sorted(path.parent.glob(f"{path.stem}*.onnx")) if path.suffix in CHECKPOINTS else []
     return list(dict.fromkeys([path, *(onnx or beside)]))
 
 
@@ -140,9 +143,8 @@ def read_accuracies(folder: Path) -> tuple[str, Accuracies] | None:
         shown = default_metrics(next(iter(metrics.values())))
         metric = _SEGMENTERS if _SEGMENTERS in shown else shown[0]
         # Of a resolution that was trained twice, the first set answers.
-        return metric, {
-            int(name): float(row[metric]) for name, row in metrics.items() if name.isdecimal()
-        }
+        found = {int(name): float(row[metric]) for name, row in metrics.items() if name.isdecimal()}
+        return metric, {side: value for side, value in found.items() if math.isfinite(value)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise RunError(f"cannot read {path} as results: {error}") from error
 

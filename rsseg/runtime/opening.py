@@ -9,6 +9,7 @@ from typing import Final
 import torch
 
 from rsseg.load import load_checkpoint
+from rsseg.packing import SUFFIX as PACKED
 from rsseg.runtime.description import Description, describe
 from rsseg.runtime.executors import Executor, TorchExecutor
 from rsseg.runtime.onnx_executor import open_onnx
@@ -35,11 +36,12 @@ def open_torch(path: Path, *, threads: int | None, device: str) -> Opened:
     return TorchExecutor(net, device=device), description
 
 
+CHECKPOINTS: Final = (".pt", PACKED)
 # Which files an executor takes, and how it opens them; the first is a suffix's natural one.
-EXECUTORS: Final[dict[str, tuple[str, Callable[..., Opened]]]] = {
-    "torch": (".pt", open_torch),
-    "onnxruntime": (".onnx", open_onnx),
-    "openvino": (".onnx", open_openvino),
+EXECUTORS: Final[dict[str, tuple[tuple[str, ...], Callable[..., Opened]]]] = {
+    "torch": (CHECKPOINTS, open_torch),
+    "onnxruntime": ((".onnx",), open_onnx),
+    "openvino": ((".onnx",), open_openvino),
 }
 
 
@@ -49,10 +51,12 @@ def natural_executor(path: Path) -> str:
     Raises:
         ValueError: If its suffix is of no executor.
     """
-    for name, (suffix, _) in EXECUTORS.items():
-        if path.suffix == suffix:
+    for name, (suffixes, _) in EXECUTORS.items():
+        if path.suffix in suffixes:
             return name
-    raise ValueError(f"{path}: expected a checkpoint, .pt, or an exported file, .onnx")
+    raise ValueError(
+        f"{path}: expected a checkpoint ({', '.join(CHECKPOINTS)}) or an exported file (.onnx)"
+    )
 
 
 def open_executor(
@@ -61,7 +65,7 @@ def open_executor(
     """Open a file with an executor.
 
     Args:
-        path: A checkpoint (.pt) or an exported file (.onnx).
+        path: A checkpoint (.pt, packed .safetensors) or an exported file (.onnx).
         name: "torch", "onnxruntime" or "openvino"; default: the one natural for the file.
         threads: Threads that compute one image; default: as many as PyTorch.
         device: "cpu"; PyTorch also takes "auto" and "cuda".
@@ -74,10 +78,10 @@ def open_executor(
     name = natural_executor(path) if name is None else name
     if name not in EXECUTORS:
         raise ValueError(f"unknown executor '{name}'; expected one of {', '.join(EXECUTORS)}")
-    suffix, opened = EXECUTORS[name]
-    if path.suffix != suffix:
-        kind = "a checkpoint" if suffix == ".pt" else "a file of `rsseg export`"
-        raise ValueError(f"executor {name} takes {kind}, {suffix}, got {path}")
+    suffixes, opened = EXECUTORS[name]
+    if path.suffix not in suffixes:
+        kind = "a checkpoint" if suffixes == CHECKPOINTS else "a file of `rsseg export`"
+        raise ValueError(f"executor {name} takes {kind}, {' or '.join(suffixes)}, got {path}")
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     return opened(path, threads=threads, device=device)

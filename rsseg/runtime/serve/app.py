@@ -43,7 +43,7 @@ def make_app(service: Service) -> Starlette:
         yield
         await asyncio.to_thread(service.close)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", pages.page),
             Route("/predict", pages.predict, methods=["POST"]),
@@ -54,6 +54,8 @@ def make_app(service: Service) -> Starlette:
         exception_handlers={HTTPException: pages.http_error, Exception: pages.fault},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # Each wrong address gets the same answer.
+    return app
 
 
 class Pages:

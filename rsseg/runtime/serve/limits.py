@@ -6,6 +6,7 @@ Bytes only; what they say as an image is judged in `decoding`.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,8 +42,13 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive number, got {value}")
+        if self.body_mb > self.held_mb:
+            raise ValueError(
+                f"body_mb {self.body_mb:g} is more than all images together may take, "
+                f"held_mb {self.held_mb:g}; choose less"
+            )
         most = Pictures.MAX_IMAGE_PIXELS
         if most is not None and self.megapixels * MEGA > most:
             raise ValueError(
@@ -133,7 +139,7 @@ def check_headers(content_type: str | None, encoding: str | None, length: str | 
             "image's bytes as the body, no form",
             {"Accept": ", ".join(CONTENT_TYPES)},
         )
-    if encoding not in (None, "", "identity"):
+    if encoding and encoding.strip().lower() != "identity":
         raise RefusedError(
             415, f"Content-Encoding {encoding[:80]!r}; send the image's bytes as they are"
         )

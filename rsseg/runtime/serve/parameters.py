@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -91,10 +92,8 @@ def _resolution(text: str | None, allowed: Sequence[int]) -> int | None:
 def _budget(text: str | None) -> float | None:
     if text is None:
         return None
-    try:
-        budget = float(text)
-    except ValueError:
-        budget = math.nan
+    # As with the resolution: Python reads more as a number than is meant by one.
+    budget = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else math.nan
     if not 0 < budget < math.inf:
         raise RefusedError(
             400, f"budget_ms {_shown(text)}; expected a positive number of milliseconds"

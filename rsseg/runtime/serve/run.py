@@ -119,6 +119,8 @@ def make_server(app: Starlette) -> uvicorn.Server:
         uvicorn.Config(
             app,
             log_level="warning",
+            http="h11",  # Its limits are known, whatever else is installed.
+            ws="none",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_LAST_ANSWERS,

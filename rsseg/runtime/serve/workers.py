@@ -49,8 +49,9 @@ class Workers(Generic[Job, Result]):
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
-        return len(self._jobs)
+        """How many jobs wait, those of clients that have gone left out."""
+        with self._changed:
+            return sum(not future.cancelled() for _, future in self._jobs)
 
     @property
     def alive(self) -> bool:
