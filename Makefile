@@ -63,8 +63,8 @@ bench: $(VENV)/.installed
 	$(BENCH).loader --short --rounds 2 --launches 3
 	$(BENCH).nyudv2 --short
 	$(BENCH).inference --short
-	$(BENCH).onnx_files --short --launches 3
-	$(BENCH).quantization --short --rounds 3
+	$(BENCH).onnx_files --short
+	$(BENCH).quantization --short --rounds 2 --batch 4
 	$(BENCH).growth --short --rounds 3
 	$(BENCH).report
 

@@ -195,7 +195,9 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
             open_executor(path, **arguments)
     with pytest.raises(ValueError, match=r"openvino takes a file of `rsseg export`, \.onnx"):
         open_executor(tmp_path / "last.pt", "openvino")
-    with pytest.raises(ValueError, match=r"expected a checkpoint, \.pt, or an exported file"):
+    with pytest.raises(
+        ValueError, match=r"expected a checkpoint \(\.pt, \.safetensors\) or an exported file"
+    ):
         natural_executor(tmp_path / "last.pth")
 
 

@@ -73,4 +73,5 @@ def test_peak_counts_what_was_held_and_given_back() -> None:
     block = np.ones(2**23)  # 64 MiB
     del block
     assert peak_memory.peak() - before > 60 * 2**20
+    peak_memory.forget_peak()  # An allocator with room to spare keeps the block until then.
     assert peak_memory.held() - before < 30 * 2**20
