@@ -2,7 +2,7 @@
 # make demo: set up, then train and compare two networks on rooms that it draws itself.
 # NYUDV2=path make demo: the same on NYU Depth V2 (the official .mat file, or a prepared folder).
 # make bench: set up, measure time and memory in short, and write the tables of docs/BENCHMARKS.md
-# (under 15 minutes on 2 idle cores; other work on the machine would spoil the numbers).
+# (15 to 20 minutes on 2 idle cores; other work on the machine would spoil the numbers).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
