@@ -84,7 +84,8 @@ def test_network_with_other_levels_of_its_activations_is_packed_as_well(basis: s
 
 
 @pytest.mark.parametrize(
-    ("kind", "bits"), [*(("lq", bits) for bits in (1, 2, 3, 4)), ("lsq", 2), ("lsq", 4)]
+    ("kind", "bits"),
+    [*(("lq", bits) for bits in (1, 2, 3, 4)), *(("lsq", bits) for bits in (2, 3, 4))],
 )
 def test_packed_network_comes_back_to_the_bit(kind: str, bits: int) -> None:
     options: dict[str, Any] = {"weights": bits, "quantizer": kind}
