@@ -178,7 +178,9 @@ def test_foreign_and_damaged_files_are_named(name: str, tmp_path: Path) -> None:
     foreign = write_onnx(tmp_path / "foreign.onnx", small_net(), description(), key="other")
     with pytest.raises(ValueError, match="no description; expected one that `rsseg export` wrote"):
         open_executor(foreign, name)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(
+        FileNotFoundError, match=r"there is no file .*gone\.onnx; give a checkpoint"
+    ):
         open_executor(tmp_path / "gone.onnx", name)
 
 

@@ -82,6 +82,8 @@ def open_executor(
     if path.suffix not in suffixes:
         kind = "a checkpoint" if suffixes == CHECKPOINTS else "a file of `rsseg export`"
         raise ValueError(f"executor {name} takes {kind}, {' or '.join(suffixes)}, got {path}")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; give a checkpoint or an exported file")
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     return opened(path, threads=threads, device=device)
