@@ -36,10 +36,10 @@ def test_what_the_process_finds_wrong_is_told(
     gone = Subject(path=str(tmp_path / "gone.onnx"), executor="onnxruntime", threads=1)
     assert asked(gone, resolutions=None, runs=1) == 2
     told = capsys.readouterr().err
-    assert "No such file" in told
+    assert "there is no file" in told
     done = subprocess.CompletedProcess([], 2, stdout="", stderr=f"noise\n{told}")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
-    with pytest.raises(ValueError, match=r"gone\.onnx with onnxruntime: .*No such file"):
+    with pytest.raises(ValueError, match=r"gone\.onnx with onnxruntime: .*there is no file"):
         measure_times(gone, [32], runs=1)
 
 
