@@ -26,7 +26,7 @@ if not __package__:  # Run as a script: nothing is installed.
 
 from benchmarks.harness import Case, UnavailableError, Work
 from benchmarks.runner import make_parser, run
-from rsseg.checkpoint import load_weights, read_checkpoint, save_checkpoint
+from rsseg.common.checkpoint import load_weights, read_checkpoint, save_checkpoint
 from rsseg.net import SwitchableNet
 from rsseg.switchable import specialize, switch
 

@@ -30,10 +30,10 @@ from PIL import Image as Pictures
 from benchmarks.harness import RESULTS
 from benchmarks.http_load import Reply, Server, capacity, load, running
 from benchmarks.machine import describe
-from rsseg.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common.files import written_whole
 from rsseg.load import BUILDERS
 from rsseg.net import SwitchableNet
-from rsseg.writing import written_whole
 
 RESOLUTIONS: Final = (224, 192, 160, 128, 96)
 CALM_SHARE: Final = 0.4  # of the capacity

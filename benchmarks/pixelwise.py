@@ -23,7 +23,7 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Case, Work
 from benchmarks.peers import resized, straightforward_loss
 from benchmarks.runner import make_parser, run
-from rsseg.config import OptimConfig
+from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, set_training_mode, train_step
 from rsseg.mred import MREDLosses, mred_loss
 from rsseg.net import SwitchableNet

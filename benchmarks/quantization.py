@@ -23,7 +23,7 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Case, Work
 from benchmarks.runner import make_parser, run
 from rsseg.classifiers import build_classifier
-from rsseg.config import OptimConfig
+from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, train_step
 from rsseg.levels import RIDGE, fit_basis, levels_of, nearest_levels
 from rsseg.lq_quantizers import ActivationQuantizer

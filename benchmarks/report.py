@@ -18,7 +18,7 @@ if not __package__:  # Run as a script: nothing is installed.
 
 from benchmarks.harness import RESULTS, mebibytes, number
 from benchmarks.targets import TARGETS, Record, Target, judge
-from rsseg.writing import written_whole
+from rsseg.common.files import written_whole
 
 ORDER = (
     "step",

@@ -28,7 +28,7 @@ from benchmarks.harness import (
     print_and_append,
 )
 from benchmarks.machine import ALLOCATORS, environment_of, extra_memory, use_threads, waiter
-from rsseg.device import choose_device
+from rsseg.common.device import choose_device
 
 Again = Callable[[Sequence[str], str], Any]
 

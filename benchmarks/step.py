@@ -23,7 +23,7 @@ from benchmarks.harness import Case, UnavailableError, Work
 from benchmarks.peers import ListResNet18, pairwise_loss
 from benchmarks.runner import make_parser, run
 from rsseg.acceleration import compile_network
-from rsseg.config import OptimConfig
+from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, make_scaler, set_training_mode, train_step
 from rsseg.mred import MREDLosses, mred_loss
 from rsseg.net import SwitchableNet

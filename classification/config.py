@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rsseg.classifiers import ClassifierConfig
-from rsseg.config import STRICT, NotNegative, RunConfig
+from rsseg.common.config import STRICT, NotNegative, RunConfig
 from rsseg.image_settings import CropConfig, ImageDataConfig
 from rsseg.preprocessing import Preprocessing
 

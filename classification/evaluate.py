@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsseg.distributed import gathered
+from rsseg.common.distributed import gathered
 
 
 class ClassificationEvaluator:

@@ -16,13 +16,13 @@ from classification.mixing import build_mix
 from rsseg.answers import CORRECTNESS
 from rsseg.checkpoint_evaluation import check_classes
 from rsseg.classifiers import build_classifier
-from rsseg.complexity import count_macs
+from rsseg.common.complexity import count_macs
+from rsseg.common.files import written_whole
 from rsseg.engine import AUTOCAST, Loss, Outputs
 from rsseg.evaluation import Evaluation
 from rsseg.load import load_checkpoint
 from rsseg.mred import MREDLosses, mred_loss
 from rsseg.task import Task, Tests
-from rsseg.writing import written_whole
 
 
 def build_network(config: ClassificationConfig, pretrained: bool) -> nn.Module:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from rsseg.distributed import united
+from rsseg.common.distributed import united
 
 
 class Fault(NamedTuple):

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from datasets.imagenet_labels import is_image, read_class_names, read_flat_labels
 from datasets.samples import Split
+from rsseg.common.messages import listed
 from rsseg.image_settings import ImageDataConfig
 from rsseg.images import Decoder, read_image
-from rsseg.listing import listed
 from rsseg.preprocessing import Image
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.imagenet_synsets import read_synsets
-from rsseg.listing import listed
-from rsseg.reading import read_text
+from rsseg.common.files import read_text
+from rsseg.common.messages import listed
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # First words of a line that names the columns.

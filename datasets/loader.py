@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.faults import Fault, Faults
 from datasets.samples import Draw
+from rsseg.common.distributed import rank, share_of_batch
 from rsseg.cuts import Cut, CutBatch, stack_images
-from rsseg.distributed import rank, share_of_batch
 from rsseg.interrupt import SIGNALS
 from rsseg.preprocessing import Preprocessing
 

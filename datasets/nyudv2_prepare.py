@@ -26,9 +26,8 @@ from datasets.nyudv2_folder import FolderReader
 from datasets.nyudv2_mat import MatReader
 from datasets.packed import files_state
 from datasets.samples import Reader, Split
+from rsseg.common.files import read_json, written_whole
 from rsseg.preprocessing import VOID, Image
-from rsseg.reading import read_json
-from rsseg.writing import written_whole
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 

@@ -16,8 +16,7 @@ from datasets.nyudv2_download import URL, download
 from datasets.nyudv2_prepare import prepare
 from datasets.nyudv2_sample import write_samples
 from datasets.samples import CROPS
-from rsseg.run import check_new
-from rsseg.writing import written_whole
+from rsseg.common.files import check_new, written_whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

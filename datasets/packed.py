@@ -26,8 +26,8 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.samples import Reader, Sample
+from rsseg.common.files import written_whole
 from rsseg.preprocessing import VOID
-from rsseg.writing import written_whole
 
 MAGIC: Final = b"RSSEGPK1"
 HEAD: Final = struct.Struct("<8sQQI")

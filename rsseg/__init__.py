@@ -5,7 +5,7 @@ resolutions (largest first), B images, K classes, H and W in pixels. In formulas
 probabilities, a the raw scores of the ensemble, alpha = softmax(a).
 """
 
-from rsseg.complexity import count_macs
+from rsseg.common.complexity import count_macs
 from rsseg.load import load_checkpoint
 from rsseg.mred import MREDLosses, ensemble_logits, mred_loss
 from rsseg.net import SwitchableNet

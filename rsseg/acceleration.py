@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from rsseg.distributed import is_first
+from rsseg.common.distributed import is_first
 from rsseg.net import SwitchableNet
 
 MODES = {"default": None, "cuda_graphs": "reduce-overhead"}

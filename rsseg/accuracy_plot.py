@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
+from rsseg.common.files import RunError, read_json
 from rsseg.evaluation import ENSEMBLE
-from rsseg.reading import read_json
-from rsseg.run import RunError, default_metrics
+from rsseg.run import default_metrics
 
 Axis = Literal["resolution", "macs"]
 LABELS = {"resolution": "resolution (pixels)", "macs": "multiply-adds (1e9)"}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from rsseg.run import RunError
+from rsseg.common.files import RunError
 
 CORRECTNESS: Final = "correctness.npz"
 _PREFIX: Final = "correct_"

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsseg import task as tasks
-from rsseg.config import RunConfig, overridden, plain
+from rsseg.common.config import RunConfig, overridden, plain
+from rsseg.common.messages import listed
 from rsseg.evaluation import Evaluation
-from rsseg.listing import listed
 from rsseg.net import SwitchableNet
 from rsseg.task import C, Task, Tests
 from rsseg.unseen import interpolate_set, recalibrate

@@ -22,9 +22,9 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from rsseg.checkpoint import load_weights
-from rsseg.config import validate
-from rsseg.names import check_name
+from rsseg.common.checkpoint import load_weights
+from rsseg.common.config import validate
+from rsseg.common.messages import check_name
 from rsseg.preactivation import preact_resnet18, preact_resnet50
 from rsseg.quantization import FLOAT, quantize
 from rsseg.quantizer_kinds import QUANTIZERS, QuantizerSettings

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from rsseg.common.files import write_csv
 from rsseg.images import image_size, read_image
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Image, Preprocessing
 from rsseg.resolutions import check_resolutions
-from rsseg.run import write_csv
 from rsseg.timed_network import TimedNetwork
 
 

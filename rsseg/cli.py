@@ -23,11 +23,11 @@ from rsseg.cli_pack import add_pack
 from rsseg.cli_predict import add_predict
 from rsseg.cli_profile import add_measure, measure, refuse_unmeasured
 from rsseg.cli_serve import add_serve
+from rsseg.common.files import write_csv, written_whole
 from rsseg.curves import plot_curves
 from rsseg.doctor import add_doctor
 from rsseg.import_published import import_published
-from rsseg.run import comparison_table, write_csv
-from rsseg.writing import written_whole
+from rsseg.run import comparison_table
 
 
 def main(argv: Sequence[str] | None = None) -> int:

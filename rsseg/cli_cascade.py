@@ -12,9 +12,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rsseg.run import write_whole
+from rsseg.common.files import write_whole, written_whole
 from rsseg.runtime.cascade_report import layout, plot, report
-from rsseg.writing import written_whole
 
 
 def add_cascade(verb: argparse.ArgumentParser) -> None:

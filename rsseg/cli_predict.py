@@ -14,7 +14,7 @@ from typing import Any
 
 from rsseg.classify import Classifier, classify_files, predictions_file
 from rsseg.classify import table as class_table
-from rsseg.device import choose_device
+from rsseg.common.device import choose_device
 from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing

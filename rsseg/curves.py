@@ -10,8 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rsseg.reading import read_text
-from rsseg.run import RunError
+from rsseg.common.files import RunError, read_text
 
 LOSSES = ("total", "classification", "ensemble", "distillation")
 # What is drawn where no metric is named: the first of these that a run has.

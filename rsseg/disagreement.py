@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsseg.answers import Answers, read_answers
+from rsseg.common.files import RunError
 from rsseg.evaluation import ENSEMBLE
-from rsseg.run import RunError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rsseg.checkpoint import load_weights
+from rsseg.common.checkpoint import load_weights
 from rsseg.net import SwitchableNet
 
 

@@ -20,7 +20,7 @@ from torch.autograd.profiler import record_function
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.blow_up import describe_largest
-from rsseg.distributed import average, gathered
+from rsseg.common.distributed import average, gathered
 from rsseg.memory import TwoPasses
 from rsseg.mred import MREDLosses
 from rsseg.net import SwitchableNet

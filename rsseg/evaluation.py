@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from rsseg.distributed import is_first
+from rsseg.common.distributed import is_first
 from rsseg.mred import ensemble_logits
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing

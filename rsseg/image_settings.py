@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rsseg.config import STRICT, Count, Positive
+from rsseg.common.config import STRICT, Count, Positive
 from rsseg.images import Decoder
 
 Share = Annotated[float, Field(ge=0, le=1)]

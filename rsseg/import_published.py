@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from rsseg.checkpoint import CheckpointError, save_checkpoint
 from rsseg.classifiers import ClassifierConfig
-from rsseg.complexity import batchnorm_parameters, count_macs, count_parameters
-from rsseg.config import plain
+from rsseg.common.checkpoint import CheckpointError, save_checkpoint
+from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
+from rsseg.common.config import plain
 from rsseg.published import read_published
 from rsseg.resolutions import set_names
 

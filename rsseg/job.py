@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from rsseg.config import RunConfig
+from rsseg.common.config import RunConfig
 from rsseg.cuts import CutBatch
 from rsseg.engine import Loss
 from rsseg.evaluation import Evaluation

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsseg.distributed import all_sum, world_size
+from rsseg.common.distributed import all_sum, world_size
 from rsseg.quantizers import Basis, Quantizer
 
 

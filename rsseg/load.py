@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from rsseg.checkpoint import CheckpointError, load_weights, read_checkpoint
 from rsseg.classifiers import ClassifierConfig, build_classifier
-from rsseg.config import validate
+from rsseg.common.checkpoint import CheckpointError, load_weights, read_checkpoint
+from rsseg.common.config import validate
 from rsseg.net import SwitchableNet
 from rsseg.packing import SUFFIX, load_packed_state, read_packed
 from rsseg.preprocessing import Preprocessing

@@ -20,14 +20,14 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from rsseg.checkpoint import CheckpointError
+from rsseg.common.checkpoint import CheckpointError
+from rsseg.common.files import written_whole
 from rsseg.net import SwitchableNet
 from rsseg.quantization import QuantizedConv2d, quantized_convolutions
 from rsseg.quantizer_steps import paused
 from rsseg.quantizers import Quantizer
 from rsseg.state_files import State
 from rsseg.switchable import held_sets, trained_sets
-from rsseg.writing import written_whole
 
 FORMAT: Final = "rsseg packed 1"
 SUFFIX: Final = ".safetensors"

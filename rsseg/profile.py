@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.classifiers import ClassifierConfig, build_classifier
-from rsseg.complexity import batchnorm_parameters, count_macs, count_parameters
-from rsseg.config import validate
+from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
+from rsseg.common.config import validate
 from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing

@@ -11,7 +11,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from rsseg.distributed import is_first
+from rsseg.common.distributed import is_first
 from rsseg.evaluation import alpha_of
 from rsseg.job import Job, Progress
 from rsseg.mred import MREDLosses

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsseg.checkpoint import CheckpointError, read_checkpoint
 from rsseg.classifiers import build_classifier
-from rsseg.listing import listed
+from rsseg.common.checkpoint import CheckpointError, read_checkpoint
+from rsseg.common.messages import listed
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions, set_names
@@ -68,7 +68,7 @@ def load_published(
     Example:
         >>> load_published("nowhere.pth.tar")
         Traceback (most recent call last):
-        rsseg.checkpoint.CheckpointError: there is no checkpoint nowhere.pth.tar
+        rsseg.common.checkpoint.CheckpointError: there is no checkpoint nowhere.pth.tar
     """
     net, preprocessing, _ = read_published(Path(path), resolutions)
     return net, preprocessing

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from rsseg.distributed import add_up, world_size
+from rsseg.common.distributed import add_up, world_size
 from rsseg.levels import Buckets
 from rsseg.lq_quantizers import ActivationQuantizer
 from rsseg.quantizers import LearnedLevels, Quantizer

@@ -5,7 +5,6 @@ Nothing in it is overwritten by another run: a folder that exists is continued, 
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -14,17 +13,12 @@ from typing import Any
 
 import yaml
 
-from rsseg.checkpoint import read_last, save_checkpoint
-from rsseg.listing import listed
-from rsseg.reading import read_json
-from rsseg.writing import written_whole
+from rsseg.common.checkpoint import read_last, save_checkpoint
+from rsseg.common.files import RunError, read_json, write_csv, write_whole
+from rsseg.common.messages import listed
 
 # What is shown of the results of a segmenter, and of a classifier.
 METRICS = (("pixel_accuracy", "mean_accuracy", "mean_iou"), ("top1", "top5"))
-
-
-class RunError(ValueError):
-    """A run folder that cannot be used."""
 
 
 class RunFolder:
@@ -143,33 +137,6 @@ def check_unused(path: Path) -> None:
             f"run folder {path} exists; continue that run with --resume {path}, or choose "
             "another folder with --run"
         )
-
-
-def check_new(path: Path) -> None:
-    """Check that a file can be written later, before the work whose result it will hold.
-
-    Raises:
-        RunError: If it exists, or there is no folder for it.
-    """
-    if path.exists():
-        raise RunError(f"{path} exists and is not overwritten; choose another name")
-    if not path.parent.is_dir():
-        raise RunError(f"there is no folder {path.parent} to write {path.name} into; make it first")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then move it to its name."""
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, with every key that one of them has as a column."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def default_metrics(held: Collection[str]) -> tuple[str, ...]:

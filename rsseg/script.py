@@ -16,9 +16,9 @@ import torch
 
 from rsseg import task as tasks
 from rsseg.checkpoint_evaluation import evaluate_checkpoint, evaluation_config, recalibrated
-from rsseg.config import load_config, plain
-from rsseg.device import choose_device, make_deterministic
-from rsseg.distributed import (
+from rsseg.common.config import load_config, plain
+from rsseg.common.device import choose_device, make_deterministic
+from rsseg.common.distributed import (
     LostProcessError,
     barrier,
     check_agreed,
@@ -27,6 +27,8 @@ from rsseg.distributed import (
     joined,
     warn_first,
 )
+from rsseg.common.files import check_new
+from rsseg.common.messages import message_of
 from rsseg.engine import TrainingError
 from rsseg.estimate import estimate
 from rsseg.interrupt import Interrupted
@@ -34,13 +36,12 @@ from rsseg.job import Job
 from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
 from rsseg.resolutions import check_resolutions
-from rsseg.run import RunFolder, check_new, results_table
+from rsseg.run import RunFolder, results_table
 from rsseg.start import Start, settings_of_run
 from rsseg.step_profile import profile_steps, wait_for_kernels
 from rsseg.task import C, Task, Tests, TrainingBatches
 from rsseg.training import Training
 from rsseg.unseen import RULES
-from rsseg.worker_errors import message_of
 
 RECALIBRATE = "recalibrate"
 _FAULTS = (ValueError, OSError, TrainingError, LostProcessError, torch.OutOfMemoryError)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsseg.config import Config, load_config, plain
-from rsseg.run import RunError, RunFolder, check_unused
+from rsseg.common.config import Config, load_config, plain
+from rsseg.common.files import RunError
+from rsseg.run import RunFolder, check_unused
 
 
 @dataclass(frozen=True)

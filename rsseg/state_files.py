@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rsseg.checkpoint import check_bytes
+from rsseg.common.checkpoint import check_bytes
 
 State = dict[str, Tensor]
 _ZIP: Final = b"PK\x03\x04"

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.acceleration import compile_network
-from rsseg.checkpoint import CheckpointError, load_weights
+from rsseg.common.checkpoint import CheckpointError, load_weights
+from rsseg.common.distributed import average, gathered, rank, united, warn_first, world_size
 from rsseg.cuts import CutBatch
-from rsseg.distributed import average, gathered, rank, united, warn_first, world_size
 from rsseg.ema import WeightAverage
 from rsseg.engine import (
     NotFiniteError,

@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rsseg.complexity import batchnorm_parameters, count_macs, count_parameters
-from rsseg.config import RunConfig, plain
+from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
+from rsseg.common.config import RunConfig, plain
 from rsseg.engine import Loss
 from rsseg.evaluation import Evaluation, Evaluator, evaluate
 from rsseg.job import Batches, Job, Mix

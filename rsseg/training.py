@@ -14,9 +14,16 @@ from typing import Any, NoReturn
 from torch import Tensor
 from tqdm import tqdm
 
-from rsseg.checkpoint import CheckpointError
+from rsseg.common.checkpoint import CheckpointError
+from rsseg.common.distributed import (
+    LostProcessError,
+    any_of,
+    barrier,
+    check_agreed,
+    is_first,
+    world_size,
+)
 from rsseg.cuts import CutBatch
-from rsseg.distributed import LostProcessError, any_of, barrier, check_agreed, is_first, world_size
 from rsseg.engine import TrainingError, set_training_mode
 from rsseg.evaluation import ENSEMBLE
 from rsseg.interrupt import Interrupted, StopRequest

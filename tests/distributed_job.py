@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from classification.evaluate import ClassificationEvaluator
-from rsseg import distributed
-from rsseg.config import RunConfig, validate
+from rsseg.common import distributed
+from rsseg.common.config import RunConfig, validate
 from rsseg.engine import Loss, NotFiniteError, Outputs
 from rsseg.evaluation import Evaluator, evaluate
 from rsseg.job import Job

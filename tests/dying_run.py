@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import train_cls
-from rsseg import distributed, stepper
+from rsseg import stepper
+from rsseg.common import distributed
 from rsseg.engine import train_step
 from rsseg.mred import MREDLosses
 

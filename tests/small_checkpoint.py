@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rsseg.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import save_checkpoint
 from rsseg.load import BUILDERS
 from rsseg.net import SwitchableNet
 from tests.small_networks import randomise

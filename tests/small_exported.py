@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper, save_model
 from torch import nn
 
-from rsseg.config import plain
+from rsseg.common.config import plain
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing
 from rsseg.runtime.description import Description

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image as Pictures
 
 from classification.config import ClassificationConfig
-from rsseg.config import validate
+from rsseg.common.config import validate
 
 CLASSES = ("ant", "bee", "cat")
 

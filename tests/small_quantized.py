@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg import SwitchableNet
-from rsseg.config import OptimConfig
+from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, train_step
 from rsseg.mred import MREDLosses, mred_loss
 from rsseg.optim import build_optimizer, set_learning_rates

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg import stepper, training
-from rsseg.config import RunConfig, validate
+from rsseg.common.config import RunConfig, validate
 from rsseg.engine import Outputs, train_step
 from rsseg.evaluation import evaluate
 from rsseg.interrupt import StopRequest

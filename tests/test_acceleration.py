@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rsseg.acceleration import compile_network
-from rsseg.config import ConfigError
+from rsseg.common.config import ConfigError
 from rsseg.run import RunFolder
 from rsseg.training import Training
 from tests.small_runs import draw, small_config, small_job, small_net

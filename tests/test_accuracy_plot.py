@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 
 from rsseg import cli
 from rsseg.accuracy_plot import plot_accuracy, read_curve
-from rsseg.run import RunError
+from rsseg.common.files import RunError
 
 
 def results(folder: Path, rows: dict[str, float], trained: list[int], **more: Any) -> Path:

@@ -43,8 +43,8 @@ FORBIDDEN = [
     ("rsseg.unseen", ("rsseg.net", "rsseg.segmentation")),
     ("rsseg.net", ("rsseg.segmentation",)),
     *((f"rsseg.{name}", NETWORKS) for name in ("mred", "distillation", "pixelwise", "optim")),
-    ("rsseg.checkpoint", NETWORKS),
-    ("rsseg.distributed", NETWORKS),
+    ("rsseg.common.checkpoint", NETWORKS),
+    ("rsseg.common.distributed", NETWORKS),
 ]
 
 

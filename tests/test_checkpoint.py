@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rsseg.checkpoint import (
+from rsseg.common.checkpoint import (
     FORMAT,
     CheckpointError,
     differences,

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsseg.checkpoint import CheckpointError, check_bytes, read_checkpoint, save_checkpoint
+from rsseg.common.checkpoint import CheckpointError, check_bytes, read_checkpoint, save_checkpoint
 from tests.small_runs import assert_equal
 
 CONTENT: dict[str, Any] = {

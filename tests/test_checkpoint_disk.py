@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsseg.checkpoint import CheckpointError
+from rsseg.common.checkpoint import CheckpointError
+from rsseg.common.files import write_whole
 from rsseg.interrupt import Interrupted
-from rsseg.run import RunFolder, write_whole
+from rsseg.run import RunFolder
 from rsseg.training import Training
 from tests.small_runs import small_job, stop_after
 from tests.test_checkpoint_previous import content, names, refuse, saved, steps

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from rsseg.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from rsseg.common.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from rsseg.run import RunFolder, check_unused
 from rsseg.training import Training
 from tests.small_runs import assert_equal, small_job

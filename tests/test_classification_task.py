@@ -12,7 +12,7 @@ from torch import Tensor
 
 from classification.task import CLASSIFICATION, build_teacher
 from datasets.classification import TestImages
-from rsseg.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import save_checkpoint
 from rsseg.engine import Outputs
 from rsseg.load import load_checkpoint
 from rsseg.task import build_net, describe

@@ -14,8 +14,8 @@ from torch import nn
 
 from rsseg import SwitchableNet, count_macs
 from rsseg.classifiers import build_classifier
-from rsseg.complexity import count_parameters
-from rsseg.config import ConfigError
+from rsseg.common.complexity import count_parameters
+from rsseg.common.config import ConfigError
 
 RESOLUTIONS = (224, 192, 160, 128, 96)
 

@@ -12,9 +12,9 @@ from PIL import Image as Pictures
 from torch import Tensor, nn
 
 from rsseg import classify, cli
-from rsseg.checkpoint import save_checkpoint
 from rsseg.classifiers import build_classifier
 from rsseg.classify import Answer, Classifier, as_rows, classify_files, table
+from rsseg.common.checkpoint import save_checkpoint
 from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Image, Preprocessing

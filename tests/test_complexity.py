@@ -1,4 +1,4 @@
-"""Facts about rsseg/complexity.py."""
+"""Facts about rsseg/common/complexity.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from rsseg.complexity import batchnorm_parameters, count_macs, count_parameters
+from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.net import SwitchableNet
 from rsseg.segmentation.refinenet import RefineNet
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsseg.config import ConfigError, RunConfig, load_config, overridden, plain, validate
+from rsseg.common.config import ConfigError, RunConfig, load_config, overridden, plain, validate
 
 SMALL: dict[str, Any] = {
     "resolutions": [64, 32],

@@ -19,7 +19,8 @@ from torch import Tensor
 from classification.config import ClassificationConfig
 from classification.task import CLASSIFICATION
 from datasets.classification import TestImages, training_batches
-from rsseg.config import load_config
+from rsseg.common.config import load_config
+from rsseg.common.yaml_files import read_yaml
 from rsseg.engine import Outputs
 from rsseg.job import Job
 from rsseg.mred import MREDLosses
@@ -27,7 +28,6 @@ from rsseg.run import RunFolder
 from rsseg.switchable import switchable_layers
 from rsseg.task import build_job, build_net
 from rsseg.training import Training
-from rsseg.yaml_files import read_yaml
 from tests.test_configs import ROOT
 from tests.test_configs_by_hand import (
     COUNTS,

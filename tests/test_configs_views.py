@@ -18,8 +18,8 @@ from torch import Tensor
 
 from classification.config import ClassificationConfig
 from datasets.classification import training_batches
-from rsseg.config import load_config
-from rsseg.yaml_files import read_yaml
+from rsseg.common.config import load_config
+from rsseg.common.yaml_files import read_yaml
 from tests.test_configs import FILES, ROOT, command
 
 CLASSIFIERS = [file for file in FILES if command(file)[0] == "train_cls.py"]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pictures
 
 from datasets.segmentation import Subset, TestSamples, open_reader, training_batches
-from rsseg.config import OptimConfig
+from rsseg.common.config import OptimConfig
 from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig, DataConfig, SegmentationConfig
 from rsseg.segmentation.model import ModelConfig

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from rsseg.device import choose_device, make_deterministic
+from rsseg.common.device import choose_device, make_deterministic
 
 
 def test_auto_takes_cuda_where_there_is_one() -> None:

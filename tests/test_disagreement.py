@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from rsseg import cli
 from rsseg.answers import read_answers
+from rsseg.common.files import RunError
 from rsseg.disagreement import disagreement, layout, right_and_wrong
-from rsseg.run import RunError
 
 NAMES = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"]
 

@@ -10,7 +10,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from rsseg import distributed
+from rsseg.common import distributed
 from rsseg.stepper import Stepper
 from rsseg.sync_batchnorm import SyncBatchNorm, synchronise_batchnorms
 from tests import processes

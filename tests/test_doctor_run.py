@@ -15,10 +15,10 @@ from classification.config import ClassificationConfig
 from rsseg import doctor_machine as machine
 from rsseg import doctor_measures as measures
 from rsseg import doctor_run
-from rsseg.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common.yaml_files import ConfigError
 from rsseg.doctor_finding import Finding
 from rsseg.segmentation.config import SegmentationConfig
-from rsseg.yaml_files import ConfigError
 from tests.small_configs import write_config, write_splits
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsseg.checkpoint import read_checkpoint
+from rsseg.common.checkpoint import read_checkpoint
 from rsseg.ema import WeightAverage
 from rsseg.interrupt import Interrupted
 from rsseg.run import RunFolder

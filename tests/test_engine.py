@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.config import OptimConfig
+from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, TrainingError, set_training_mode, train_step
 from rsseg.mred import MREDLosses, ensemble_logits
 from rsseg.net import SwitchableNet

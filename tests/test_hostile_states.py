@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rsseg.answers import read_answers
-from rsseg.checkpoint import CheckpointError
 from rsseg.classifiers import build_classifier
+from rsseg.common.checkpoint import CheckpointError
+from rsseg.common.yaml_files import read_yaml
 from rsseg.published import load_published
 from rsseg.run import comparison_table
 from rsseg.state_files import read_state
-from rsseg.yaml_files import read_yaml
 from tests.hostile import Edit, Program, answer, attempts, damaged, edits
 from tests.test_published import RESNET, hollow
 

@@ -10,7 +10,7 @@ import torch
 
 import train_cls
 from rsseg import cli
-from rsseg.checkpoint import CheckpointError
+from rsseg.common.checkpoint import CheckpointError
 from rsseg.import_published import import_published
 from rsseg.load import load_checkpoint
 from rsseg.published import load_published

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import train_cls
-from rsseg.checkpoint import read_checkpoint
+from rsseg.common.checkpoint import read_checkpoint
 from rsseg.run import RunFolder
 from tests.small_images import write_run
 from tests.small_runs import assert_runs_are_equal

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from rsseg.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
-from rsseg.config import validate
+from rsseg.common.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from rsseg.common.config import validate
 from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
 from rsseg.segmentation.config import SegmentationConfig

@@ -17,10 +17,10 @@ from datasets.faults import Faults
 from datasets.loader import EpochSampler, TestBatch, TestLoader, TrainBatch, TrainLoader
 from datasets.samples import Draw, Reader, Sample
 from datasets.views import TestViews, TrainingViews
-from rsseg import distributed
+from rsseg.common import distributed
+from rsseg.common.messages import message_of
 from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
-from rsseg.worker_errors import message_of
 from tests.small_reader import SmallReader, noise, noisy_reader, still
 
 WILD = AugmentationConfig(scale=(0.5, 2.0), shorter_side=20, crop=32)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.config import OptimConfig
+from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, train_step
 from rsseg.memory import kept_statistics
 from rsseg.mred import MREDLosses, mred_loss

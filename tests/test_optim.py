@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from rsseg.config import OptimConfig, ScheduleConfig
+from rsseg.common.config import OptimConfig, ScheduleConfig
 from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, learning_rates, schedule_factor, set_learning_rates
 

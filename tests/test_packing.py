@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rsseg import SwitchableNet, cli, interpolate_set, load_checkpoint
-from rsseg.checkpoint import CheckpointError, save_checkpoint
 from rsseg.classifiers import build_classifier
+from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.lq_quantizers import WeightQuantizer
 from rsseg.packing import (
     load_packed_state,

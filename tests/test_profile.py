@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from rsseg import cli
-from rsseg.checkpoint import save_checkpoint
 from rsseg.classifiers import build_classifier
+from rsseg.common.checkpoint import save_checkpoint
 from rsseg.net import SwitchableNet
 from rsseg.profile import Profile, layout, profile
 

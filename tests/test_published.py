@@ -20,7 +20,7 @@ import torchvision
 from torch import Tensor, nn
 
 import rsseg
-from rsseg.checkpoint import CheckpointError, save_checkpoint
+from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.published import load_published
 from tests.small_networks import randomise
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from rsseg import SwitchableNet, convert_to_switchable, interpolate_set, specialize, switch
 from rsseg.classifiers import build_classifier
-from rsseg.complexity import count_macs
-from rsseg.config import ConfigError
+from rsseg.common.complexity import count_macs
+from rsseg.common.config import ConfigError
 from rsseg.lq_quantizers import ActivationQuantizer, WeightQuantizer
 from rsseg.private_layers import Switchable
 from rsseg.quantization import (

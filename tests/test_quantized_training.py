@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rsseg import SwitchableNet, interpolate_set, specialize
-from rsseg.config import OptimConfig
+from rsseg.common.config import OptimConfig
 from rsseg.engine import NotFiniteError, train_step
 from rsseg.lq_quantizers import ActivationQuantizer
 from rsseg.optim import build_optimizer, set_learning_rates

@@ -10,16 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rsseg.config import RunConfig, load_config, plain
-from rsseg.run import (
-    RunError,
-    RunFolder,
-    check_new,
-    default_metrics,
-    results_table,
-    write_csv,
-    write_whole,
-)
+from rsseg.common.config import RunConfig, load_config, plain
+from rsseg.common.files import RunError, check_new, write_csv, write_whole
+from rsseg.run import RunFolder, default_metrics, results_table
 from rsseg.start import MACHINE_KEYS, REMEDY_KEYS, check_same_run, default_folder, resumable
 from tests.small_runs import small_config
 

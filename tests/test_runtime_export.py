@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from rsseg import cli
-from rsseg.checkpoint import save_checkpoint
-from rsseg.config import plain
+from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common.config import plain
 from rsseg.load import BUILDERS, load_checkpoint
 from rsseg.net import SwitchableNet
 from rsseg.preprocessing import Preprocessing

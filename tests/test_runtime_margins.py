@@ -18,8 +18,8 @@ from classification.evaluate import ClassificationEvaluator, softmax_margins
 from classification.task import report_answers
 from rsseg import task
 from rsseg.answers import read_answers
+from rsseg.common.files import RunError
 from rsseg.evaluation import Evaluation
-from rsseg.run import RunError
 
 
 def evaluator(images: int, seed: int = 0) -> tuple[ClassificationEvaluator, torch.Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg.config import RunConfig
+from rsseg.common.config import RunConfig
 from rsseg.engine import Outputs
 from rsseg.job import Job
 from rsseg.mred import MREDLosses, mred_loss

@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from segmentation_models_pytorch.encoders import get_encoder
 
-from rsseg.names import check_name
+from rsseg.common.messages import check_name
 from rsseg.segmentation.model import ARCHITECTURES, ModelConfig, build_segmenter
 
 SMALL: dict[str, Any] = {"encoder_name": "resnet18", "classes": 3}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.blow_up import describe_largest
-from rsseg.checkpoint import read_checkpoint
+from rsseg.common.checkpoint import read_checkpoint
 from rsseg.engine import TrainingError
 from rsseg.job import Job
 from rsseg.run import RunFolder

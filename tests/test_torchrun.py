@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import train_cls
-from rsseg.distributed import joined
+from rsseg.common.distributed import joined
 from tests import processes
 from tests.small_images import write_run
 from tests.small_scripts import results

@@ -19,7 +19,7 @@ import torch
 import train_seg
 from datasets.rooms import write_rooms
 from datasets.segmentation import TestSamples
-from rsseg.config import validate
+from rsseg.common.config import validate
 from rsseg.load import load_checkpoint
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.evaluate import SegmentationEvaluator

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg import stepper
-from rsseg.checkpoint import CheckpointError, read_checkpoint
+from rsseg.common.checkpoint import CheckpointError, read_checkpoint
 from rsseg.engine import TrainingError, train_step
 from rsseg.evaluation import Evaluation
 from rsseg.interrupt import Interrupted

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rsseg.writing import sync, written_whole
+from rsseg.common.files import sync, written_whole
 
 
 def names(folder: Path) -> list[str]:

@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image as Pictures
 
+from rsseg.common.files import read_json
 from rsseg.preprocessing import Image
-from rsseg.reading import read_json
 from rsseg.resolutions import check_resolutions
 from rsseg.runtime.pictures import as_rgb
 from rsseg.runtime.prediction import Prediction

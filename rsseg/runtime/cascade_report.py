@@ -15,8 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rsseg.answers import CORRECTNESS, read_answers
-from rsseg.reading import read_json
-from rsseg.run import RunError
+from rsseg.common.files import RunError, read_json
 from rsseg.runtime.cascade_choice import (
     REPEATS,
     Candidates,

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from rsseg.config import validate
+from rsseg.common.config import validate
 from rsseg.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rsseg.device import choose_device
+from rsseg.common.device import choose_device
 from rsseg.net import SwitchableNet
 from rsseg.quantization import has_private_quantizers, plain_network
 from rsseg.resolutions import check_resolutions

@@ -15,8 +15,7 @@ from typing import Annotated, Final, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from rsseg.reading import read_json
-from rsseg.run import write_whole
+from rsseg.common.files import read_json, write_whole
 from rsseg.runtime.machine import Machine
 
 SUFFIX: Final = ".latency.json"

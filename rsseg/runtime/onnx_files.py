@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.config import plain
+from rsseg.common.config import plain
 from rsseg.net import SwitchableNet
 from rsseg.runtime.description import KEY, Description
 from rsseg.runtime.export_check import Run

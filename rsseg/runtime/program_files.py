@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rsseg.config import plain
+from rsseg.common.config import plain
 from rsseg.net import SwitchableNet
 from rsseg.runtime.description import Description
 from rsseg.runtime.export_check import Run

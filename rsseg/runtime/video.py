@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from rsseg.common.files import written_whole
 from rsseg.preprocessing import Image
 from rsseg.runtime.budget import check_budget
 from rsseg.runtime.caption import Caption
 from rsseg.runtime.level import Level
 from rsseg.runtime.predictor import Predictor
-from rsseg.writing import written_whole
 
 FPS: Final = 25.0
 CODECS: Final = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}

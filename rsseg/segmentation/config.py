@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rsseg.config import STRICT, Count, Positive, RunConfig
+from rsseg.common.config import STRICT, Count, Positive, RunConfig
 from rsseg.segmentation.model import ModelConfig
 
 SMALLEST_VIEW = 32  # The encoders halve their input five times.

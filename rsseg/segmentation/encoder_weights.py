@@ -16,7 +16,7 @@ from segmentation_models_pytorch.encoders import encoders
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from rsseg.listing import listed
+from rsseg.common.messages import listed
 from rsseg.state_files import State, read_state
 
 # How the names of what may follow the encoder in a file begin: a classifier, or a decoder.

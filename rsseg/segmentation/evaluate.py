@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from rsseg.distributed import all_sum
+from rsseg.common.distributed import all_sum
 from rsseg.preprocessing import VOID
 
 # Classes resized together: enough to be fast, few enough to stay in cache; fewer for a large image,

@@ -16,8 +16,8 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from rsseg.config import validate
-from rsseg.names import check_name
+from rsseg.common.config import validate
+from rsseg.common.messages import check_name
 from rsseg.segmentation.encoder_names import check_encoder_name
 from rsseg.segmentation.encoder_weights import load_encoder_weights
 from rsseg.segmentation.refinenet import RefineNet

@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image as Pictures
 from tqdm import tqdm
 
+from rsseg.common.files import written_whole
 from rsseg.images import image_size, read_image
 from rsseg.preprocessing import Image, LabelMap
 from rsseg.resolutions import check_resolutions
@@ -23,7 +24,6 @@ from rsseg.segmentation.files import TruthFiles
 from rsseg.segmentation.palette import overlay
 from rsseg.segmentation.predict import Predictor, predict_row
 from rsseg.segmentation.visualize import Panel, Row, comparison_figure, save_figure
-from rsseg.writing import written_whole
 
 FIGURE_ROWS = 6  # Images in the common figure; with more of them it no longer fits a screen.
 

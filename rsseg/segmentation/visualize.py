@@ -16,10 +16,10 @@ from typing import Final
 import numpy as np
 from matplotlib.figure import Figure
 
+from rsseg.common.files import written_whole
 from rsseg.preprocessing import VOID, Image, LabelMap
 from rsseg.segmentation import drawing
 from rsseg.segmentation.palette import VOID_COLOUR, colourise, palette
-from rsseg.writing import written_whole
 
 DOTS_PER_INCH: Final = 200
 # Inches. _BETWEEN two images; _TITLE above a panel; _NAME of a network, left of its panels.

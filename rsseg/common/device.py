@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from rsseg.distributed import is_launched, local_rank
+from rsseg.common.distributed import is_launched, local_rank
 
 
 def choose_device(name: str) -> torch.device:

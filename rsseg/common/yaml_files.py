@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from rsseg.reading import read_text
+from rsseg.common.files import read_text
 
 _LARGEST: Final = 2**18  # bytes of a file
 _LONGEST: Final = 2**20  # characters, with every alias written out

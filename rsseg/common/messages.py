@@ -3,7 +3,35 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+
+def message_of(error: BaseException) -> str:
+    r"""Return an error's message; that of a worker process without its traceback.
+
+    Example:
+        >>> text = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback"
+        >>> message_of(ValueError(text + " ...\nValueError: a.png: no image\n"))
+        'a.png: no image'
+    """
+    text = str(error)
+    if not text.startswith("Caught "):
+        return text
+    last = list(re.finditer(r"^[\w.]*(?:Error|Exception): ", text, re.MULTILINE))
+    return text[last[-1].end() :].strip() if last else text
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Write the first names in alphabetical order, and how many more there are.
+
+    Example:
+        >>> listed(["d", "a", "c", "b"], most=3)
+        'a, b, c and 1 more'
+    """
+    ordered = sorted(names)
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more
 
 
 def check_name(kind: str, name: str, choices: Iterable[str]) -> None:

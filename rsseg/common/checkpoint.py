@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsseg.distributed import is_first
-from rsseg.listing import listed
-from rsseg.writing import move_whole
+from rsseg.common.distributed import is_first
+from rsseg.common.files import move_whole
+from rsseg.common.messages import listed
 
 FORMAT = "rsseg 1"
 CHUNK = 2**20

@@ -1,0 +1,1 @@
+"""What every room uses: files, configurations, messages, devices, processes."""
