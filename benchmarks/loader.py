@@ -32,8 +32,8 @@ from datasets.imagenet import LabelledImages
 from datasets.imagenet_labels import is_image
 from datasets.samples import Draw
 from rsseg.image_settings import CropConfig
-from rsseg.images import Decoder
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
+from rsseg.images.reading import Decoder
 
 RESOLUTIONS = (224, 192, 160, 128, 96)
 CROP = CropConfig()

@@ -30,7 +30,7 @@ from datasets.nyudv2_prepare import prepare
 from datasets.rooms import TEST_EVERY, write_rooms
 from datasets.samples import Draw, Reader
 from datasets.views import TrainingViews
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
 
 RESOLUTIONS = (352, 224, 96)

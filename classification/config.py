@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from rsseg.classifiers import ClassifierConfig
 from rsseg.common.config import STRICT, NotNegative, RunConfig
 from rsseg.image_settings import CropConfig, ImageDataConfig
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

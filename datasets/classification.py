@@ -11,7 +11,7 @@ from datasets.loader import TrainLoader, hash_of
 from datasets.test_data import TestData
 from rsseg.classifiers import ClassifierConfig
 from rsseg.image_settings import CropConfig, ImageDataConfig
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 
 
 class ImageRun(Protocol):

@@ -16,7 +16,7 @@ from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
 from datasets.samples import Sample
-from rsseg.preprocessing import VOID, Image, LabelMap
+from rsseg.images.preprocessing import VOID, Image, LabelMap
 from rsseg.segmentation.palette import VOID_COLOUR, overlay, palette
 
 _BOX: Final = (400, 300)  # width and height of a picture

@@ -20,9 +20,9 @@ from datasets.faults import Fault, read_or_fault, read_or_next
 from datasets.imagenet import LabelledImages
 from datasets.loader import Item
 from datasets.samples import Draw
-from rsseg.cuts import Cut
 from rsseg.image_settings import CropConfig
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.crops import Cut
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions
 
 

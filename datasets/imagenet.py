@@ -21,8 +21,8 @@ from datasets.imagenet_labels import is_image, read_class_names, read_flat_label
 from datasets.samples import Split
 from rsseg.common.messages import listed
 from rsseg.image_settings import ImageDataConfig
-from rsseg.images import Decoder, read_image
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
+from rsseg.images.reading import Decoder, read_image
 
 
 class LabelledImages:

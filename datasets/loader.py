@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datasets.faults import Fault, Faults
 from datasets.samples import Draw
 from rsseg.common.distributed import rank, share_of_batch
-from rsseg.cuts import Cut, CutBatch, stack_images
+from rsseg.images.crops import Cut, CutBatch, stack_images
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.interrupt import SIGNALS
-from rsseg.preprocessing import Preprocessing
 
 _GRACE = 20  # Seconds; torchrun and clusters wait 30 between SIGTERM and SIGKILL.
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from datasets.nyudv2 import open_nyudv2
 from datasets.nyudv2_folder import FolderReader
 from datasets.samples import Reader, Sample, Split
-from rsseg.preprocessing import VOID
+from rsseg.images.preprocessing import VOID
 from rsseg.segmentation.label_files import spoken
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")

@@ -21,7 +21,7 @@ from datasets.nyudv2_mat import load_tables
 from datasets.packed import PackedFile, StalePackedError, files_state, write_packed
 from datasets.samples import Reader, Sample, Split, check_crop
 from rsseg.common.files import read_json, read_text
-from rsseg.images import read_image
+from rsseg.images.reading import read_image
 from rsseg.segmentation.label_files import (
     LabelConvention,
     detect_convention,

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from datasets.nyudv2_layout import Array, arrays, check_layout, reading
 from datasets.samples import Reader, Sample, Split, check_crop
-from rsseg.preprocessing import LabelMap
+from rsseg.images.preprocessing import LabelMap
 
 OFFICIAL_IMAGES: Final = 1449
 OWN_SPLIT: Final[dict[Split, str]] = {"train": "rsseg_train", "test": "rsseg_test"}

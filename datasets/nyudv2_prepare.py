@@ -27,7 +27,7 @@ from datasets.nyudv2_mat import MatReader
 from datasets.packed import files_state
 from datasets.samples import Reader, Split
 from rsseg.common.files import read_json, written_whole
-from rsseg.preprocessing import VOID, Image
+from rsseg.images.preprocessing import VOID, Image
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 

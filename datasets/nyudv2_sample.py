@@ -9,7 +9,7 @@ import numpy as np
 from datasets.nyudv2_prepare import write_image, write_png
 from datasets.samples import Reader
 from rsseg.common.messages import listed
-from rsseg.images import read_image
+from rsseg.images.reading import read_image
 from rsseg.segmentation.label_files import read_label_values
 
 

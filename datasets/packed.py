@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from datasets.samples import Reader, Sample
 from rsseg.common.files import written_whole
-from rsseg.preprocessing import VOID
+from rsseg.images.preprocessing import VOID
 
 MAGIC: Final = b"RSSEGPK1"
 HEAD: Final = struct.Struct("<8sQQI")

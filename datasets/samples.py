@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from rsseg.preprocessing import Image, LabelMap
+from rsseg.images.preprocessing import Image, LabelMap
 
 Split = Literal["train", "test"]
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Subset
 from datasets.faults import Faults
 from datasets.loader import TestLoader, hash_of
 from rsseg.common.distributed import share_of_items, world_size
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 
 
 class TestData(ABC):

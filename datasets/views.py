@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from datasets.faults import Fault, read_or_fault, read_or_next
 from datasets.loader import Item
 from datasets.samples import Draw, Reader
-from rsseg.preprocessing import VOID, Preprocessing, resize_image, resize_labels
+from rsseg.images.preprocessing import VOID, Preprocessing, resize_image, resize_labels
 from rsseg.resolutions import check_resolutions
 from rsseg.segmentation.config import AugmentationConfig
 

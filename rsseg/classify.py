@@ -15,9 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rsseg.common.files import write_csv
-from rsseg.images import image_size, read_image
+from rsseg.images.preprocessing import Image, Preprocessing
+from rsseg.images.reading import image_size, read_image
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Image, Preprocessing
 from rsseg.resolutions import check_resolutions
 from rsseg.timed_network import TimedNetwork
 

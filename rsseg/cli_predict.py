@@ -15,9 +15,9 @@ from typing import Any
 from rsseg.classify import Classifier, classify_files, predictions_file
 from rsseg.classify import table as class_table
 from rsseg.common.device import choose_device
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Preprocessing
 from rsseg.runtime.predictor import Predictor as FramePredictor
 from rsseg.runtime.video import FPS, Frame, predict_video
 from rsseg.segmentation.files import TruthFiles, find_images

@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import STRICT, Count, Positive
-from rsseg.images import Decoder
+from rsseg.images.reading import Decoder
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

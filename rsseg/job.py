@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from rsseg.common.config import RunConfig
-from rsseg.cuts import CutBatch
 from rsseg.engine import Loss
 from rsseg.evaluation import Evaluation
+from rsseg.images.crops import CutBatch
 from rsseg.net import SwitchableNet
 
 

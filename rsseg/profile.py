@@ -21,9 +21,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rsseg.classifiers import ClassifierConfig, build_classifier
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import validate
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions, set_names
 from rsseg.segmentation.model import ModelConfig, build_segmenter
 from rsseg.stored_size import stored_sizes

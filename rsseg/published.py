@@ -27,8 +27,8 @@ from torch import Tensor
 from rsseg.classifiers import build_classifier
 from rsseg.common.checkpoint import CheckpointError, read_checkpoint
 from rsseg.common.messages import listed
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions, set_names
 from rsseg.state_files import State, read_state
 

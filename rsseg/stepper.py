@@ -19,7 +19,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rsseg.acceleration import compile_network
 from rsseg.common.checkpoint import CheckpointError, load_weights
 from rsseg.common.distributed import average, gathered, rank, united, warn_first, world_size
-from rsseg.cuts import CutBatch
 from rsseg.ema import WeightAverage
 from rsseg.engine import (
     NotFiniteError,
@@ -28,6 +27,7 @@ from rsseg.engine import (
     set_training_mode,
     train_step,
 )
+from rsseg.images.crops import CutBatch
 from rsseg.job import Job, Progress
 from rsseg.mred import MREDLosses
 from rsseg.net import SwitchableNet

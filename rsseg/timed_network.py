@@ -8,8 +8,8 @@ import time
 import torch
 from torch import Tensor, nn
 
+from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Image, Preprocessing
 
 _TIMED_PASSES = 5
 

@@ -23,9 +23,9 @@ from rsseg.common.distributed import (
     is_first,
     world_size,
 )
-from rsseg.cuts import CutBatch
 from rsseg.engine import TrainingError, set_training_mode
 from rsseg.evaluation import ENSEMBLE
+from rsseg.images.crops import CutBatch
 from rsseg.interrupt import Interrupted, StopRequest
 from rsseg.job import Job, Progress
 from rsseg.mred import MREDLosses

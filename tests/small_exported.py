@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper, save_model
 from torch import nn
 
 from rsseg.common.config import plain
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Preprocessing
 from rsseg.runtime.description import Description
 from tests.small_networks import at, randomise
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from datasets.faults import Fault
 from datasets.loader import Item
 from datasets.samples import Reader, Sample
-from rsseg.preprocessing import Image, LabelMap
+from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.segmentation.config import AugmentationConfig
 
 

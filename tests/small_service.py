@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pictures
 
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget import Budget
 from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predictor import Predictor

@@ -33,8 +33,8 @@ from benchmarks.peers import pairwise_loss, resized, straightforward_loss
 from benchmarks.runner import command_line, make_parser, measure, run
 from datasets.rooms import write_rooms
 from rsseg.engine import StepSettings
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.mred import mred_loss
-from rsseg.preprocessing import Preprocessing
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")

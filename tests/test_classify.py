@@ -15,9 +15,9 @@ from rsseg import classify, cli
 from rsseg.classifiers import build_classifier
 from rsseg.classify import Answer, Classifier, as_rows, classify_files, table
 from rsseg.common.checkpoint import save_checkpoint
+from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.load import load_checkpoint
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Image, Preprocessing
 from tests.small_networks import randomise
 
 CLASSES = ["church", "tench", "golf ball"]

@@ -13,8 +13,8 @@ from PIL import Image as Pictures
 from torch import nn
 
 from rsseg import cli, cli_predict
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Preprocessing
 
 CLASSES = ["wall", "floor", "lamp"]
 

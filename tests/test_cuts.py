@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import train_cls
 from datasets.classification import training_batches
-from rsseg.cuts import Cut, CutBatch
+from rsseg.images.crops import Cut, CutBatch
 from tests.small_images import image_config, write_images
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 
 from datasets.segmentation import Subset, TestSamples, open_reader, training_batches
 from rsseg.common.config import OptimConfig
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig, DataConfig, SegmentationConfig
 from rsseg.segmentation.model import ModelConfig
 from tests.small_reader import noise, noisy_reader

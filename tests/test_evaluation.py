@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, jaccard_score, recall_score
 from torch import Tensor, nn
 
 from rsseg.evaluation import Evaluation, alpha_of, combine, evaluate
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Preprocessing
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.unseen import interpolate_set
 from tests.small_networks import randomise

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from PIL import Image as Pictures
 
-from rsseg.images import Decoder, image_size, read_image
+from rsseg.images.reading import Decoder, image_size, read_image
 from tests.hostile import Edit, answer, attempts, damaged, edits
 from tests.test_hostile_labels import png
 

@@ -17,7 +17,7 @@ from rsseg.accuracy_plot import read_curve
 from rsseg.answers import read_answers
 from rsseg.common.config import RunConfig, load_config
 from rsseg.common.files import read_json, read_text
-from rsseg.images import image_size, read_image
+from rsseg.images.reading import image_size, read_image
 from rsseg.published import load_published
 from rsseg.run import comparison_table
 from rsseg.segmentation.label_files import read_label_values

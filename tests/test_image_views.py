@@ -18,7 +18,7 @@ from datasets.image_views import TrainingImages
 from datasets.imagenet import open_images
 from datasets.samples import Draw
 from rsseg.image_settings import CropConfig, ImageDataConfig
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from tests.small_images import CLASSES, image_config, write_images
 
 RESOLUTIONS = (64, 48, 32, 16)

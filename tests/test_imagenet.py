@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 
 from datasets.imagenet import LabelledImages, open_images
 from rsseg.image_settings import ImageDataConfig
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
 
 CLASSES = ("n01", "n02", "n10")
 CLASS_INDICES = [0, 0, 1, 1, 2, 2]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from rsseg.images import Decoder, image_size, read_image
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
+from rsseg.images.reading import Decoder, image_size, read_image
 
 
 def some_image(height: int = 5, width: int = 7) -> Image:

@@ -19,7 +19,7 @@ from datasets.samples import Draw, Reader, Sample
 from datasets.views import TestViews, TrainingViews
 from rsseg.common import distributed
 from rsseg.common.messages import message_of
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
 from tests.small_reader import SmallReader, noise, noisy_reader, still
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from PIL import Image as Pictures
 from torch import nn
 
+from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Image, Preprocessing
 from rsseg.segmentation.palette import overlay
 from rsseg.segmentation.predict import Predictor, pixel_accuracy, predict_row
 from rsseg.segmentation.predict_files import OutputFolder, predict_files, table

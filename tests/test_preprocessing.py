@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from pydantic import ValidationError
 
-from rsseg.preprocessing import Image, Preprocessing, resize_image, resize_labels
+from rsseg.images.preprocessing import Image, Preprocessing, resize_image, resize_labels
 
 SIDES = st.integers(1, 700)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rsseg import cli
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
 from rsseg.runtime.cascade import Cascade, read_thresholds
 from rsseg.runtime.cascade_report import report
 from rsseg.runtime.executors import Logits, Views

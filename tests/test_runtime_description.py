@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rsseg.common.config import plain
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.runtime.description import describe, name_of, parse
 from tests.small_exported import description
 

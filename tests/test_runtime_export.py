@@ -16,9 +16,9 @@ from torch import nn
 from rsseg import cli
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.common.config import plain
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import BUILDERS, load_checkpoint
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import Preprocessing
 from rsseg.runtime import export_check, onnx_files, program_files
 from rsseg.runtime.description import KEY, Description, parse
 from rsseg.runtime.export import export_checkpoint, write_checked

@@ -12,13 +12,13 @@ import torch
 from PIL import Image as Pictures
 
 from rsseg.classify import Classifier
-from rsseg.images import read_image
+from rsseg.images.pictures import as_rgb
+from rsseg.images.preprocessing import Image
+from rsseg.images.reading import read_image
 from rsseg.load import load_checkpoint
-from rsseg.preprocessing import Image
 from rsseg.runtime import latency, predictor
 from rsseg.runtime.budget import Budget
 from rsseg.runtime.executors import Logits, Views
-from rsseg.runtime.pictures import as_rgb
 from rsseg.runtime.predictor import Predictor
 from rsseg.segmentation import predict as segmentation
 from tests.small_checkpoint import CLASSES, write_checkpoint

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image as Pictures
 
 from datasets.nyudv2 import open_nyudv2
-from rsseg.images import read_image
+from rsseg.images.reading import read_image
 from rsseg.segmentation.files import TruthFiles
 from tests.small_folder import every_value, write_folder
 

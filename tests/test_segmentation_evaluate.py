@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score, rec
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from rsseg.preprocessing import VOID
+from rsseg.images.preprocessing import VOID
 from rsseg.segmentation import evaluate
 from rsseg.segmentation.evaluate import SegmentationEvaluator, predict_labels
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pictures
 
-from rsseg.images import read_image
+from rsseg.images.reading import read_image
 from rsseg.runtime.serve.decoding import decode
 from rsseg.runtime.serve.limits import Limits, Store, check_headers, receive_body
 from rsseg.runtime.serve.parameters import Asked, parse

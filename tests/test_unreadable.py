@@ -10,7 +10,7 @@ from datasets.faults import Faults
 from datasets.loader import TestLoader, TrainLoader
 from datasets.samples import Draw, Sample
 from datasets.views import TestViews, TrainingViews
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from tests.small_reader import SmallReader, noise, parts, still
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rsseg import cli
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget import Budget
 from rsseg.runtime.caption import Caption
 from rsseg.runtime.predictor import Predictor

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datasets.samples import Draw
 from datasets.views import TestViews, TrainingViews
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
 from tests.small_reader import SmallReader, noise, noisy_reader, parts, still
 

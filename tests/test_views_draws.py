@@ -11,7 +11,7 @@ import torch
 
 from datasets.samples import Draw
 from datasets.views import BoundedScale, TrainingViews
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
 from tests.small_reader import SmallReader, noisy_reader, parts, still
 from tests.test_views import MEAN, WILD, coordinates, pixels, training

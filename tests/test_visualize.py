@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image as Pictures
 
-from rsseg.preprocessing import Image, LabelMap
+from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.segmentation.palette import VOID_COLOUR, colourise
 from rsseg.segmentation.visualize import Panel, Row, comparison_figure, save_figure
 

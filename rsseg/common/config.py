@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from rsseg.common.yaml_files import ConfigError, read_yaml, set_value
 from rsseg.distillation import VARIANTS
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions
 
 _LONGEST: Final = 400  # characters of a value or a reason

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import SEGMENTATION, Predictor
 from rsseg.segmentation.palette import palette

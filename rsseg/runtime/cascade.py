@@ -15,9 +15,9 @@ from typing import Any
 from PIL import Image as Pictures
 
 from rsseg.common.files import read_json
-from rsseg.preprocessing import Image
+from rsseg.images.pictures import as_rgb
+from rsseg.images.preprocessing import Image
 from rsseg.resolutions import check_resolutions
-from rsseg.runtime.pictures import as_rgb
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
 

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import validate
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.resolutions import check_resolutions
 
 KEY: Final = "rsseg"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget import Budget
 from rsseg.runtime.latency_file import Row, find_rows
 from rsseg.runtime.machine import this_machine

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rsseg.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.runtime import peak_memory
 from rsseg.runtime.latency import drawn_image, measure
 from rsseg.runtime.latency_file import Row

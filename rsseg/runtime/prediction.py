@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rsseg.preprocessing import LabelMap
+from rsseg.images.preprocessing import LabelMap
 
 Floats = NDArray[np.float32]
 

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from PIL import Image as Pictures
 
-from rsseg.preprocessing import Image, LabelMap
+from rsseg.images.pictures import as_rgb
+from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.resolutions import check_resolutions
 from rsseg.runtime.budget import Budget, Choice, check_budget
 from rsseg.runtime.description import Description
 from rsseg.runtime.executors import Executor, Logits, Views
 from rsseg.runtime.latency import measured_budget, saved_budget
 from rsseg.runtime.opening import open_executor
-from rsseg.runtime.pictures import as_rgb
 from rsseg.runtime.prediction import Prediction
 from rsseg.segmentation.evaluate import predict_labels
 

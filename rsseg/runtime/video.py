@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rsseg.common.files import written_whole
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget import check_budget
 from rsseg.runtime.caption import Caption
 from rsseg.runtime.level import Level

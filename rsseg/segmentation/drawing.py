@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
 
 LARGE: Final = 8.0
 SMALL: Final = 7.0

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rsseg.common.distributed import all_sum
-from rsseg.preprocessing import VOID
+from rsseg.images.preprocessing import VOID
 
 # Classes resized together: enough to be fast, few enough to stay in cache; fewer for a large image,
 # as one of 24 megapixels with 40 classes has 1e9 logits.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rsseg.preprocessing import VOID, LabelMap
+from rsseg.images.preprocessing import VOID, LabelMap
 from rsseg.segmentation.label_files import LabelConvention, read_label_values, told_convention
 
 # What a folder is searched for. A file that is named itself may have any suffix.

@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.images import open_picture
-from rsseg.preprocessing import VOID, LabelMap
+from rsseg.images.preprocessing import VOID, LabelMap
+from rsseg.images.reading import open_picture
 from rsseg.segmentation.label_png import check_label_png
 
 _SCANNED: Final = 16  # label files that detection looks at

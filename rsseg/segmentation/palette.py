@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.preprocessing import VOID, Image, LabelMap
+from rsseg.images.preprocessing import VOID, Image, LabelMap
 
 VOID_COLOUR: Final = (38, 38, 38)  # dark grey: darker than every colour of a class
 _LIGHTNESS: Final = (38.0, 88.0)  # L*, 0..100: apart from void below and from white paper above

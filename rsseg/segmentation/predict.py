@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from rsseg.images.preprocessing import VOID, Image, LabelMap, Preprocessing
 from rsseg.net import SwitchableNet
-from rsseg.preprocessing import VOID, Image, LabelMap, Preprocessing
 from rsseg.segmentation.evaluate import predict_labels
 from rsseg.segmentation.visualize import Panel, Row
 from rsseg.timed_network import TimedNetwork

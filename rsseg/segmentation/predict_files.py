@@ -17,8 +17,8 @@ from PIL import Image as Pictures
 from tqdm import tqdm
 
 from rsseg.common.files import written_whole
-from rsseg.images import image_size, read_image
-from rsseg.preprocessing import Image, LabelMap
+from rsseg.images.preprocessing import Image, LabelMap
+from rsseg.images.reading import image_size, read_image
 from rsseg.resolutions import check_resolutions
 from rsseg.segmentation.files import TruthFiles
 from rsseg.segmentation.palette import overlay

@@ -13,9 +13,9 @@ from rsseg.common.distributed import all_sum, world_size
 from rsseg.common.files import write_csv
 from rsseg.engine import Loss, Outputs
 from rsseg.evaluation import Evaluation
+from rsseg.images.preprocessing import VOID
 from rsseg.mred import MREDLosses
 from rsseg.pixelwise import pixelwise_mred_loss
-from rsseg.preprocessing import VOID
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.model import build_segmenter

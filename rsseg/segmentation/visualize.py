@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rsseg.common.files import written_whole
-from rsseg.preprocessing import VOID, Image, LabelMap
+from rsseg.images.preprocessing import VOID, Image, LabelMap
 from rsseg.segmentation import drawing
 from rsseg.segmentation.palette import VOID_COLOUR, colourise, palette
 

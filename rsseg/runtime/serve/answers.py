@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image as Pictures
 
-from rsseg.preprocessing import VOID, Image, LabelMap
+from rsseg.images.preprocessing import VOID, Image, LabelMap
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.serve.policy import Reason
 from rsseg.segmentation.palette import VOID_COLOUR, overlay, palette

@@ -13,8 +13,8 @@ from typing import Final
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
-from rsseg.preprocessing import Image
-from rsseg.runtime.pictures import as_rgb
+from rsseg.images.pictures import as_rgb
+from rsseg.images.preprocessing import Image
 from rsseg.runtime.serve.limits import EMPTY, MEGA, Limits
 from rsseg.runtime.serve.refusal import RefusedError
 

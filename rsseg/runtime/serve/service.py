@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from PIL import Image as Pictures
 
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.allowed import allowed_resolutions

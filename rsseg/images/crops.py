@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsseg.preprocessing import resize_image
+from rsseg.images.preprocessing import resize_image
 
 
 class Cut(NamedTuple):

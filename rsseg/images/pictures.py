@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image as Pictures
 from PIL import ImageOps
 
+from rsseg.images.preprocessing import Image
+
 # The very functions that read a file, so that a picture looks the same on every way to a network.
-from rsseg.images import _PROGRAMS, _is_too_large, _scaled, _to_rgb
-from rsseg.preprocessing import Image
+from rsseg.images.reading import _PROGRAMS, _is_too_large, _scaled, _to_rgb
 
 _NAME = Path("the image")
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image as Pictures
 from PIL import ImageOps, UnidentifiedImageError
 
-from rsseg.preprocessing import Image
+from rsseg.images.preprocessing import Image
 
 try:
     import simplejpeg
