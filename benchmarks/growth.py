@@ -26,7 +26,7 @@ from benchmarks import pixelwise, step
 from benchmarks.harness import Case, Measured, append, context, number
 from benchmarks.runner import make_parser, run
 from rsseg.common.files import written_whole
-from rsseg.pixelwise import pixelwise_mred_loss
+from rsseg.losses.pixelwise import pixelwise_mred_loss
 
 SHARES = (1.0, 0.64, 0.28)  # Of the largest view's side: 352, 224 and 96 pixels.
 _MIB = 2**20

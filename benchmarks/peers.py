@@ -2,7 +2,7 @@
 
 Every layer maps over a list of S tensors, in fp32 and NCHW, and each Kullback-Leibler term of the
 loss computes the log-softmax of its student and the softmax of its teacher anew. The numbers are
-those of `rsseg.mred`; only the way to them differs.
+those of `rsseg.losses.mred`; only the way to them differs.
 
 Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 2 and Eq. 5 to 10; the ResNet
 is that of He et al., CVPR 2016, https://arxiv.org/abs/1512.03385, as torchvision builds it.
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsseg.mred import MREDLosses
+from rsseg.losses.mred import MREDLosses
 
 Maps = list[Tensor]
 

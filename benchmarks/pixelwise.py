@@ -26,10 +26,10 @@ from benchmarks.runner import make_parser, run
 from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, set_training_mode, train_step
 from rsseg.images.preprocessing import VOID
-from rsseg.mred import MREDLosses, mred_loss
+from rsseg.losses.mred import MREDLosses, mred_loss
+from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
-from rsseg.pixelwise import pixelwise_mred_loss
 from rsseg.segmentation.model import build_segmenter
 
 RESOLUTIONS = (352, 224, 96)

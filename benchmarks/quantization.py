@@ -26,8 +26,8 @@ from rsseg.classifiers import build_classifier
 from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, train_step
 from rsseg.levels import RIDGE, fit_basis, levels_of, nearest_levels
+from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.lq_quantizers import ActivationQuantizer
-from rsseg.mred import MREDLosses, mred_loss
 from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
 

@@ -25,7 +25,7 @@ from benchmarks.runner import make_parser, run
 from rsseg.acceleration import compile_network
 from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, make_scaler, set_training_mode, train_step
-from rsseg.mred import MREDLosses, mred_loss
+from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
 

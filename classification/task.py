@@ -21,7 +21,7 @@ from rsseg.common.files import written_whole
 from rsseg.engine import AUTOCAST, Loss, Outputs
 from rsseg.evaluation import Evaluation
 from rsseg.load import load_checkpoint
-from rsseg.mred import MREDLosses, mred_loss
+from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.task import Task, Tests
 
 

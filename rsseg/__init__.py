@@ -7,9 +7,9 @@ probabilities, a the raw scores of the ensemble, alpha = softmax(a).
 
 from rsseg.common.complexity import count_macs
 from rsseg.load import load_checkpoint
-from rsseg.mred import MREDLosses, ensemble_logits, mred_loss
+from rsseg.losses.mred import MREDLosses, ensemble_logits, mred_loss
+from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.net import SwitchableNet
-from rsseg.pixelwise import pixelwise_mred_loss
 from rsseg.published import load_published
 from rsseg.switchable import SwitchableBatchNorm2d, convert_to_switchable, specialize, switch
 from rsseg.unseen import interpolate_set, recalibrate

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from rsseg.common.distributed import is_first
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.mred import ensemble_logits
+from rsseg.losses.mred import ensemble_logits
 from rsseg.net import SwitchableNet
 from rsseg.quantizer_steps import held_weights
 from rsseg.resolutions import set_names

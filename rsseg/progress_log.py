@@ -14,7 +14,7 @@ from tqdm import tqdm
 from rsseg.common.distributed import is_first
 from rsseg.evaluation import alpha_of
 from rsseg.job import Job, Progress
-from rsseg.mred import MREDLosses
+from rsseg.losses.mred import MREDLosses
 from rsseg.run import RunFolder
 
 LOG_EVERY = 20  # steps

@@ -28,7 +28,7 @@ from rsseg.evaluation import ENSEMBLE
 from rsseg.images.crops import CutBatch
 from rsseg.interrupt import Interrupted, StopRequest
 from rsseg.job import Job, Progress
-from rsseg.mred import MREDLosses
+from rsseg.losses.mred import MREDLosses
 from rsseg.progress_log import LOG_EVERY, ProgressLog, progress_bar
 from rsseg.run import RunFolder
 from rsseg.stepper import Stepper

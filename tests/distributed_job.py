@@ -20,9 +20,9 @@ from rsseg.engine import Loss, NotFiniteError, Outputs
 from rsseg.evaluation import Evaluator, evaluate
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.job import Job
-from rsseg.mred import MREDLosses, mred_loss
+from rsseg.losses.mred import MREDLosses, mred_loss
+from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.net import SwitchableNet
-from rsseg.pixelwise import pixelwise_mred_loss
 from rsseg.quantization import quantize
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.task import weighted_by_pixels

@@ -17,7 +17,7 @@ import train_cls
 from rsseg import stepper
 from rsseg.common import distributed
 from rsseg.engine import train_step
-from rsseg.mred import MREDLosses
+from rsseg.losses.mred import MREDLosses
 
 
 def main(mark: Path, arguments: list[str]) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rsseg import SwitchableNet
 from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, train_step
-from rsseg.mred import MREDLosses, mred_loss
+from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.optim import build_optimizer, set_learning_rates
 
 SIDES = (16, 8)

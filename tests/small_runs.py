@@ -18,9 +18,9 @@ from rsseg.engine import Outputs, train_step
 from rsseg.evaluation import evaluate
 from rsseg.interrupt import StopRequest
 from rsseg.job import Job
-from rsseg.mred import MREDLosses
+from rsseg.losses.mred import MREDLosses
+from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.net import SwitchableNet
-from rsseg.pixelwise import pixelwise_mred_loss
 from rsseg.run import RunFolder
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 

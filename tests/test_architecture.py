@@ -39,7 +39,7 @@ FORBIDDEN = [
     ("datasets", ("classification", "configs", "train_cls", "train_seg", "tests")),
     ("classification", ("datasets", "configs", "train_cls", "train_seg", "tests")),
     ("rsseg.resolutions", ("rsseg",)),
-    ("rsseg.switchable", ("rsseg.net", "rsseg.unseen", "rsseg.segmentation", "rsseg.mred")),
+    ("rsseg.switchable", ("rsseg.net", "rsseg.unseen", "rsseg.segmentation", "rsseg.losses.mred")),
     ("rsseg.unseen", ("rsseg.net", "rsseg.segmentation")),
     ("rsseg.net", ("rsseg.segmentation",)),
     *((f"rsseg.{name}", NETWORKS) for name in ("mred", "distillation", "pixelwise", "optim")),

@@ -34,7 +34,7 @@ from benchmarks.runner import command_line, make_parser, measure, run
 from datasets.rooms import write_rooms
 from rsseg.engine import StepSettings
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.mred import mred_loss
+from rsseg.losses.mred import mred_loss
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")

@@ -23,7 +23,7 @@ from rsseg.common.config import load_config
 from rsseg.common.yaml_files import read_yaml
 from rsseg.engine import Outputs
 from rsseg.job import Job
-from rsseg.mred import MREDLosses
+from rsseg.losses.mred import MREDLosses
 from rsseg.run import RunFolder
 from rsseg.switchable import switchable_layers
 from rsseg.task import build_job, build_net

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsseg.distillation import VARIANTS
 from rsseg.engine import StepSettings, train_step
-from rsseg.pixelwise import pixelwise_mred_loss
+from rsseg.losses.distillation import VARIANTS
+from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.run import RunFolder
 from rsseg.training import Training
 from tests.small_runs import EPOCHS, loss_of, small_job, small_net

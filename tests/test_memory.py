@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, train_step
+from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.memory import kept_statistics
-from rsseg.mred import MREDLosses, mred_loss
 from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rsseg.distillation import VARIANTS
-from rsseg.mred import MREDLosses, ensemble_logits, mred_loss
+from rsseg.losses.distillation import VARIANTS
+from rsseg.losses.mred import MREDLosses, ensemble_logits, mred_loss
 
 LN2 = 0.6931471805599453
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rsseg.distillation import VARIANTS
-from rsseg.mred import mred_loss
+from rsseg.losses.distillation import VARIANTS
+from rsseg.losses.mred import mred_loss
 
 S, B, K = 3, 5, 7
 

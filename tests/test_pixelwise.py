@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import rsseg.pixelwise
-from rsseg.distillation import VARIANTS
-from rsseg.mred import MREDLosses, mred_loss
-from rsseg.pixelwise import pixelwise_mred_loss
+import rsseg.losses.pixelwise
+from rsseg.losses.distillation import VARIANTS
+from rsseg.losses.mred import MREDLosses, mred_loss
+from rsseg.losses.pixelwise import pixelwise_mred_loss
 
 
 class Case(NamedTuple):
@@ -93,8 +93,8 @@ def test_losses_and_gradients_equal_the_reference(
 def test_cutting_into_bands_and_columns_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, band: int, columns: int
 ) -> None:
-    monkeypatch.setattr(rsseg.pixelwise, "_CPU_BAND", band)
-    monkeypatch.setattr("rsseg.band_resize._CPU_COLUMNS", columns)
+    monkeypatch.setattr(rsseg.losses.pixelwise, "_CPU_BAND", band)
+    monkeypatch.setattr("rsseg.losses.band_resize._CPU_COLUMNS", columns)
     assert_equal_to_reference(case(SMALL, (29, 37), batch=3), "full", 1e-10)
 
 

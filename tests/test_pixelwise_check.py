@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsseg import pixelwise_triton
-from rsseg.mred import MREDLosses
-from rsseg.pixelwise import pixelwise_mred_loss
-from rsseg.pixelwise_triton import agrees
+from rsseg.losses import pixelwise_triton
+from rsseg.losses.mred import MREDLosses
+from rsseg.losses.pixelwise import pixelwise_mred_loss
+from rsseg.losses.pixelwise_triton import agrees
 
 CPU = torch.device("cpu")
 

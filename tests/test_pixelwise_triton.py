@@ -19,9 +19,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsseg.distillation import VARIANTS
-from rsseg.pixelwise import pixelwise_mred_loss
-from rsseg.pixelwise_triton import runs_fused
+from rsseg.losses.distillation import VARIANTS
+from rsseg.losses.pixelwise import pixelwise_mred_loss
+from rsseg.losses.pixelwise_triton import runs_fused
 from tests.test_pixelwise import SMALL, Case, case, reference
 
 ROOT = Path(__file__).resolve().parents[1]

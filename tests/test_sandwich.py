@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rsseg.common.config import RunConfig
 from rsseg.engine import Outputs
 from rsseg.job import Job
-from rsseg.mred import MREDLosses, mred_loss
+from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.net import SwitchableNet
 from rsseg.run import RunFolder
 from rsseg.training import Training

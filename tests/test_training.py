@@ -20,7 +20,7 @@ from rsseg.engine import TrainingError, train_step
 from rsseg.evaluation import Evaluation
 from rsseg.interrupt import Interrupted
 from rsseg.job import Job
-from rsseg.mred import MREDLosses
+from rsseg.losses.mred import MREDLosses
 from rsseg.net import SwitchableNet
 from rsseg.run import RunFolder
 from rsseg.training import Training

@@ -19,8 +19,8 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
 from rsseg.common.yaml_files import ConfigError, read_yaml, set_value
-from rsseg.distillation import VARIANTS
 from rsseg.images.preprocessing import Preprocessing
+from rsseg.losses.distillation import VARIANTS
 from rsseg.resolutions import check_resolutions
 
 _LONGEST: Final = 400  # characters of a value or a reason

@@ -14,8 +14,8 @@ from rsseg.common.files import write_csv
 from rsseg.engine import Loss, Outputs
 from rsseg.evaluation import Evaluation
 from rsseg.images.preprocessing import VOID
-from rsseg.mred import MREDLosses
-from rsseg.pixelwise import pixelwise_mred_loss
+from rsseg.losses.mred import MREDLosses
+from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.model import build_segmenter

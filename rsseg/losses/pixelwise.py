@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rsseg.band_resize import BandResize, slices
-from rsseg.distillation import Term, distillation_terms
-from rsseg.mred import MREDLosses, working_dtype
-from rsseg.pixelwise_triton import fused_losses, runs_fused
-from rsseg.targets import check_target
+from rsseg.losses.band_resize import BandResize, slices
+from rsseg.losses.distillation import Term, distillation_terms
+from rsseg.losses.mred import MREDLosses, working_dtype
+from rsseg.losses.pixelwise_triton import fused_losses, runs_fused
+from rsseg.losses.targets import check_target
 
 # Values of one band, all resolutions together. A CPU wants bands that stay in its cache; other
 # devices want few and large kernels.
@@ -53,7 +53,7 @@ def pixelwise_mred_loss(
         target: Classes 0..K-1 or `ignore_index`, any integer type, shape (B, H, W). Other values
             are an error on the CPU; elsewhere the reader has to guarantee the range.
         scores: Raw ensemble scores a, shape (S,); None for no ensemble, whose loss is then 0.
-        variant: Name of the distillation terms, a key of `rsseg.distillation.VARIANTS`.
+        variant: Name of the distillation terms, a key of `rsseg.losses.distillation.VARIANTS`.
         ignore_index: Target of the pixels that teach nothing.
         distillation_scale: Factor on the distillation loss.
 

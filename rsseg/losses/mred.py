@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsseg.distillation import EXTERNAL, Term, check_scores, distillation_terms
-from rsseg.targets import check_target, cross_entropy, valid_mean
+from rsseg.losses.distillation import EXTERNAL, Term, check_scores, distillation_terms
+from rsseg.losses.targets import check_target, cross_entropy, valid_mean
 
 
 class MREDLosses(NamedTuple):

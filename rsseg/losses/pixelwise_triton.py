@@ -29,9 +29,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rsseg.distillation import VARIANTS, Term
-from rsseg.mred import MREDLosses, mred_loss
-from rsseg.pixelwise_kernel import tile_losses, triton
+from rsseg.losses.distillation import VARIANTS, Term
+from rsseg.losses.mred import MREDLosses, mred_loss
+from rsseg.losses.pixelwise_kernel import tile_losses, triton
 
 _OLDEST = (3, 5)  # Before, Triton did not know tuples of constants.
 
