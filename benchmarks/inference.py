@@ -27,8 +27,8 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Case, UnavailableError, Work
 from benchmarks.runner import make_parser, run
 from rsseg.common.checkpoint import load_weights, read_checkpoint, save_checkpoint
-from rsseg.net import SwitchableNet
-from rsseg.switchable import specialize, switch
+from rsseg.switchable.convert import specialize, switch
+from rsseg.switchable.net import SwitchableNet
 
 RESOLUTIONS = (224, 160, 96)
 Layout = torch.memory_format

@@ -32,10 +32,10 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Case, Work
 from benchmarks.runner import make_parser, run
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.net import SwitchableNet
 from rsseg.runtime import onnx_files
 from rsseg.runtime.description import Description
 from rsseg.segmentation import RefineNet
+from rsseg.switchable.net import SwitchableNet
 
 RESOLUTIONS: Final = (224, 160, 96)
 NETWORKS: Final[dict[str, tuple[str, Callable[[], nn.Module]]]] = {

@@ -33,7 +33,7 @@ from benchmarks.machine import describe
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.common.files import written_whole
 from rsseg.load import BUILDERS
-from rsseg.net import SwitchableNet
+from rsseg.switchable.net import SwitchableNet
 
 RESOLUTIONS: Final = (224, 192, 160, 128, 96)
 CALM_SHARE: Final = 0.4  # of the capacity

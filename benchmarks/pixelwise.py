@@ -28,9 +28,9 @@ from rsseg.engine import Outputs, StepSettings, set_training_mode, train_step
 from rsseg.images.preprocessing import VOID
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
 from rsseg.segmentation.model import build_segmenter
+from rsseg.switchable.net import SwitchableNet
 
 RESOLUTIONS = (352, 224, 96)
 VOID_SHARE = 0.1

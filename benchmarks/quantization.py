@@ -28,8 +28,8 @@ from rsseg.engine import Outputs, StepSettings, train_step
 from rsseg.levels import RIDGE, fit_basis, levels_of, nearest_levels
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.lq_quantizers import ActivationQuantizer
-from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
+from rsseg.switchable.net import SwitchableNet
 
 _ZEROED = {"zero_init_residual": True}
 # Name of the network and its quantisation, for each variant; the first is the peer.

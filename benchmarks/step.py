@@ -26,8 +26,8 @@ from rsseg.acceleration import compile_network
 from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, make_scaler, set_training_mode, train_step
 from rsseg.losses.mred import MREDLosses, mred_loss
-from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
+from rsseg.switchable.net import SwitchableNet
 
 RESOLUTIONS = (224, 192, 160, 128, 96)
 LEARNING_RATE = 1e-3

@@ -23,7 +23,7 @@ from datasets.samples import Draw
 from rsseg.image_settings import CropConfig
 from rsseg.images.crops import Cut
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.resolutions import check_resolutions
+from rsseg.switchable.resolutions import check_resolutions
 
 
 class TrainingImages(Dataset[Item]):

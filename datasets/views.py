@@ -24,8 +24,8 @@ from datasets.faults import Fault, read_or_fault, read_or_next
 from datasets.loader import Item
 from datasets.samples import Draw, Reader
 from rsseg.images.preprocessing import VOID, Preprocessing, resize_image, resize_labels
-from rsseg.resolutions import check_resolutions
 from rsseg.segmentation.config import AugmentationConfig
+from rsseg.switchable.resolutions import check_resolutions
 
 # Set before the import: the library would look for a newer version of itself on the network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -9,10 +9,15 @@ from rsseg.common.complexity import count_macs
 from rsseg.load import load_checkpoint
 from rsseg.losses.mred import MREDLosses, ensemble_logits, mred_loss
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.net import SwitchableNet
 from rsseg.published import load_published
-from rsseg.switchable import SwitchableBatchNorm2d, convert_to_switchable, specialize, switch
-from rsseg.unseen import interpolate_set, recalibrate
+from rsseg.switchable.convert import (
+    SwitchableBatchNorm2d,
+    convert_to_switchable,
+    specialize,
+    switch,
+)
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.unseen import interpolate_set, recalibrate
 
 __all__ = [
     "MREDLosses",

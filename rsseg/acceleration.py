@@ -7,7 +7,7 @@ import sys
 import torch
 
 from rsseg.common.distributed import is_first
-from rsseg.net import SwitchableNet
+from rsseg.switchable.net import SwitchableNet
 
 MODES = {"default": None, "cuda_graphs": "reduce-overhead"}
 

@@ -9,9 +9,9 @@ from rsseg import task as tasks
 from rsseg.common.config import RunConfig, overridden, plain
 from rsseg.common.messages import listed
 from rsseg.evaluation import Evaluation
-from rsseg.net import SwitchableNet
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.unseen import interpolate_set, recalibrate
 from rsseg.task import C, Task, Tests
-from rsseg.unseen import interpolate_set, recalibrate
 
 # What may differ when a checkpoint is evaluated again; the rest is part of what was trained.
 EVALUATION_KEYS = (

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from rsseg.common.files import write_csv
 from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.images.reading import image_size, read_image
-from rsseg.net import SwitchableNet
-from rsseg.resolutions import check_resolutions
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import check_resolutions
 from rsseg.timed_network import TimedNetwork
 
 

@@ -17,13 +17,13 @@ from rsseg.classify import table as class_table
 from rsseg.common.device import choose_device
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import load_checkpoint
-from rsseg.net import SwitchableNet
 from rsseg.runtime.predictor import Predictor as FramePredictor
 from rsseg.runtime.video import FPS, Frame, predict_video
 from rsseg.segmentation.files import TruthFiles, find_images
 from rsseg.segmentation.predict import Predictor
 from rsseg.segmentation.predict_files import FIGURE_ROWS, OutputFolder, predict_files, table
-from rsseg.unseen import RULES
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.unseen import RULES
 
 CLASSIFICATION = "classification"
 TOP = 3

@@ -15,12 +15,12 @@ from typing import Final
 import torch
 from tqdm import tqdm
 
-from rsseg.resolutions import check_resolutions
 from rsseg.runtime.budget import check_budget
 from rsseg.runtime.latency_file import Entry, latency_file, update_entries
 from rsseg.runtime.latency_profile import layout, measure_entry, read_accuracies, subjects
 from rsseg.runtime.measuring import Subject
 from rsseg.runtime.opening import EXECUTORS
+from rsseg.switchable.resolutions import check_resolutions
 
 RUNS: Final = 30
 _OPTIONS: Final = ("executors", "onnx", "runs", "threads", "device", "budget", "no_memory")

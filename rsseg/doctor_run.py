@@ -27,11 +27,11 @@ from rsseg.common.yaml_files import read_yaml
 from rsseg.doctor_finding import Finding, attempted, first_line
 from rsseg.estimate import AHEAD
 from rsseg.image_settings import CropConfig, ImageDataConfig
-from rsseg.net import SwitchableNet
 from rsseg.run import check_unused
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.model import build_segmenter
 from rsseg.start import default_folder
+from rsseg.switchable.net import SwitchableNet
 
 CHECKPOINTS = 4  # last.pt and best.pt, each with the one that is to replace it.
 PHOTO = (480, 640)  # Crops that are resized on the device are as large as images; say this.

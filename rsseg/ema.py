@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rsseg.common.checkpoint import load_weights
-from rsseg.net import SwitchableNet
+from rsseg.switchable.net import SwitchableNet
 
 
 class WeightAverage:

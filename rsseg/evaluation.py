@@ -15,9 +15,9 @@ from tqdm import tqdm
 from rsseg.common.distributed import is_first
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import ensemble_logits
-from rsseg.net import SwitchableNet
 from rsseg.quantizer_steps import held_weights
-from rsseg.resolutions import set_names
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import set_names
 
 ENSEMBLE = "ensemble"
 

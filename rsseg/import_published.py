@@ -13,7 +13,7 @@ from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import plain
 from rsseg.published import read_published
-from rsseg.resolutions import set_names
+from rsseg.switchable.resolutions import set_names
 
 
 def import_published(

@@ -13,7 +13,7 @@ from rsseg.common.config import RunConfig
 from rsseg.engine import Loss
 from rsseg.evaluation import Evaluation
 from rsseg.images.crops import CutBatch
-from rsseg.net import SwitchableNet
+from rsseg.switchable.net import SwitchableNet
 
 
 class Batches(Protocol):

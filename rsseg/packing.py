@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from rsseg.common.checkpoint import CheckpointError
 from rsseg.common.files import written_whole
-from rsseg.net import SwitchableNet
 from rsseg.quantization import QuantizedConv2d, quantized_convolutions
 from rsseg.quantizer_steps import paused
 from rsseg.quantizers import Quantizer
 from rsseg.state_files import State
-from rsseg.switchable import held_sets, trained_sets
+from rsseg.switchable.convert import held_sets, trained_sets
+from rsseg.switchable.net import SwitchableNet
 
 FORMAT: Final = "rsseg packed 1"
 SUFFIX: Final = ".safetensors"

@@ -23,10 +23,10 @@ from rsseg.common.complexity import batchnorm_parameters, count_macs, count_para
 from rsseg.common.config import validate
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import load_checkpoint
-from rsseg.net import SwitchableNet
-from rsseg.resolutions import check_resolutions, set_names
 from rsseg.segmentation.model import ModelConfig, build_segmenter
 from rsseg.stored_size import stored_sizes
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import check_resolutions, set_names
 
 # The image whose views are counted: with the fit "aspect" they are no squares.
 _IMAGE: Final = (480, 640)

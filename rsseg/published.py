@@ -28,9 +28,9 @@ from rsseg.classifiers import build_classifier
 from rsseg.common.checkpoint import CheckpointError, read_checkpoint
 from rsseg.common.messages import listed
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.net import SwitchableNet
-from rsseg.resolutions import check_resolutions, set_names
 from rsseg.state_files import State, read_state
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import check_resolutions, set_names
 
 # bn_0 belongs to 224, bn_4 to 96.
 RESOLUTIONS = (224, 192, 160, 128, 96)

@@ -18,7 +18,6 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from rsseg.lq_quantizers import ActivationQuantizer
-from rsseg.private_layers import Switchable
 from rsseg.quantized_layers import (
     QuantizationPoint,
     QuantizedConv2d,
@@ -28,7 +27,8 @@ from rsseg.quantized_layers import (
 )
 from rsseg.quantizer_kinds import QUANTIZERS, QuantizerSettings
 from rsseg.quantizers import BITS, Quantizer
-from rsseg.switchable import held_sets, replace_layers, switchable_layers
+from rsseg.switchable.convert import held_sets, replace_layers, switchable_layers
+from rsseg.switchable.layers import Switchable
 
 __all__ = [
     "FLOAT",

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rsseg.private_layers import Switchable
 from rsseg.quantizer_steps import paused
 from rsseg.quantizers import Quantizer
-from rsseg.switchable import replace_layers, sharing_copy
+from rsseg.switchable.convert import replace_layers, sharing_copy
+from rsseg.switchable.layers import Switchable
 
 
 class QuantizationPoint(nn.Identity):

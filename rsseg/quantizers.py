@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.levels import Buckets, Levels, fit_basis, levels_of, nearest_levels
-from rsseg.private_layers import FollowsLargest
+from rsseg.switchable.layers import FollowsLargest
 
 BITS: Final = (1, 2, 3, 4)
 BASES: Final = ("shared", "largest_only", "private")

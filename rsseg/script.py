@@ -34,14 +34,14 @@ from rsseg.estimate import estimate
 from rsseg.interrupt import Interrupted
 from rsseg.job import Job
 from rsseg.load import load_checkpoint
-from rsseg.net import SwitchableNet
-from rsseg.resolutions import check_resolutions
 from rsseg.run import RunFolder, results_table
 from rsseg.start import Start, settings_of_run
 from rsseg.step_profile import profile_steps, wait_for_kernels
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.unseen import RULES
 from rsseg.task import C, Task, Tests, TrainingBatches
 from rsseg.training import Training
-from rsseg.unseen import RULES
 
 RECALIBRATE = "recalibrate"
 _FAULTS = (ValueError, OSError, TrainingError, LostProcessError, torch.OutOfMemoryError)

@@ -11,8 +11,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from rsseg.job import Job
-from rsseg.net import FORWARD
 from rsseg.stepper import Stepper
+from rsseg.switchable.net import FORWARD
 
 WARM_UP, MEASURED = 3, 5  # steps
 PARTS = ("loss", "backward", "optimiser")

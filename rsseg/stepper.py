@@ -30,8 +30,8 @@ from rsseg.engine import (
 from rsseg.images.crops import CutBatch
 from rsseg.job import Job, Progress
 from rsseg.losses.mred import MREDLosses
-from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, learning_rates, set_learning_rates
+from rsseg.switchable.net import SwitchableNet
 from rsseg.sync_batchnorm import synchronise_batchnorms
 
 

@@ -19,8 +19,8 @@ from rsseg.common.config import RunConfig, plain
 from rsseg.engine import Loss
 from rsseg.evaluation import Evaluation, Evaluator, evaluate
 from rsseg.job import Batches, Job, Mix
-from rsseg.net import SwitchableNet
-from rsseg.resolutions import set_names
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import set_names
 
 
 class Read(Protocol):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.images.preprocessing import Image, Preprocessing
-from rsseg.net import SwitchableNet
+from rsseg.switchable.net import SwitchableNet
 
 _TIMED_PASSES = 5
 

@@ -22,11 +22,11 @@ from rsseg.images.preprocessing import Preprocessing
 from rsseg.job import Job
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.net import SwitchableNet
 from rsseg.quantization import quantize
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.task import weighted_by_pixels
 from rsseg.stepper import Stepper
+from rsseg.switchable.net import SwitchableNet
 
 RESOLUTIONS, CLASSES, BATCH, STEPS, TESTS = (16, 8), 5, 8, 20, 7
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import torch
 
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.load import BUILDERS
-from rsseg.net import SwitchableNet
+from rsseg.switchable.net import SwitchableNet
 from tests.small_networks import randomise
 
 RESOLUTIONS = [64, 32]

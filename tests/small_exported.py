@@ -16,8 +16,8 @@ from torch import nn
 
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.net import SwitchableNet
 from rsseg.runtime.description import Description
+from rsseg.switchable.net import SwitchableNet
 from tests.small_networks import at, randomise
 
 RESOLUTIONS = (64, 32)

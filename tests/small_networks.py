@@ -7,11 +7,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.switchable import (
-    SwitchableBatchNorm2d,
-    convert_to_switchable,
-    switch,
-)
+from rsseg.switchable.convert import SwitchableBatchNorm2d, convert_to_switchable, switch
 
 TENSORS = ("weight", "bias", "running_mean", "running_var")
 

@@ -20,9 +20,9 @@ from rsseg.interrupt import StopRequest
 from rsseg.job import Job
 from rsseg.losses.mred import MREDLosses
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.net import SwitchableNet
 from rsseg.run import RunFolder
 from rsseg.segmentation.evaluate import SegmentationEvaluator
+from rsseg.switchable.net import SwitchableNet
 
 RESOLUTIONS = (16, 8)
 CLASSES = 5

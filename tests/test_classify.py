@@ -17,7 +17,7 @@ from rsseg.classify import Answer, Classifier, as_rows, classify_files, table
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.load import load_checkpoint
-from rsseg.net import SwitchableNet
+from rsseg.switchable.net import SwitchableNet
 from tests.small_networks import randomise
 
 CLASSES = ["church", "tench", "golf ball"]

@@ -14,7 +14,7 @@ from torch import nn
 
 from rsseg import cli, cli_predict
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.net import SwitchableNet
+from rsseg.switchable.net import SwitchableNet
 
 CLASSES = ["wall", "floor", "lamp"]
 

@@ -10,8 +10,8 @@ import torchvision
 from torch import nn
 
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
-from rsseg.net import SwitchableNet
 from rsseg.segmentation.refinenet import RefineNet
+from rsseg.switchable.net import SwitchableNet
 
 SIDES = (224, 192, 160, 128, 96)
 

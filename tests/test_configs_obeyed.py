@@ -25,7 +25,7 @@ from rsseg.engine import Outputs
 from rsseg.job import Job
 from rsseg.losses.mred import MREDLosses
 from rsseg.run import RunFolder
-from rsseg.switchable import switchable_layers
+from rsseg.switchable.convert import switchable_layers
 from rsseg.task import build_job, build_net
 from rsseg.training import Training
 from tests.test_configs import ROOT

@@ -15,8 +15,8 @@ from rsseg.engine import Outputs, StepSettings, TrainingError, set_training_mode
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import MREDLosses, ensemble_logits
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, set_learning_rates
+from rsseg.switchable.net import SwitchableNet
 from tests.small_runs import RESOLUTIONS, draw, loss_by_hand, loss_of, small_net
 
 PLAIN = OptimConfig(lr=0.1, momentum=0.0, weight_decay=0.0)

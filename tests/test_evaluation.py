@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from rsseg.evaluation import Evaluation, alpha_of, combine, evaluate
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.net import SwitchableNet
 from rsseg.segmentation.evaluate import SegmentationEvaluator
-from rsseg.unseen import interpolate_set
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.unseen import interpolate_set
 from tests.small_networks import randomise
 from tests.small_runs import CLASSES
 

@@ -11,9 +11,9 @@ import torch
 from rsseg.common.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from rsseg.common.config import validate
 from rsseg.load import load_checkpoint
-from rsseg.net import SwitchableNet
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.task import SEGMENTATION
+from rsseg.switchable.net import SwitchableNet
 from rsseg.task import build_net, describe
 from tests.small_networks import randomise
 

@@ -12,15 +12,15 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.net import SwitchableNet, resolution_of
-from rsseg.switchable import (
+from rsseg.switchable.convert import (
     convert_to_switchable,
     held_sets,
     specialize,
     switch,
     switchable_layers,
 )
-from rsseg.unseen import interpolate_set, recalibrate
+from rsseg.switchable.net import SwitchableNet, resolution_of
+from rsseg.switchable.unseen import interpolate_set, recalibrate
 
 RESOLUTIONS = (32, 24, 16)
 

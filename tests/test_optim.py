@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rsseg.common.config import OptimConfig, ScheduleConfig
-from rsseg.net import SwitchableNet
 from rsseg.optim import build_optimizer, learning_rates, schedule_factor, set_learning_rates
+from rsseg.switchable.net import SwitchableNet
 
 
 class Segmenter(nn.Module):

@@ -13,8 +13,8 @@ from torch import nn
 from rsseg import cli
 from rsseg.classifiers import build_classifier
 from rsseg.common.checkpoint import save_checkpoint
-from rsseg.net import SwitchableNet
 from rsseg.profile import Profile, layout, profile
+from rsseg.switchable.net import SwitchableNet
 
 SIDES = (224, 192, 160, 128, 96)
 SMALL: dict[str, Any] = {"name": "mobilenetv2", "classes": 3, "width": 0.25}

@@ -15,7 +15,6 @@ from rsseg.classifiers import build_classifier
 from rsseg.common.complexity import count_macs
 from rsseg.common.config import ConfigError
 from rsseg.lq_quantizers import ActivationQuantizer, WeightQuantizer
-from rsseg.private_layers import Switchable
 from rsseg.quantization import (
     QuantizationPoint,
     QuantizedConv2d,
@@ -25,7 +24,8 @@ from rsseg.quantization import (
     quantized_convolutions,
 )
 from rsseg.quantizer_steps import quantizers
-from rsseg.unseen import remove_set
+from rsseg.switchable.layers import Switchable
+from rsseg.switchable.unseen import remove_set
 from tests.small_quantized import SIDES, bases, network, train, views
 
 

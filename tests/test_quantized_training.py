@@ -14,13 +14,13 @@ from rsseg.common.config import OptimConfig
 from rsseg.engine import NotFiniteError, train_step
 from rsseg.lq_quantizers import ActivationQuantizer
 from rsseg.optim import build_optimizer, set_learning_rates
-from rsseg.private_layers import Switchable
 from rsseg.quantization import (
     QuantizerSettings,
     quantize,
 )
 from rsseg.quantizer_steps import quantizers
-from rsseg.unseen import remove_set
+from rsseg.switchable.layers import Switchable
+from rsseg.switchable.unseen import remove_set
 from tests.small_quantized import SIDES, bases, loss, network, train, views
 
 

@@ -11,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from rsseg.switchable import (
-    specialize,
-)
-from rsseg.unseen import recalibrate
+from rsseg.switchable.convert import specialize
+from rsseg.switchable.unseen import recalibrate
 from tests.test_unseen import converted, held, images, tensors
 
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg.net import SwitchableNet
 from rsseg.runtime.executors import Executor, TorchExecutor, Views
 from rsseg.runtime.opening import EXECUTORS, natural_executor, open_executor
+from rsseg.switchable.net import SwitchableNet
 from tests.small_exported import description, small_net, write_onnx
 
 EXPORTED = ("onnxruntime", "openvino")

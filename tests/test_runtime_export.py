@@ -18,12 +18,12 @@ from rsseg.common.checkpoint import save_checkpoint
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import BUILDERS, load_checkpoint
-from rsseg.net import SwitchableNet
 from rsseg.runtime import export_check, onnx_files, program_files
 from rsseg.runtime.description import KEY, Description, parse
 from rsseg.runtime.export import export_checkpoint, write_checked
 from rsseg.runtime.export_check import Difference, check, differences
 from rsseg.runtime.opening import open_executor
+from rsseg.switchable.net import SwitchableNet
 from tests.small_exported import description, small_net
 from tests.small_networks import randomise
 

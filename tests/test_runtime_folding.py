@@ -11,8 +11,8 @@ import torch
 import torchvision
 from torch import Tensor, fx, nn
 
-from rsseg.net import SwitchableNet
 from rsseg.runtime.folding import fold_batchnorms
+from rsseg.switchable.net import SwitchableNet
 from tests import small_refinenet
 from tests.small_networks import randomise
 

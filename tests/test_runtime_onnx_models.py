@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg.net import SwitchableNet
-from rsseg.private_layers import Switchable
 from rsseg.runtime.onnx_models import model_of_all, model_of_one
 from rsseg.runtime.onnx_parts import elements, names_read
+from rsseg.switchable.layers import Switchable
+from rsseg.switchable.net import SwitchableNet
 from tests.small_networks import randomise
 
 SIZES = [(64, 64), (32, 32), (48, 48), (33, 80), (90, 63), (20, 24), (96, 96)]

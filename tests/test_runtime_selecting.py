@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rsseg.net import SwitchableNet
 from rsseg.quantization import QuantizedConv2d, quantize
 from rsseg.runtime.selecting import mixing, ordinary, private_tensors
-from rsseg.unseen import interpolate_set
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.unseen import interpolate_set
 from tests.small_networks import at, randomise, small
 
 sides = st.lists(st.integers(1, 300), min_size=1, max_size=5, unique=True)

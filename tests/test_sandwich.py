@@ -12,8 +12,8 @@ from rsseg.common.config import RunConfig
 from rsseg.engine import Outputs
 from rsseg.job import Job
 from rsseg.losses.mred import MREDLosses, mred_loss
-from rsseg.net import SwitchableNet
 from rsseg.run import RunFolder
+from rsseg.switchable.net import SwitchableNet
 from rsseg.training import Training
 from tests.small_runs import small_config, small_job
 

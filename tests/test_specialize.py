@@ -13,12 +13,7 @@ from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.switchable import (
-    convert_to_switchable,
-    specialize,
-    switch,
-    switchable_layers,
-)
+from rsseg.switchable.convert import convert_to_switchable, specialize, switch, switchable_layers
 from tests.small_networks import at, converted, randomise, run, small
 
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
-from rsseg.resolutions import check_resolutions, set_names
-from rsseg.switchable import (
+from rsseg.switchable.convert import (
     SwitchableBatchNorm2d,
     convert_to_switchable,
     specialize,
@@ -25,6 +24,7 @@ from rsseg.switchable import (
     switchable_layers,
     trained_sets,
 )
+from rsseg.switchable.resolutions import check_resolutions, set_names
 from tests.small_networks import TENSORS, at, converted, randomise, run, small
 
 

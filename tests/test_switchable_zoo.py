@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
-from rsseg.net import SwitchableNet
-from rsseg.switchable import convert_to_switchable, specialize, switch, switchable_layers
+from rsseg.switchable.convert import convert_to_switchable, specialize, switch, switchable_layers
+from rsseg.switchable.net import SwitchableNet
 
 Sides = tuple[int, int]
 

@@ -21,8 +21,8 @@ from rsseg.evaluation import Evaluation
 from rsseg.interrupt import Interrupted
 from rsseg.job import Job
 from rsseg.losses.mred import MREDLosses
-from rsseg.net import SwitchableNet
 from rsseg.run import RunFolder
+from rsseg.switchable.net import SwitchableNet
 from rsseg.training import Training
 from tests.small_runs import (
     EPOCHS,

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.net import SwitchableNet
-from rsseg.switchable import (
+from rsseg.switchable.convert import (
     SwitchableBatchNorm2d,
     convert_to_switchable,
     held_sets,
@@ -23,7 +22,8 @@ from rsseg.switchable import (
     switch,
     trained_sets,
 )
-from rsseg.unseen import interpolate_set, neighbours, remove_set
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.unseen import interpolate_set, neighbours, remove_set
 
 TRAINED = (224, 160, 96)
 TENSORS = ("weight", "bias", "running_mean", "running_var")

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from rsseg.common.yaml_files import ConfigError, read_yaml, set_value
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.distillation import VARIANTS
-from rsseg.resolutions import check_resolutions
+from rsseg.switchable.resolutions import check_resolutions
 
 _LONGEST: Final = 400  # characters of a value or a reason
 

@@ -18,8 +18,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rsseg.resolutions import check_resolutions
 from rsseg.runtime.level import Level
+from rsseg.switchable.resolutions import check_resolutions
 
 
 @dataclass(frozen=True)

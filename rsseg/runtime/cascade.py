@@ -17,9 +17,9 @@ from PIL import Image as Pictures
 from rsseg.common.files import read_json
 from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image
-from rsseg.resolutions import check_resolutions
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
+from rsseg.switchable.resolutions import check_resolutions
 
 
 class Cascade:

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import validate
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.resolutions import check_resolutions
+from rsseg.switchable.resolutions import check_resolutions
 
 KEY: Final = "rsseg"
 

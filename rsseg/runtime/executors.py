@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rsseg.common.device import choose_device
-from rsseg.net import SwitchableNet
 from rsseg.quantization import has_private_quantizers, plain_network
-from rsseg.resolutions import check_resolutions
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import check_resolutions
 
 Views = NDArray[np.float32]  # (B, 3, h, w), normalised
 Logits = NDArray[np.float32]  # (B, K) or (B, K, h, w)

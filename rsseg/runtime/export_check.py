@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsseg.net import SwitchableNet
+from rsseg.switchable.net import SwitchableNet
 
 TOLERANCE: Final = 1e-3
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsseg.common.config import plain
-from rsseg.net import SwitchableNet
 from rsseg.runtime.description import KEY, Description
 from rsseg.runtime.export_check import Run
 from rsseg.runtime.exported_program import Sides
 from rsseg.runtime.onnx_models import OUTPUT, model_of_all, model_of_one
 from rsseg.runtime.onnx_selecting import INPUT
+from rsseg.switchable.net import SwitchableNet
 
 _PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
 _LARGEST: Final = 2**31 - 1  # bytes of a protobuf message, which an ONNX file is

@@ -17,12 +17,12 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from rsseg.net import SwitchableNet
 from rsseg.runtime.exported_program import Sides, example_images, exported
 from rsseg.runtime.folding import fold_batchnorms
 from rsseg.runtime.onnx_parts import fold_constants, optimised
 from rsseg.runtime.onnx_selecting import INPUT, select_sets
 from rsseg.runtime.selecting import mixing, ordinary, private_tensors
+from rsseg.switchable.net import SwitchableNet
 
 OUTPUT: Final = "logits"
 _LOGGERS: Final = ("torch.onnx", "onnxscript", "onnx_ir")

@@ -18,7 +18,6 @@ from PIL import Image as Pictures
 
 from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image, LabelMap
-from rsseg.resolutions import check_resolutions
 from rsseg.runtime.budget import Budget, Choice, check_budget
 from rsseg.runtime.description import Description
 from rsseg.runtime.executors import Executor, Logits, Views
@@ -26,6 +25,7 @@ from rsseg.runtime.latency import measured_budget, saved_budget
 from rsseg.runtime.opening import open_executor
 from rsseg.runtime.prediction import Prediction
 from rsseg.segmentation.evaluate import predict_labels
+from rsseg.switchable.resolutions import check_resolutions
 
 SEGMENTATION = "segmentation"
 

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rsseg.net import SwitchableNet
 from rsseg.quantization import plain_network
-from rsseg.unseen import neighbours
+from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.unseen import neighbours
 
 Stacks = Mapping[str, NDArray[np.float32]]
 _BETWEEN: Final = ("interpolate", "nearest")

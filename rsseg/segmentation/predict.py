@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from rsseg.images.preprocessing import VOID, Image, LabelMap, Preprocessing
-from rsseg.net import SwitchableNet
 from rsseg.segmentation.evaluate import predict_labels
 from rsseg.segmentation.visualize import Panel, Row
+from rsseg.switchable.net import SwitchableNet
 from rsseg.timed_network import TimedNetwork
 
 

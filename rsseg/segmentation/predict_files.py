@@ -19,11 +19,11 @@ from tqdm import tqdm
 from rsseg.common.files import written_whole
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.images.reading import image_size, read_image
-from rsseg.resolutions import check_resolutions
 from rsseg.segmentation.files import TruthFiles
 from rsseg.segmentation.palette import overlay
 from rsseg.segmentation.predict import Predictor, predict_row
 from rsseg.segmentation.visualize import Panel, Row, comparison_figure, save_figure
+from rsseg.switchable.resolutions import check_resolutions
 
 FIGURE_ROWS = 6  # Images in the common figure; with more of them it no longer fits a screen.
 

@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from rsseg.resolutions import check_resolutions
 from rsseg.runtime.budget import check_budget
+from rsseg.switchable.resolutions import check_resolutions
 
 Reason = Literal["largest", "request", "budget", "load"]
 SHARE: Final = 0.5  # of the budget, in which those who wait have to be served

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.resolutions import check_resolutions
-from rsseg.switchable import (
+from rsseg.switchable.convert import (
     held_sets,
     private_layers,
     switch,
     switchable_layers,
     trained_sets,
 )
+from rsseg.switchable.resolutions import check_resolutions
 
 RULES = ("interpolate", "nearest", "extrapolate")
 # An extrapolated variance may fall below 0; BatchNorm needs it above.

@@ -19,8 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from rsseg.private_layers import FollowsLargest, Switchable, SwitchableBatchNorm2d
-from rsseg.resolutions import check_resolutions, set_names
+from rsseg.switchable.layers import FollowsLargest, Switchable, SwitchableBatchNorm2d
+from rsseg.switchable.resolutions import check_resolutions, set_names
 
 __all__ = [
     "SwitchableBatchNorm2d",

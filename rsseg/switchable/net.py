@@ -17,10 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.profiler import record_function
 
-from rsseg.memory import forward_largest_last
 from rsseg.quantizer_steps import quantizers
-from rsseg.resolutions import check_resolutions, set_names
-from rsseg.switchable import (
+from rsseg.switchable.convert import (
     convert_to_switchable,
     held_sets,
     sharing_copy,
@@ -29,7 +27,9 @@ from rsseg.switchable import (
     switchable_layers,
     trained_sets,
 )
-from rsseg.unseen import RULES, borrowed_set
+from rsseg.switchable.memory import forward_largest_last
+from rsseg.switchable.resolutions import check_resolutions, set_names
+from rsseg.switchable.unseen import RULES, borrowed_set
 
 FORWARD = "forward "  # Begins the name of a forward pass in a profile; a BatchNorm set ends it.
 
