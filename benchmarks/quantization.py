@@ -25,10 +25,10 @@ from benchmarks.runner import make_parser, run
 from rsseg.classifiers import build_classifier
 from rsseg.common.config import OptimConfig
 from rsseg.engine import Outputs, StepSettings, train_step
-from rsseg.levels import RIDGE, fit_basis, levels_of, nearest_levels
 from rsseg.losses.mred import MREDLosses, mred_loss
-from rsseg.lq_quantizers import ActivationQuantizer
 from rsseg.optim import build_optimizer, set_learning_rates
+from rsseg.quantization.levels import RIDGE, fit_basis, levels_of, nearest_levels
+from rsseg.quantization.lqnets import ActivationQuantizer
 from rsseg.switchable.net import SwitchableNet
 
 _ZEROED = {"zero_init_residual": True}

@@ -26,9 +26,8 @@ from rsseg.common.checkpoint import load_weights
 from rsseg.common.config import validate
 from rsseg.common.messages import check_name
 from rsseg.preactivation import preact_resnet18, preact_resnet50
-from rsseg.quantization import FLOAT, quantize
-from rsseg.quantizer_kinds import QUANTIZERS, QuantizerSettings
-from rsseg.quantizers import BITS, Basis
+from rsseg.quantization.convert import FLOAT, QUANTIZERS, QuantizerSettings, quantize
+from rsseg.quantization.quantizer import BITS, Basis
 from rsseg.state_files import State, read_state
 
 # The auxiliary classifiers of these two would make a tuple of their output.

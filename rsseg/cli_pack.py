@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from rsseg.load import load_checkpoint
-from rsseg.packing import PackedSize, save_packed
+from rsseg.quantization.packing import PackedSize, save_packed
 
 
 def add_pack(verb: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rsseg.blow_up import describe_largest
 from rsseg.common.distributed import average, gathered
 from rsseg.losses.mred import MREDLosses
-from rsseg.quantizer_steps import one_step
+from rsseg.quantization.steps import one_step
 from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.memory import TwoPasses
 from rsseg.switchable.net import SwitchableNet

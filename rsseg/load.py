@@ -12,7 +12,7 @@ from rsseg.classifiers import ClassifierConfig, build_classifier
 from rsseg.common.checkpoint import CheckpointError, load_weights, read_checkpoint
 from rsseg.common.config import validate
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.packing import SUFFIX, load_packed_state, read_packed
+from rsseg.quantization.packing import SUFFIX, load_packed_state, read_packed
 from rsseg.segmentation.model import ModelConfig, build_segmenter
 from rsseg.switchable.net import SwitchableNet
 

@@ -2,7 +2,7 @@
 
 A block begins with BatchNorm and ReLU where others end with them, so what is quantised is always
 what a ReLU gives, and what is added never is. With `QuantizationPoint`s in place; they do nothing
-until `rsseg.quantization.quantize` is called.
+until `rsseg.quantization.convert.quantize` is called.
 
 Where the sources are silent: a projection on a shortcut is followed by a BatchNorm, as in
 torchvision's ResNet, and a projection that changes no size (the first block of ResNet-50) reads
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from rsseg.quantization import QuantizationPoint
+from rsseg.quantization.convert import QuantizationPoint
 
 
 def _convolution(channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:

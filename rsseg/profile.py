@@ -23,8 +23,8 @@ from rsseg.common.complexity import batchnorm_parameters, count_macs, count_para
 from rsseg.common.config import validate
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import load_checkpoint
+from rsseg.quantization.stored_size import stored_sizes
 from rsseg.segmentation.model import ModelConfig, build_segmenter
-from rsseg.stored_size import stored_sizes
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import check_resolutions, set_names
 

@@ -22,7 +22,7 @@ from rsseg.images.preprocessing import Preprocessing
 from rsseg.job import Job
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.quantization import quantize
+from rsseg.quantization.convert import quantize
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.task import weighted_by_pixels
 from rsseg.stepper import Stepper

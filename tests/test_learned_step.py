@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rsseg.learned_step import LearnedStepQuantizer
+from rsseg.quantization.lsq import LearnedStepQuantizer
 
 FEW = settings(max_examples=40, deadline=None)
 SHAPE = (6, 4, 3, 3)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rsseg.levels import Buckets, code_table, fit_basis, levels_of, nearest_levels
+from rsseg.quantization.levels import Buckets, code_table, fit_basis, levels_of, nearest_levels
 
 BITS = st.integers(1, 4)
 SEEDS = st.integers(0, 2**31)

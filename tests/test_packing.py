@@ -17,8 +17,9 @@ from torch import nn
 from rsseg import SwitchableNet, cli, interpolate_set, load_checkpoint
 from rsseg.classifiers import build_classifier
 from rsseg.common.checkpoint import CheckpointError, save_checkpoint
-from rsseg.lq_quantizers import WeightQuantizer
-from rsseg.packing import (
+from rsseg.quantization.convert import quantized_convolutions
+from rsseg.quantization.lqnets import WeightQuantizer
+from rsseg.quantization.packing import (
     load_packed_state,
     pack_numbers,
     packed_size,
@@ -26,9 +27,8 @@ from rsseg.packing import (
     save_packed,
     unpack_numbers,
 )
-from rsseg.quantization import quantized_convolutions
+from rsseg.quantization.stored_size import stored_sizes
 from rsseg.runtime.predictor import Predictor
-from rsseg.stored_size import stored_sizes
 
 SIDES = [48, 32]
 

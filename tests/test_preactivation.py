@@ -8,9 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg.lq_quantizers import ActivationQuantizer
 from rsseg.preactivation import preact_resnet18, preact_resnet50
-from rsseg.quantization import QuantizationPoint, QuantizedConv2d, quantize, quantized_convolutions
+from rsseg.quantization.convert import (
+    QuantizationPoint,
+    QuantizedConv2d,
+    quantize,
+    quantized_convolutions,
+)
+from rsseg.quantization.lqnets import ActivationQuantizer
 
 
 def convolutions(network: nn.Module) -> int:

@@ -14,8 +14,7 @@ from rsseg import SwitchableNet, convert_to_switchable, interpolate_set, special
 from rsseg.classifiers import build_classifier
 from rsseg.common.complexity import count_macs
 from rsseg.common.config import ConfigError
-from rsseg.lq_quantizers import ActivationQuantizer, WeightQuantizer
-from rsseg.quantization import (
+from rsseg.quantization.convert import (
     QuantizationPoint,
     QuantizedConv2d,
     QuantizerSettings,
@@ -23,7 +22,8 @@ from rsseg.quantization import (
     quantize,
     quantized_convolutions,
 )
-from rsseg.quantizer_steps import quantizers
+from rsseg.quantization.lqnets import ActivationQuantizer, WeightQuantizer
+from rsseg.quantization.steps import quantizers
 from rsseg.switchable.layers import Switchable
 from rsseg.switchable.unseen import remove_set
 from tests.small_quantized import SIDES, bases, network, train, views

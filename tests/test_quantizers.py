@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from rsseg.learned_step import LearnedStepQuantizer
-from rsseg.levels import levels_of, nearest_levels
-from rsseg.lq_quantizers import ActivationQuantizer, WeightQuantizer
-from rsseg.quantizer_steps import held_weights, one_step, paused
-from rsseg.quantizers import LearnedLevels, Quantizer
+from rsseg.quantization.levels import levels_of, nearest_levels
+from rsseg.quantization.lqnets import ActivationQuantizer, WeightQuantizer
+from rsseg.quantization.lsq import LearnedStepQuantizer
+from rsseg.quantization.quantizer import LearnedLevels, Quantizer
+from rsseg.quantization.steps import held_weights, one_step, paused
 
 FEW = settings(max_examples=40, deadline=None)
 SHAPE = (6, 4, 3, 3)

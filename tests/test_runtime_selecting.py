@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rsseg.quantization import QuantizedConv2d, quantize
+from rsseg.quantization.convert import QuantizedConv2d, quantize
 from rsseg.runtime.selecting import mixing, ordinary, private_tensors
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.unseen import interpolate_set

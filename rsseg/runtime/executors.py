@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rsseg.common.device import choose_device
-from rsseg.quantization import has_private_quantizers, plain_network
+from rsseg.quantization.convert import has_private_quantizers, plain_network
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import check_resolutions
 

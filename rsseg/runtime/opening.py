@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 from rsseg.load import load_checkpoint
-from rsseg.packing import SUFFIX as PACKED
+from rsseg.quantization.packing import SUFFIX as PACKED
 from rsseg.runtime.description import Description, describe
 from rsseg.runtime.executors import Executor, TorchExecutor
 from rsseg.runtime.onnx_executor import open_onnx

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rsseg.quantization import plain_network
+from rsseg.quantization.convert import plain_network
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.unseen import neighbours
 

@@ -202,7 +202,7 @@ def specialize(network: nn.Module, resolution: int | str) -> nn.Module:
     """Return the ordinary network of one resolution, which shares parameters and buffers.
 
     No BatchNorm of rsseg is left in it: its state dict loads into the original class (quantisers
-    stay, see `rsseg.quantization.plain_network`). Training either network trains both; use
+    stay, see `rsseg.quantization.convert.plain_network`). Training either network trains both; use
     `copy.deepcopy` on the result for an independent one.
 
     Args:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from rsseg.quantizer_steps import paused
+from rsseg.quantization.steps import paused
 
 MODES = ("normal", "checkpoint", "two_pass")
 Forward = Callable[[], Tensor]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.profiler import record_function
 
-from rsseg.quantizer_steps import quantizers
+from rsseg.quantization.steps import quantizers
 from rsseg.switchable.convert import (
     convert_to_switchable,
     held_sets,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from rsseg.quantization import FLOAT, default_convolutions
-from rsseg.quantizers import BITS, Quantizer
+from rsseg.quantization.convert import FLOAT, default_convolutions
+from rsseg.quantization.quantizer import BITS, Quantizer
 
 _COUNTER = 8  # Bytes of a quantiser's number of updates.
 

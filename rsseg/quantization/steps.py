@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from rsseg.common.distributed import add_up, world_size
-from rsseg.levels import Buckets
-from rsseg.lq_quantizers import ActivationQuantizer
-from rsseg.quantizers import LearnedLevels, Quantizer
+from rsseg.quantization.levels import Buckets
+from rsseg.quantization.lqnets import ActivationQuantizer
+from rsseg.quantization.quantizer import LearnedLevels, Quantizer
 
 
 def quantizers(network: nn.Module) -> Iterator[Quantizer]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from rsseg.quantizers import Basis, LearnedLevels
+from rsseg.quantization.quantizer import Basis, LearnedLevels
 
 _QUARTILE: Final = 0.6745  # Half of a normal distribution lies within so many deviations.
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rsseg.quantizer_steps import paused
-from rsseg.quantizers import Quantizer
+from rsseg.quantization.quantizer import Quantizer
+from rsseg.quantization.steps import paused
 from rsseg.switchable.convert import replace_layers, sharing_copy
 from rsseg.switchable.layers import Switchable
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.common.distributed import all_sum, world_size
-from rsseg.quantizers import Basis, Quantizer
+from rsseg.quantization.quantizer import Basis, Quantizer
 
 
 class _LearnedStep(torch.autograd.Function):

@@ -20,7 +20,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-from rsseg.levels import Buckets, Levels, fit_basis, levels_of, nearest_levels
+from rsseg.quantization.levels import Buckets, Levels, fit_basis, levels_of, nearest_levels
 from rsseg.switchable.layers import FollowsLargest
 
 BITS: Final = (1, 2, 3, 4)

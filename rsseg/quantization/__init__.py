@@ -1,0 +1,1 @@
+"""Quantised convolutions: LQ-Nets and LSQ."""
