@@ -23,14 +23,14 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Case, Work
 from benchmarks.peers import resized, straightforward_loss
 from benchmarks.runner import make_parser, run
-from rsseg.common.config import OptimConfig
-from rsseg.engine import Outputs, StepSettings, set_training_mode, train_step
 from rsseg.images.preprocessing import VOID
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.optim import build_optimizer, set_learning_rates
 from rsseg.segmentation.model import build_segmenter
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.config import OptimConfig
+from rsseg.training.optim import build_optimizer, set_learning_rates
+from rsseg.training.step import Outputs, StepSettings, set_training_mode, train_step
 
 RESOLUTIONS = (352, 224, 96)
 VOID_SHARE = 0.1

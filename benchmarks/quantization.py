@@ -23,13 +23,13 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Case, Work
 from benchmarks.runner import make_parser, run
 from rsseg.classifiers import build_classifier
-from rsseg.common.config import OptimConfig
-from rsseg.engine import Outputs, StepSettings, train_step
 from rsseg.losses.mred import MREDLosses, mred_loss
-from rsseg.optim import build_optimizer, set_learning_rates
 from rsseg.quantization.levels import RIDGE, fit_basis, levels_of, nearest_levels
 from rsseg.quantization.lqnets import ActivationQuantizer
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.config import OptimConfig
+from rsseg.training.optim import build_optimizer, set_learning_rates
+from rsseg.training.step import Outputs, StepSettings, train_step
 
 _ZEROED = {"zero_init_residual": True}
 # Name of the network and its quantisation, for each variant; the first is the peer.

@@ -22,12 +22,12 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Case, UnavailableError, Work
 from benchmarks.peers import ListResNet18, pairwise_loss
 from benchmarks.runner import make_parser, run
-from rsseg.acceleration import compile_network
-from rsseg.common.config import OptimConfig
-from rsseg.engine import Outputs, StepSettings, make_scaler, set_training_mode, train_step
 from rsseg.losses.mred import MREDLosses, mred_loss
-from rsseg.optim import build_optimizer, set_learning_rates
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.compile import compile_network
+from rsseg.training.config import OptimConfig
+from rsseg.training.optim import build_optimizer, set_learning_rates
+from rsseg.training.step import Outputs, StepSettings, make_scaler, set_training_mode, train_step
 
 RESOLUTIONS = (224, 192, 160, 128, 96)
 LEARNING_RATE = 1e-3
@@ -96,7 +96,7 @@ class PublishedStep:
 
 
 class OurStep:
-    """Our step, computed in one of the forms, as `rsseg.training` does."""
+    """Our step, computed in one of the forms, as `rsseg.training.loop` does."""
 
     def __init__(self, sizes: Sizes, form: Form) -> None:
         network = torchvision.models.resnet18(num_classes=sizes.classes)

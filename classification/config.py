@@ -9,9 +9,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rsseg.classifiers import ClassifierConfig
-from rsseg.common.config import STRICT, NotNegative, RunConfig
+from rsseg.common.config import STRICT, NotNegative
 from rsseg.image_settings import CropConfig, ImageDataConfig
 from rsseg.images.preprocessing import Preprocessing
+from rsseg.training.config import RunConfig
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -15,7 +15,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from classification.config import ClassificationConfig
-from rsseg.job import Mix
+from rsseg.training.job import Mix
 
 
 class RelativeCutMix(v2.CutMix):  # type: ignore[misc]

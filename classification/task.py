@@ -14,15 +14,15 @@ from classification.config import ClassificationConfig
 from classification.evaluate import ClassificationEvaluator
 from classification.mixing import build_mix
 from rsseg.answers import CORRECTNESS
-from rsseg.checkpoint_evaluation import check_classes
 from rsseg.classifiers import build_classifier
 from rsseg.common.complexity import count_macs
 from rsseg.common.files import written_whole
-from rsseg.engine import AUTOCAST, Loss, Outputs
-from rsseg.evaluation import Evaluation
 from rsseg.load import load_checkpoint
 from rsseg.losses.mred import MREDLosses, mred_loss
-from rsseg.task import Task, Tests
+from rsseg.training.evaluate_checkpoint import check_classes
+from rsseg.training.evaluation import Evaluation
+from rsseg.training.step import AUTOCAST, Loss, Outputs
+from rsseg.training.task import Task, Tests
 
 
 def build_network(config: ClassificationConfig, pretrained: bool) -> nn.Module:

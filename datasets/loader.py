@@ -22,7 +22,7 @@ from datasets.samples import Draw
 from rsseg.common.distributed import rank, share_of_batch
 from rsseg.images.crops import Cut, CutBatch, stack_images
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.interrupt import SIGNALS
+from rsseg.training.interrupt import SIGNALS
 
 _GRACE = 20  # Seconds; torchrun and clusters wait 30 between SIGTERM and SIGKILL.
 

@@ -18,7 +18,7 @@ from rsseg.images.preprocessing import Preprocessing
 
 
 class TestData(ABC):
-    """Test images at any resolutions; the shared part of `rsseg.task.Tests`.
+    """Test images at any resolutions; the shared part of `rsseg.training.task.Tests`.
 
     Args:
         every: Names of all test images.

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
+from rsseg.analysis.results import default_metrics
 from rsseg.common.files import RunError, read_json
-from rsseg.evaluation import ENSEMBLE
-from rsseg.run import default_metrics
+from rsseg.training.evaluation import ENSEMBLE
 
 Axis = Literal["resolution", "macs"]
 LABELS = {"resolution": "resolution (pixels)", "macs": "multiply-adds (1e9)"}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rsseg.answers import Answers, read_answers
 from rsseg.common.files import RunError
-from rsseg.evaluation import ENSEMBLE
+from rsseg.training.evaluation import ENSEMBLE
 
 
 @dataclass(frozen=True)

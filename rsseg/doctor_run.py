@@ -20,18 +20,19 @@ from rsseg import doctor_checks as checks
 from rsseg import doctor_machine as machine
 from rsseg import doctor_measures as measures
 from rsseg.classifiers import ClassifierConfig, build_classifier
-from rsseg.common.config import STRICT, ConfigError, RunConfig, overridden
+from rsseg.common.config import STRICT, ConfigError, overridden
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError
 from rsseg.common.yaml_files import read_yaml
 from rsseg.doctor_finding import Finding, attempted, first_line
-from rsseg.estimate import AHEAD
 from rsseg.image_settings import CropConfig, ImageDataConfig
-from rsseg.run import check_unused
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.model import build_segmenter
-from rsseg.start import default_folder
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.config import RunConfig
+from rsseg.training.cost import AHEAD
+from rsseg.training.resume import default_folder
+from rsseg.training.run_folder import check_unused
 
 CHECKPOINTS = 4  # last.pt and best.pt, each with the one that is to replace it.
 PHOTO = (480, 640)  # Crops that are resized on the device are as large as images; say this.

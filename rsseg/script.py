@@ -14,8 +14,7 @@ from typing import Any, Generic
 
 import torch
 
-from rsseg import task as tasks
-from rsseg.checkpoint_evaluation import evaluate_checkpoint, evaluation_config, recalibrated
+from rsseg.analysis.results import results_table
 from rsseg.common.config import load_config, plain
 from rsseg.common.device import choose_device, make_deterministic
 from rsseg.common.distributed import (
@@ -29,19 +28,20 @@ from rsseg.common.distributed import (
 )
 from rsseg.common.files import check_new
 from rsseg.common.messages import message_of
-from rsseg.engine import TrainingError
-from rsseg.estimate import estimate
-from rsseg.interrupt import Interrupted
-from rsseg.job import Job
 from rsseg.load import load_checkpoint
-from rsseg.run import RunFolder, results_table
-from rsseg.start import Start, settings_of_run
-from rsseg.step_profile import profile_steps, wait_for_kernels
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import check_resolutions
 from rsseg.switchable.unseen import RULES
-from rsseg.task import C, Task, Tests, TrainingBatches
-from rsseg.training import Training
+from rsseg.training import task as tasks
+from rsseg.training.cost import estimate, profile_steps, wait_for_kernels
+from rsseg.training.evaluate_checkpoint import evaluate_checkpoint, evaluation_config, recalibrated
+from rsseg.training.interrupt import Interrupted
+from rsseg.training.job import Job
+from rsseg.training.loop import Training
+from rsseg.training.resume import Start, settings_of_run
+from rsseg.training.run_folder import RunFolder
+from rsseg.training.step import TrainingError
+from rsseg.training.task import C, Task, Tests, TrainingBatches
 
 RECALIBRATE = "recalibrate"
 _FAULTS = (ValueError, OSError, TrainingError, LostProcessError, torch.OutOfMemoryError)

@@ -15,18 +15,19 @@ from torch import Tensor, nn
 
 from classification.evaluate import ClassificationEvaluator
 from rsseg.common import distributed
-from rsseg.common.config import RunConfig, validate
-from rsseg.engine import Loss, NotFiniteError, Outputs
-from rsseg.evaluation import Evaluator, evaluate
+from rsseg.common.config import validate
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.job import Job
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.quantization.convert import quantize
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.task import weighted_by_pixels
-from rsseg.stepper import Stepper
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.config import RunConfig
+from rsseg.training.evaluation import Evaluator, evaluate
+from rsseg.training.job import Job
+from rsseg.training.state import Stepper
+from rsseg.training.step import Loss, NotFiniteError, Outputs
 
 RESOLUTIONS, CLASSES, BATCH, STEPS, TESTS = (16, 8), 5, 8, 20, 7
 CPU = torch.device("cpu")

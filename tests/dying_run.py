@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import train_cls
-from rsseg import stepper
 from rsseg.common import distributed
-from rsseg.engine import train_step
 from rsseg.losses.mred import MREDLosses
+from rsseg.training import state as stepper
+from rsseg.training.step import train_step
 
 
 def main(mark: Path, arguments: list[str]) -> int:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from rsseg import SwitchableNet
-from rsseg.common.config import OptimConfig
-from rsseg.engine import Outputs, StepSettings, train_step
 from rsseg.losses.mred import MREDLosses, mred_loss
-from rsseg.optim import build_optimizer, set_learning_rates
+from rsseg.training.config import OptimConfig
+from rsseg.training.optim import build_optimizer, set_learning_rates
+from rsseg.training.step import Outputs, StepSettings, train_step
 
 SIDES = (16, 8)
 

@@ -12,17 +12,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg import stepper, training
-from rsseg.common.config import RunConfig, validate
-from rsseg.engine import Outputs, train_step
-from rsseg.evaluation import evaluate
-from rsseg.interrupt import StopRequest
-from rsseg.job import Job
+from rsseg.common.config import validate
 from rsseg.losses.mred import MREDLosses
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.run import RunFolder
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training import loop as training
+from rsseg.training import state as stepper
+from rsseg.training.config import RunConfig
+from rsseg.training.evaluation import evaluate
+from rsseg.training.interrupt import StopRequest
+from rsseg.training.job import Job
+from rsseg.training.run_folder import RunFolder
+from rsseg.training.step import Outputs, train_step
 
 RESOLUTIONS = (16, 8)
 CLASSES = 5

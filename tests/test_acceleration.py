@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from rsseg.acceleration import compile_network
 from rsseg.common.config import ConfigError
-from rsseg.run import RunFolder
-from rsseg.training import Training
+from rsseg.training.compile import compile_network
+from rsseg.training.loop import Training
+from rsseg.training.run_folder import RunFolder
 from tests.small_runs import draw, small_config, small_job, small_net
 
 

@@ -32,9 +32,9 @@ from benchmarks.machine import EXACT, RETAINING, environment_of
 from benchmarks.peers import pairwise_loss, resized, straightforward_loss
 from benchmarks.runner import command_line, make_parser, measure, run
 from datasets.rooms import write_rooms
-from rsseg.engine import StepSettings
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import mred_loss
+from rsseg.training.step import StepSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")

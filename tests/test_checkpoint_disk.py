@@ -13,9 +13,9 @@ import torch
 
 from rsseg.common.checkpoint import CheckpointError
 from rsseg.common.files import write_whole
-from rsseg.interrupt import Interrupted
-from rsseg.run import RunFolder
-from rsseg.training import Training
+from rsseg.training.interrupt import Interrupted
+from rsseg.training.loop import Training
+from rsseg.training.run_folder import RunFolder
 from tests.small_runs import small_job, stop_after
 from tests.test_checkpoint_previous import content, names, refuse, saved, steps
 

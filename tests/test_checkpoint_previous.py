@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from rsseg.common.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
-from rsseg.run import RunFolder, check_unused
-from rsseg.training import Training
+from rsseg.training.loop import Training
+from rsseg.training.run_folder import RunFolder, check_unused
 from tests.small_runs import assert_equal, small_job
 
 

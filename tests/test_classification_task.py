@@ -13,9 +13,9 @@ from torch import Tensor
 from classification.task import CLASSIFICATION, build_teacher
 from datasets.classification import TestImages
 from rsseg.common.checkpoint import save_checkpoint
-from rsseg.engine import Outputs
 from rsseg.load import load_checkpoint
-from rsseg.task import build_net, describe
+from rsseg.training.step import Outputs
+from rsseg.training.task import build_net, describe
 from tests.small_images import CLASSES, image_config, write_images
 from tests.small_networks import randomise
 

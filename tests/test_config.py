@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsseg.common.config import ConfigError, RunConfig, load_config, overridden, plain, validate
+from rsseg.common.config import ConfigError, load_config, overridden, plain, validate
+from rsseg.training.config import RunConfig
 
 SMALL: dict[str, Any] = {
     "resolutions": [64, 32],

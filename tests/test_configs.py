@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from classification.config import ClassificationConfig
-from rsseg.common.config import RunConfig, load_config, plain
+from rsseg.common.config import load_config, plain
 from rsseg.common.yaml_files import read_yaml
 from rsseg.segmentation.config import SegmentationConfig
+from rsseg.training.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))

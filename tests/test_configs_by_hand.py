@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rsseg.engine import Outputs
+from rsseg.training.step import Outputs
 
 # Parameters for 1000 classes with one BatchNorm set and with five, without scores; and the
 # features that the last layer reads.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rsseg.start import default_folder
+from rsseg.training.resume import default_folder
 from tests.test_configs import FILES, ROOT, comments, flat, load
 
 NETWORKS = ("resnet18", "resnet50", "mobilenetv2")

@@ -21,13 +21,13 @@ from classification.task import CLASSIFICATION
 from datasets.classification import TestImages, training_batches
 from rsseg.common.config import load_config
 from rsseg.common.yaml_files import read_yaml
-from rsseg.engine import Outputs
-from rsseg.job import Job
 from rsseg.losses.mred import MREDLosses
-from rsseg.run import RunFolder
 from rsseg.switchable.convert import switchable_layers
-from rsseg.task import build_job, build_net
-from rsseg.training import Training
+from rsseg.training.job import Job
+from rsseg.training.loop import Training
+from rsseg.training.run_folder import RunFolder
+from rsseg.training.step import Outputs
+from rsseg.training.task import build_job, build_net
 from tests.test_configs import ROOT
 from tests.test_configs_by_hand import (
     COUNTS,
@@ -85,7 +85,7 @@ def run(
     batches = training_batches(config)
     with pytest.MonkeyPatch.context() as patch:
         # Counting multiply-adds would take longer than the steps.
-        for module in ("rsseg.task", "classification.task"):
+        for module in ("rsseg.training.task", "classification.task"):
             patch.setattr(f"{module}.count_macs", lambda *_: 0)
         net = build_net(CLASSIFICATION, config, torch.device("cpu"))
         job = build_job(CLASSIFICATION, config, net, batches, TestImages(config))

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image as Pictures
 
 from datasets.segmentation import Subset, TestSamples, open_reader, training_batches
-from rsseg.common.config import OptimConfig
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig, DataConfig, SegmentationConfig
 from rsseg.segmentation.model import ModelConfig
+from rsseg.training.config import OptimConfig
 from tests.small_reader import noise, noisy_reader
 
 TRAINING = [f"room{index}" for index in range(10)]

@@ -11,8 +11,8 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from rsseg.common import distributed
-from rsseg.stepper import Stepper
-from rsseg.sync_batchnorm import SyncBatchNorm, synchronise_batchnorms
+from rsseg.training.state import Stepper
+from rsseg.training.sync_batchnorm import SyncBatchNorm, synchronise_batchnorms
 from tests import processes
 from tests.small_runs import small_job
 

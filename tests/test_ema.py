@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from rsseg.common.checkpoint import read_checkpoint
-from rsseg.ema import WeightAverage
-from rsseg.interrupt import Interrupted
-from rsseg.run import RunFolder
-from rsseg.training import Training
+from rsseg.training.ema import WeightAverage
+from rsseg.training.interrupt import Interrupted
+from rsseg.training.loop import Training
+from rsseg.training.run_folder import RunFolder
 from tests.small_networks import randomise
 from tests.small_runs import (
     EPOCHS,

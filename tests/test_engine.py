@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.common.config import OptimConfig
-from rsseg.engine import Outputs, StepSettings, TrainingError, set_training_mode, train_step
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import MREDLosses, ensemble_logits
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.optim import build_optimizer, set_learning_rates
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.config import OptimConfig
+from rsseg.training.optim import build_optimizer, set_learning_rates
+from rsseg.training.step import Outputs, StepSettings, TrainingError, set_training_mode, train_step
 from tests.small_runs import RESOLUTIONS, draw, loss_by_hand, loss_of, small_net
 
 PLAIN = OptimConfig(lr=0.1, momentum=0.0, weight_decay=0.0)

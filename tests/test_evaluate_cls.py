@@ -12,8 +12,8 @@ import torch
 import train_cls
 import train_seg
 from datasets.classification import TestImages
-from rsseg.checkpoint_evaluation import recalibrated
 from rsseg.load import load_checkpoint
+from rsseg.training.evaluate_checkpoint import recalibrated
 from tests import small_scripts
 from tests.small_images import image_config, write_run
 from tests.small_scripts import results

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, jaccard_score, recall_score
 from torch import Tensor, nn
 
-from rsseg.evaluation import Evaluation, alpha_of, combine, evaluate
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.unseen import interpolate_set
+from rsseg.training.evaluation import Evaluation, alpha_of, combine, evaluate
 from tests.small_networks import randomise
 from tests.small_runs import CLASSES
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsseg.engine import StepSettings, train_step
 from rsseg.losses.distillation import VARIANTS
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.run import RunFolder
-from rsseg.training import Training
+from rsseg.training.loop import Training
+from rsseg.training.run_folder import RunFolder
+from rsseg.training.step import StepSettings, train_step
 from tests.small_runs import EPOCHS, loss_of, small_job, small_net
 
 pytestmark = pytest.mark.gpu

@@ -16,10 +16,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from classification.config import ClassificationConfig
-from rsseg.common.config import ConfigError, RunConfig, load_config, overridden, plain
+from rsseg.common.config import ConfigError, load_config, overridden, plain
 from rsseg.common.files import read_json, read_text
 from rsseg.common.yaml_files import read_yaml
 from rsseg.segmentation.config import SegmentationConfig
+from rsseg.training.config import RunConfig
 from tests.hostile import Edit, answer, attempts, damaged, edits
 from tests.small_scripts import refusal
 from train_cls import SCRIPT

@@ -14,14 +14,15 @@ from datasets.nyudv2 import open_nyudv2
 from datasets.nyudv2_folder import FolderReader, read_names
 from datasets.packed import PackedFile
 from rsseg.accuracy_plot import read_curve
+from rsseg.analysis.results import comparison_table
 from rsseg.answers import read_answers
-from rsseg.common.config import RunConfig, load_config
+from rsseg.common.config import load_config
 from rsseg.common.files import read_json, read_text
 from rsseg.images.reading import image_size, read_image
 from rsseg.published import load_published
-from rsseg.run import comparison_table
 from rsseg.segmentation.label_files import read_label_values
 from rsseg.state_files import read_state
+from rsseg.training.config import RunConfig
 from tests.small_folder import every_value, write_folder
 
 # Name of the file, and who reads it.

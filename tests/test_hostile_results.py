@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from rsseg import cli
 from rsseg.accuracy_plot import read_curve
+from rsseg.analysis.results import comparison_table
 from rsseg.answers import read_answers
 from rsseg.common.files import RunError
 from rsseg.curves import read_log
-from rsseg.run import comparison_table
 from tests.hostile import Edit, answer, attempts, damaged, edits, instead
 from tests.test_disagreement import NAMES, write_run
 

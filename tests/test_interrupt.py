@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from rsseg.interrupt import StopRequest
+from rsseg.training.interrupt import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])

@@ -18,7 +18,7 @@ import torch
 
 import train_cls
 from rsseg.common.checkpoint import read_checkpoint
-from rsseg.run import RunFolder
+from rsseg.training.run_folder import RunFolder
 from tests.small_images import write_run
 from tests.small_runs import assert_runs_are_equal
 

@@ -14,7 +14,7 @@ from rsseg.load import load_checkpoint
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.task import SEGMENTATION
 from rsseg.switchable.net import SwitchableNet
-from rsseg.task import build_net, describe
+from rsseg.training.task import build_net, describe
 from tests.small_networks import randomise
 
 CLASSES = ["wall", "floor", "bed"]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.common.config import OptimConfig
-from rsseg.engine import Outputs, StepSettings, train_step
 from rsseg.losses.mred import MREDLosses, mred_loss
-from rsseg.optim import build_optimizer, set_learning_rates
 from rsseg.switchable.memory import kept_statistics
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.config import OptimConfig
+from rsseg.training.optim import build_optimizer, set_learning_rates
+from rsseg.training.step import Outputs, StepSettings, train_step
 
 RESOLUTIONS = (24, 20, 16)
 TARGET = torch.tensor([0, 1, 2, 0])

@@ -11,9 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from rsseg.common.config import OptimConfig, ScheduleConfig
-from rsseg.optim import build_optimizer, learning_rates, schedule_factor, set_learning_rates
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.config import OptimConfig, ScheduleConfig
+from rsseg.training.optim import (
+    build_optimizer,
+    learning_rates,
+    schedule_factor,
+    set_learning_rates,
+)
 
 
 class Segmenter(nn.Module):

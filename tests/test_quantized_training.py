@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from rsseg import SwitchableNet, interpolate_set, specialize
-from rsseg.common.config import OptimConfig
-from rsseg.engine import NotFiniteError, train_step
-from rsseg.optim import build_optimizer, set_learning_rates
 from rsseg.quantization.convert import QuantizerSettings, quantize
 from rsseg.quantization.lqnets import ActivationQuantizer
 from rsseg.quantization.steps import quantizers
 from rsseg.switchable.layers import Switchable
 from rsseg.switchable.unseen import remove_set
+from rsseg.training.config import OptimConfig
+from rsseg.training.optim import build_optimizer, set_learning_rates
+from rsseg.training.step import NotFiniteError, train_step
 from tests.small_quantized import SIDES, bases, loss, network, train, views
 
 

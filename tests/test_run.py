@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
-from rsseg.common.config import RunConfig, load_config, plain
+from rsseg.analysis.results import default_metrics, results_table
+from rsseg.common.config import load_config, plain
 from rsseg.common.files import RunError, check_new, write_csv, write_whole
-from rsseg.run import RunFolder, default_metrics, results_table
-from rsseg.start import MACHINE_KEYS, REMEDY_KEYS, check_same_run, default_folder, resumable
+from rsseg.training.config import RunConfig
+from rsseg.training.resume import (
+    MACHINE_KEYS,
+    REMEDY_KEYS,
+    check_same_run,
+    default_folder,
+    resumable,
+)
+from rsseg.training.run_folder import RunFolder
 from tests.small_runs import small_config
 
 RESULTS: dict[str, Any] = {

@@ -16,10 +16,10 @@ from scipy.special import softmax
 from classification import evaluate
 from classification.evaluate import ClassificationEvaluator, softmax_margins
 from classification.task import report_answers
-from rsseg import task
 from rsseg.answers import read_answers
 from rsseg.common.files import RunError
-from rsseg.evaluation import Evaluation
+from rsseg.training import task
+from rsseg.training.evaluation import Evaluation
 
 
 def evaluator(images: int, seed: int = 0) -> tuple[ClassificationEvaluator, torch.Tensor]:

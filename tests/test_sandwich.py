@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg.common.config import RunConfig
-from rsseg.engine import Outputs
-from rsseg.job import Job
 from rsseg.losses.mred import MREDLosses, mred_loss
-from rsseg.run import RunFolder
 from rsseg.switchable.net import SwitchableNet
-from rsseg.training import Training
+from rsseg.training.config import RunConfig
+from rsseg.training.job import Job
+from rsseg.training.loop import Training
+from rsseg.training.run_folder import RunFolder
+from rsseg.training.step import Outputs
 from tests.small_runs import small_config, small_job
 
 RESOLUTIONS = (40, 32, 24, 16, 8)

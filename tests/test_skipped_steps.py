@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg.blow_up import describe_largest
 from rsseg.common.checkpoint import read_checkpoint
-from rsseg.engine import TrainingError
-from rsseg.job import Job
-from rsseg.run import RunFolder
-from rsseg.training import Training
+from rsseg.training.diagnose import describe_largest
+from rsseg.training.job import Job
+from rsseg.training.loop import Training
+from rsseg.training.run_folder import RunFolder
+from rsseg.training.step import TrainingError
 from tests.small_runs import EPOCHS, STEPS, small_config, small_job, small_net
 
 CPU = torch.device("cpu")

@@ -144,7 +144,7 @@ def test_complete_run_prints_its_results_without_training(
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a complete run is trained")
 
-    monkeypatch.setattr("rsseg.stepper.train_step", refuse)
+    monkeypatch.setattr("rsseg.training.state.train_step", refuse)
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert run("--resume", whole) == 0
     head, *rows = capsys.readouterr().out.splitlines()
@@ -399,7 +399,7 @@ def test_failing_evaluation_does_not_lose_the_epoch(
         raise ValueError("a label map is damaged")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rsseg.task.evaluate_net", fail)
+        patch.setattr("rsseg.training.task.evaluate_net", fail)
         assert run(config, "--run", tmp_path / "run") == 2
     saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["progress"]
     assert (saved["epoch"] > 0, saved["step"], saved["evaluated"]) == (True, 0, 0)
@@ -413,6 +413,6 @@ def test_interruption_while_evaluating_is_no_traceback(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rsseg.task.evaluate_net", stop)
+    monkeypatch.setattr("rsseg.training.task.evaluate_net", stop)
     assert run("--evaluate", whole / "last.pt") == 130
     assert capsys.readouterr().err == "interrupted; what has been written is whole\n"

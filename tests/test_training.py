@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg import stepper
 from rsseg.common.checkpoint import CheckpointError, read_checkpoint
-from rsseg.engine import TrainingError, train_step
-from rsseg.evaluation import Evaluation
-from rsseg.interrupt import Interrupted
-from rsseg.job import Job
 from rsseg.losses.mred import MREDLosses
-from rsseg.run import RunFolder
 from rsseg.switchable.net import SwitchableNet
-from rsseg.training import Training
+from rsseg.training import state as stepper
+from rsseg.training.evaluation import Evaluation
+from rsseg.training.interrupt import Interrupted
+from rsseg.training.job import Job
+from rsseg.training.loop import Training
+from rsseg.training.run_folder import RunFolder
+from rsseg.training.step import TrainingError, train_step
 from tests.small_runs import (
     EPOCHS,
     STEPS,

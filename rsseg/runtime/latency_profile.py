@@ -14,9 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from rsseg.analysis.results import default_metrics
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError, read_json
-from rsseg.run import default_metrics
 from rsseg.runtime.budget import check_budget
 from rsseg.runtime.latency import IMAGE
 from rsseg.runtime.latency_file import Entry, Row

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rsseg.common.config import STRICT, Count, Positive, RunConfig
+from rsseg.common.config import STRICT, Count, Positive
 from rsseg.segmentation.model import ModelConfig
+from rsseg.training.config import RunConfig
 
 SMALLEST_VIEW = 32  # The encoders halve their input five times.
 Share = Annotated[float, Field(ge=0, le=1)]

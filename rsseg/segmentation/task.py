@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from rsseg.common.distributed import all_sum, world_size
 from rsseg.common.files import write_csv
-from rsseg.engine import Loss, Outputs
-from rsseg.evaluation import Evaluation
 from rsseg.images.preprocessing import VOID
 from rsseg.losses.mred import MREDLosses
 from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.model import build_segmenter
-from rsseg.task import Task, Tests
+from rsseg.training.evaluation import Evaluation
+from rsseg.training.step import Loss, Outputs
+from rsseg.training.task import Task, Tests
 
 
 def build_network(config: SegmentationConfig, pretrained: bool) -> nn.Module:

@@ -12,10 +12,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from rsseg.common.distributed import is_first
-from rsseg.evaluation import alpha_of
-from rsseg.job import Job, Progress
 from rsseg.losses.mred import MREDLosses
-from rsseg.run import RunFolder
+from rsseg.training.evaluation import alpha_of
+from rsseg.training.job import Job, Progress
+from rsseg.training.run_folder import RunFolder
 
 LOG_EVERY = 20  # steps
 

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from rsseg.common.checkpoint import read_last, save_checkpoint
-from rsseg.common.files import RunError, read_json, write_csv, write_whole
-from rsseg.common.messages import listed
-
-# What is shown of the results of a segmenter, and of a classifier.
-METRICS = (("pixel_accuracy", "mean_accuracy", "mean_iou"), ("top1", "top5"))
+from rsseg.common.files import RunError, write_csv, write_whole
 
 
 class RunFolder:
@@ -137,75 +133,3 @@ def check_unused(path: Path) -> None:
             f"run folder {path} exists; continue that run with --resume {path}, or choose "
             "another folder with --run"
         )
-
-
-def default_metrics(held: Collection[str]) -> tuple[str, ...]:
-    """Tell which metrics are shown of those that results hold, the best known task first.
-
-    Raises:
-        RunError: If they are of no task that is known.
-    """
-    for metrics in METRICS:
-        if set(metrics) <= set(held):
-            return metrics
-    known = " or ".join(", ".join(metrics) for metrics in METRICS)
-    raise RunError(f"expected {known} among the metrics, there are: {listed(held)}; name some")
-
-
-def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None) -> str:
-    """Lay out several results.json as one table, named after their folder and file.
-
-    Args:
-        paths: The files.
-        metrics: Names of the metrics to show; None takes those of the task, see `METRICS`.
-
-    Raises:
-        RunError: If a file is missing, is no results file, or lacks one of the metrics; or if
-            none are named and the results are of different tasks.
-    """
-    tables: list[str] = []
-    shown: dict[tuple[str, ...], Path] = {}
-    for path in paths:
-        try:
-            results = read_json(path)
-            chosen = tuple(metrics or default_metrics(next(iter(results["metrics"].values()))))
-            table = results_table(results, chosen)
-        except Exception as error:  # What was given may be any JSON.
-            asked = f" with {list(metrics)}" if metrics else ""
-            raise RunError(f"cannot read {path} as results{asked}: {error}") from error
-        shown.setdefault(chosen, path)
-        name = (
-            path.parent.name if path.name == "results.json" else f"{path.parent.name} {path.stem}"
-        )
-        tables.append(f"{name}\n{table}")
-    if len(shown) > 1:
-        told = ", ".join(f"{path} holds {' '.join(names)}" for names, path in shown.items())
-        raise RunError(f"these are results of different tasks: {told}; compare them apart")
-    return "\n\n".join(tables)
-
-
-def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
-    """Lay out the metrics of results.json as text, one line for each resolution.
-
-    Shares (0..1) are shown in percent; the share alpha of the ensemble and the multiply-adds
-    (in units of 1e9) are added where they are known.
-    """
-    head = ["resolution", *(name.replace("_", " ") for name in metrics), "alpha", "GMACs"]
-    alpha = results.get("alpha") or {}
-    lines = [head]
-    for name, values in results["metrics"].items():
-        macs = results.get("macs", {}).get(name)
-        share = f"{alpha[name]:.3f}" if name in alpha else ""
-        shown = [_percent(values[metric]) for metric in metrics]
-        lines.append([name, *shown, share, "" if macs is None else f"{macs / 1e9:.2f}"])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    )
-
-
-def _percent(share: object) -> str:
-    if not isinstance(share, int | float):
-        raise ValueError(f"{type(share).__name__} is no share")
-    return f"{100 * share:.1f}"

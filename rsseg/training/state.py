@@ -16,23 +16,23 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.acceleration import compile_network
 from rsseg.common.checkpoint import CheckpointError, load_weights
 from rsseg.common.distributed import average, gathered, rank, united, warn_first, world_size
-from rsseg.ema import WeightAverage
-from rsseg.engine import (
+from rsseg.images.crops import CutBatch
+from rsseg.losses.mred import MREDLosses
+from rsseg.switchable.net import SwitchableNet
+from rsseg.training.compile import compile_network
+from rsseg.training.ema import WeightAverage
+from rsseg.training.job import Job, Progress
+from rsseg.training.optim import build_optimizer, learning_rates, set_learning_rates
+from rsseg.training.step import (
     NotFiniteError,
     StepSettings,
     make_scaler,
     set_training_mode,
     train_step,
 )
-from rsseg.images.crops import CutBatch
-from rsseg.job import Job, Progress
-from rsseg.losses.mred import MREDLosses
-from rsseg.optim import build_optimizer, learning_rates, set_learning_rates
-from rsseg.switchable.net import SwitchableNet
-from rsseg.sync_batchnorm import synchronise_batchnorms
+from rsseg.training.sync_batchnorm import synchronise_batchnorms
 
 
 class Stepper:

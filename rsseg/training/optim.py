@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.common.config import OptimConfig, ScheduleConfig
+from rsseg.training.config import OptimConfig, ScheduleConfig
 
 ENCODER = "network.encoder."  # Where the encoder of a segmenter lies in a SwitchableNet.
 SCORES = "scores"

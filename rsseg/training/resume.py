@@ -9,7 +9,7 @@ from typing import Any
 
 from rsseg.common.config import Config, load_config, plain
 from rsseg.common.files import RunError
-from rsseg.run import RunFolder, check_unused
+from rsseg.training.run_folder import RunFolder, check_unused
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,15 @@ from rsseg.common.distributed import (
     is_first,
     world_size,
 )
-from rsseg.engine import TrainingError, set_training_mode
-from rsseg.evaluation import ENSEMBLE
 from rsseg.images.crops import CutBatch
-from rsseg.interrupt import Interrupted, StopRequest
-from rsseg.job import Job, Progress
 from rsseg.losses.mred import MREDLosses
-from rsseg.progress_log import LOG_EVERY, ProgressLog, progress_bar
-from rsseg.run import RunFolder
-from rsseg.stepper import Stepper
+from rsseg.training.evaluation import ENSEMBLE
+from rsseg.training.interrupt import Interrupted, StopRequest
+from rsseg.training.job import Job, Progress
+from rsseg.training.progress import LOG_EVERY, ProgressLog, progress_bar
+from rsseg.training.run_folder import RunFolder
+from rsseg.training.state import Stepper
+from rsseg.training.step import TrainingError, set_training_mode
 
 
 class Training:

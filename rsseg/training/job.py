@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from rsseg.common.config import RunConfig
-from rsseg.engine import Loss
-from rsseg.evaluation import Evaluation
 from rsseg.images.crops import CutBatch
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.config import RunConfig
+from rsseg.training.evaluation import Evaluation
+from rsseg.training.step import Loss
 
 
 class Batches(Protocol):

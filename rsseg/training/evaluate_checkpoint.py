@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rsseg import task as tasks
-from rsseg.common.config import RunConfig, overridden, plain
+from rsseg.common.config import overridden, plain
 from rsseg.common.messages import listed
-from rsseg.evaluation import Evaluation
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.unseen import interpolate_set, recalibrate
-from rsseg.task import C, Task, Tests
+from rsseg.training import task as tasks
+from rsseg.training.config import RunConfig
+from rsseg.training.evaluation import Evaluation
+from rsseg.training.task import C, Task, Tests
 
 # What may differ when a checkpoint is evaluated again; the rest is part of what was trained.
 EVALUATION_KEYS = (

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
-from rsseg.common.config import RunConfig, plain
-from rsseg.engine import Loss
-from rsseg.evaluation import Evaluation, Evaluator, evaluate
-from rsseg.job import Batches, Job, Mix
+from rsseg.common.config import plain
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import set_names
+from rsseg.training.config import RunConfig
+from rsseg.training.evaluation import Evaluation, Evaluator, evaluate
+from rsseg.training.job import Batches, Job, Mix
+from rsseg.training.step import Loss
 
 
 class Read(Protocol):

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.autograd.profiler import record_function
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.blow_up import describe_largest
 from rsseg.common.distributed import average, gathered
 from rsseg.losses.mred import MREDLosses
 from rsseg.quantization.steps import one_step
 from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.memory import TwoPasses
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.diagnose import describe_largest
 
 
 class Outputs(NamedTuple):

@@ -1,0 +1,1 @@
+"""Numbers and pictures behind the paper's tables and figures."""

@@ -1,0 +1,178 @@
+"""The settings of a run that both tasks share."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic.dataclasses import dataclass
+
+from rsseg.common.config import STRICT, Count, NotNegative, Positive
+from rsseg.images.preprocessing import Preprocessing
+from rsseg.losses.distillation import VARIANTS
+from rsseg.switchable.resolutions import check_resolutions
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class OptimConfig:
+    """Stochastic gradient descent.
+
+    Args:
+        lr: Learning rate, or one for each stage of a staged schedule.
+        encoder_lr: The same for a segmenter's encoder; default is `lr`.
+        momentum: Momentum, 0..1.
+        nesterov: Use Nesterov's momentum.
+        weight_decay: Weight decay of all parameters but those named next.
+        decay_scores: Decay the raw ensemble scores as well.
+        decay_batchnorm: Decay gamma and beta as well (the paper does).
+        clip_norm: Largest norm of the gradient; default is no limit.
+    """
+
+    lr: Positive | tuple[Positive, ...]
+    encoder_lr: Positive | tuple[Positive, ...] | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: NotNegative = 1e-4
+    decay_scores: bool = False
+    decay_batchnorm: bool = True
+    clip_norm: Positive | None = None
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ScheduleConfig:
+    """How the learning rate falls over the run.
+
+    Args:
+        kind: "cosine" and "poly" fall to 0 with every step, "staged" takes the next learning
+            rate of the list at each milestone, "constant" keeps it.
+        milestones: Epochs at which the next stage begins, for "staged" only.
+        power: Exponent of "poly".
+        warmup_epochs: The learning rate rises linearly over so many epochs first.
+    """
+
+    kind: Literal["cosine", "poly", "staged", "constant"] = "cosine"
+    milestones: tuple[Count, ...] = ()
+    power: Positive = 0.9
+    warmup_epochs: NotNegative = 0.0
+
+    @field_validator("milestones")
+    @classmethod
+    def _rising(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError(f"milestones must rise, got {list(milestones)}")
+        return milestones
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class RunConfig:
+    """What every run sets, whatever its task.
+
+    Args:
+        resolutions: Sides of the views in pixels, from large to small.
+        epochs: Passes over the training images.
+        batch_size: Images in a training step, of all processes together: the learning rate that
+            suits it is the same for any number of processes.
+        optim: The optimiser.
+        schedule: The learning rate's course.
+        preprocessing: From an image to a view; part of every checkpoint.
+        distillation: "full", "vanilla", "dense", "from_largest", or "none" for parallel
+            training without ensemble.
+        distillation_scale: Factor on the distillation loss.
+        sandwich: Train the largest, the smallest and one other resolution drawn at random in each
+            step, instead of all.
+        ema_decay: Keep an average of all weights and BatchNorm statistics, which moves by
+            1 - ema_decay of the way at each step; it is what is evaluated and used. Default: none.
+        batchnorm: "private" sets for each resolution, or one "shared" by all (Fig. 4).
+        freeze_batchnorm: Keep statistics, gamma and beta of every BatchNorm as loaded.
+        sync_batchnorm: Normalise over the images of all processes, not of each one's share.
+        precision: Number format of the forward pass: "fp32", or "bf16" or "fp16" (autocast; fp16
+            with a scaled loss).
+        memory: "normal", or less memory for some speed with the same gradients: "checkpoint"
+            keeps the graph of the largest resolution alone, "two_pass" that of one at a time.
+        compile: Compile the network (torch.compile). Each resolution is compiled by itself in the
+            first steps, which takes minutes; "cuda_graphs" records CUDA graphs as well.
+        channels_last: Memory layout of images and convolution weights.
+        evaluate_every: Evaluate after every so many epochs; the last epoch is always evaluated.
+        checkpoint_minutes: Save the run after so many minutes, besides after each epoch.
+        max_skipped_steps: Leave out so many steps whose loss or gradient is not finite, before
+            the run stops.
+        seed: Seed of everything that is drawn.
+        deterministic: Use deterministic algorithms only; an operation without one is an error.
+        workers: Processes that load images for each process that trains; 0 loads in the
+            training process.
+        device: "auto" takes a CUDA device where there is one.
+        timeout_minutes: How long a process waits for the others of its run before it gives up.
+    """
+
+    resolutions: Annotated[tuple[int, ...], Field(max_length=64)]
+    epochs: Count
+    batch_size: Count
+    optim: OptimConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    distillation: str = "full"
+    distillation_scale: NotNegative = 1.0
+    sandwich: bool = False
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    batchnorm: Literal["private", "shared"] = "private"
+    freeze_batchnorm: bool = False
+    sync_batchnorm: bool = False
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    memory: Literal["normal", "checkpoint", "two_pass"] = "normal"
+    compile: Literal["none", "default", "cuda_graphs"] = "none"
+    channels_last: bool = True
+    evaluate_every: Count = 10
+    checkpoint_minutes: Positive = 15.0
+    max_skipped_steps: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    deterministic: bool = False
+    workers: Annotated[int, Field(ge=0, le=1024)] = 4
+    device: str = "auto"
+    timeout_minutes: Positive = 10.0
+
+    @field_validator("resolutions", mode="before")
+    @classmethod
+    def _valid_resolutions(cls, given: object) -> object:
+        return check_resolutions(given) if isinstance(given, list | tuple) else given
+
+    @field_validator("distillation")
+    @classmethod
+    def _known_variant(cls, name: str) -> str:
+        if name not in VARIANTS:
+            raise ValueError(f"unknown variant '{name}', expected one of {sorted(VARIANTS)}")
+        return name
+
+    def __post_init__(self) -> None:
+        if self.compile != "none" and self.memory != "normal":
+            raise ValueError(
+                f"memory '{self.memory}' repeats forward passes, which a compiled network cannot; "
+                "choose memory 'normal' or compile 'none'"
+            )
+        if self.memory == "checkpoint" and self.batchnorm == "shared":
+            raise ValueError(
+                "memory 'checkpoint' changes the order of the forward passes, and so what one "
+                "shared BatchNorm learns; choose memory 'two_pass', or batchnorm 'private'"
+            )
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        stages = len(self.schedule.milestones) + 1 if self.schedule.kind == "staged" else 1
+        for name in ("lr", "encoder_lr"):
+            rate = getattr(self.optim, name)
+            if isinstance(rate, tuple) and len(rate) != stages:
+                raise ValueError(
+                    f"optim.{name} lists {len(rate)} learning rates, but the schedule "
+                    f"'{self.schedule.kind}' has {stages} stage(s): a staged schedule has one "
+                    "more than milestones"
+                )
+        if self.schedule.kind == "staged" and not isinstance(self.optim.lr, tuple):
+            raise ValueError("a staged schedule needs a list of learning rates in optim.lr")
+        late = max(self.schedule.milestones, default=0)
+        if late >= self.epochs or self.schedule.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"the run has {self.epochs} epochs; milestones ({list(self.schedule.milestones)}) "
+                f"and warmup_epochs ({self.schedule.warmup_epochs:g}) must lie below that"
+            )
+        if self.schedule.kind != "staged" and self.schedule.milestones:
+            raise ValueError(f"schedule '{self.schedule.kind}' takes no milestones")
