@@ -31,7 +31,7 @@ from datasets.image_views import TrainingImages
 from datasets.imagenet import LabelledImages
 from datasets.imagenet_labels import is_image
 from datasets.samples import Draw
-from rsseg.image_settings import CropConfig
+from rsseg.classifiers.config import CropConfig
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.images.reading import Decoder
 

@@ -22,7 +22,7 @@ if not __package__:  # Run as a script: nothing is installed.
 
 from benchmarks.harness import Case, Work
 from benchmarks.runner import make_parser, run
-from rsseg.classifiers import build_classifier
+from rsseg.classifiers.build import build_classifier
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.quantization.levels import RIDGE, fit_basis, levels_of, nearest_levels
 from rsseg.quantization.lqnets import ActivationQuantizer

@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rsseg.classifiers import ClassifierConfig
+from rsseg.classifiers.build import ClassifierConfig
+from rsseg.classifiers.config import CropConfig, ImageDataConfig
 from rsseg.common.config import STRICT, NotNegative
-from rsseg.image_settings import CropConfig, ImageDataConfig
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.training.config import RunConfig
 

@@ -14,7 +14,7 @@ from classification.config import ClassificationConfig
 from classification.evaluate import ClassificationEvaluator
 from classification.mixing import build_mix
 from rsseg.answers import CORRECTNESS
-from rsseg.classifiers import build_classifier
+from rsseg.classifiers.build import build_classifier
 from rsseg.common.complexity import count_macs
 from rsseg.common.files import written_whole
 from rsseg.load import load_checkpoint

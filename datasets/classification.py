@@ -9,8 +9,8 @@ from datasets.image_views import TestViewsOfImages, TrainingImages
 from datasets.imagenet import LabelledImages, open_images
 from datasets.loader import TrainLoader, hash_of
 from datasets.test_data import TestData
-from rsseg.classifiers import ClassifierConfig
-from rsseg.image_settings import CropConfig, ImageDataConfig
+from rsseg.classifiers.build import ClassifierConfig
+from rsseg.classifiers.config import CropConfig, ImageDataConfig
 from rsseg.images.preprocessing import Preprocessing
 
 

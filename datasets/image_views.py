@@ -20,7 +20,7 @@ from datasets.faults import Fault, read_or_fault, read_or_next
 from datasets.imagenet import LabelledImages
 from datasets.loader import Item
 from datasets.samples import Draw
-from rsseg.image_settings import CropConfig
+from rsseg.classifiers.config import CropConfig
 from rsseg.images.crops import Cut
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.switchable.resolutions import check_resolutions

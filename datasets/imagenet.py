@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from datasets.imagenet_labels import is_image, read_class_names, read_flat_labels
 from datasets.samples import Split
+from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.messages import listed
-from rsseg.image_settings import ImageDataConfig
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import Decoder, read_image
 

@@ -5,11 +5,11 @@ resolutions (largest first), B images, K classes, H and W in pixels. In formulas
 probabilities, a the raw scores of the ensemble, alpha = softmax(a).
 """
 
+from rsseg.classifiers.published import load_published
 from rsseg.common.complexity import count_macs
 from rsseg.load import load_checkpoint
 from rsseg.losses.mred import MREDLosses, ensemble_logits, mred_loss
 from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.published import load_published
 from rsseg.switchable.convert import (
     SwitchableBatchNorm2d,
     convert_to_switchable,

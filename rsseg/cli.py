@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from rsseg import disagreement, profile
 from rsseg.accuracy_plot import plot_accuracy
 from rsseg.analysis.results import comparison_table
+from rsseg.classifiers.import_published import import_published
 from rsseg.cli_cascade import add_cascade
 from rsseg.cli_export import add_export
 from rsseg.cli_pack import add_pack
@@ -27,7 +28,6 @@ from rsseg.cli_serve import add_serve
 from rsseg.common.files import write_csv, written_whole
 from rsseg.curves import plot_curves
 from rsseg.doctor import add_doctor
-from rsseg.import_published import import_published
 
 
 def main(argv: Sequence[str] | None = None) -> int:

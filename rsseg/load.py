@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from rsseg.classifiers import ClassifierConfig, build_classifier
+from rsseg.classifiers.build import ClassifierConfig, build_classifier
 from rsseg.common.checkpoint import CheckpointError, load_weights, read_checkpoint
 from rsseg.common.config import validate
 from rsseg.images.preprocessing import Preprocessing

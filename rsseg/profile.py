@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.classifiers import ClassifierConfig, build_classifier
+from rsseg.classifiers.build import ClassifierConfig, build_classifier
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import validate
 from rsseg.images.preprocessing import Preprocessing

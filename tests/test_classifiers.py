@@ -1,4 +1,4 @@
-"""Facts about rsseg/classifiers.py: names, sizes, initialisation, weights from files."""
+"""Facts about rsseg/classifiers/build.py: names, sizes, initialisation, weights from files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 from rsseg import SwitchableNet, count_macs
-from rsseg.classifiers import build_classifier
+from rsseg.classifiers.build import build_classifier
 from rsseg.common.complexity import count_parameters
 from rsseg.common.config import ConfigError
 

@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 from torch import Tensor, nn
 
 from rsseg import classify, cli
-from rsseg.classifiers import build_classifier
+from rsseg.classifiers.build import build_classifier
 from rsseg.classify import Answer, Classifier, as_rows, classify_files, table
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.images.preprocessing import Image, Preprocessing

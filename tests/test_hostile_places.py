@@ -16,10 +16,10 @@ from datasets.packed import PackedFile
 from rsseg.accuracy_plot import read_curve
 from rsseg.analysis.results import comparison_table
 from rsseg.answers import read_answers
+from rsseg.classifiers.published import load_published
 from rsseg.common.config import load_config
 from rsseg.common.files import read_json, read_text
 from rsseg.images.reading import image_size, read_image
-from rsseg.published import load_published
 from rsseg.segmentation.label_files import read_label_values
 from rsseg.state_files import read_state
 from rsseg.training.config import RunConfig

@@ -17,7 +17,7 @@ from datasets.classification import TestImages, training_batches
 from datasets.image_views import TrainingImages
 from datasets.imagenet import open_images
 from datasets.samples import Draw
-from rsseg.image_settings import CropConfig, ImageDataConfig
+from rsseg.classifiers.config import CropConfig, ImageDataConfig
 from rsseg.images.preprocessing import Preprocessing
 from tests.small_images import CLASSES, image_config, write_images
 

@@ -13,7 +13,7 @@ from PIL import Image as Pictures
 from torchvision.datasets import ImageFolder
 
 from datasets.imagenet import LabelledImages, open_images
-from rsseg.image_settings import ImageDataConfig
+from rsseg.classifiers.config import ImageDataConfig
 from rsseg.images.preprocessing import Image
 
 CLASSES = ("n01", "n02", "n10")

@@ -10,10 +10,10 @@ import torch
 
 import train_cls
 from rsseg import cli
+from rsseg.classifiers.import_published import import_published
+from rsseg.classifiers.published import load_published
 from rsseg.common.checkpoint import CheckpointError
-from rsseg.import_published import import_published
 from rsseg.load import load_checkpoint
-from rsseg.published import load_published
 from tests.small_images import CLASSES, write_images
 from tests.test_published import MOBILENET, RESNET, Build, plain_networks, published, write
 

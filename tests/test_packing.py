@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rsseg import SwitchableNet, cli, interpolate_set, load_checkpoint
-from rsseg.classifiers import build_classifier
+from rsseg.classifiers.build import build_classifier
 from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.quantization.convert import quantized_convolutions
 from rsseg.quantization.lqnets import WeightQuantizer

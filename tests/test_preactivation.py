@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg.preactivation import preact_resnet18, preact_resnet50
+from rsseg.classifiers.preactivation import preact_resnet18, preact_resnet50
 from rsseg.quantization.convert import (
     QuantizationPoint,
     QuantizedConv2d,

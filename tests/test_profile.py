@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rsseg import cli
-from rsseg.classifiers import build_classifier
+from rsseg.classifiers.build import build_classifier
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.profile import Profile, layout, profile
 from rsseg.switchable.net import SwitchableNet

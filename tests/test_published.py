@@ -20,8 +20,8 @@ import torchvision
 from torch import Tensor, nn
 
 import rsseg
+from rsseg.classifiers.published import load_published
 from rsseg.common.checkpoint import CheckpointError, save_checkpoint
-from rsseg.published import load_published
 from tests.small_networks import randomise
 
 RESOLUTIONS = (224, 192, 160, 128, 96)

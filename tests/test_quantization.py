@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rsseg import SwitchableNet, convert_to_switchable, interpolate_set, specialize, switch
-from rsseg.classifiers import build_classifier
+from rsseg.classifiers.build import build_classifier
 from rsseg.common.complexity import count_macs
 from rsseg.common.config import ConfigError
 from rsseg.quantization.convert import (

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsseg.classifiers import build_classifier
+from rsseg.classifiers.build import build_classifier
 from rsseg.common.checkpoint import CheckpointError, read_checkpoint
 from rsseg.common.messages import listed
 from rsseg.images.preprocessing import Preprocessing

@@ -22,10 +22,10 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
 
+from rsseg.classifiers.preactivation import preact_resnet18, preact_resnet50
 from rsseg.common.checkpoint import load_weights
 from rsseg.common.config import validate
 from rsseg.common.messages import check_name
-from rsseg.preactivation import preact_resnet18, preact_resnet50
 from rsseg.quantization.convert import FLOAT, QUANTIZERS, QuantizerSettings, quantize
 from rsseg.quantization.quantizer import BITS, Basis
 from rsseg.state_files import State, read_state

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from rsseg.classifiers import ClassifierConfig
+from rsseg.classifiers.build import ClassifierConfig
+from rsseg.classifiers.published import read_published
 from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import plain
-from rsseg.published import read_published
 from rsseg.switchable.resolutions import set_names
 
 

@@ -1,0 +1,1 @@
+"""Classification networks, and the weights that the paper's authors published."""
