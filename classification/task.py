@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from classification.config import ClassificationConfig
 from classification.evaluate import ClassificationEvaluator
 from classification.mixing import build_mix
-from rsseg.answers import CORRECTNESS
+from rsseg.analysis.correctness import CORRECTNESS
 from rsseg.classifiers.build import build_classifier
 from rsseg.common.complexity import count_macs
 from rsseg.common.files import written_whole

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rsseg import disagreement, profile
-from rsseg.accuracy_plot import plot_accuracy
+from rsseg.analysis import disagreement, profile
+from rsseg.analysis.accuracy_plot import plot_accuracy
+from rsseg.analysis.curves import plot_curves
 from rsseg.analysis.results import comparison_table
 from rsseg.classifiers.import_published import import_published
 from rsseg.cli_cascade import add_cascade
@@ -26,7 +27,6 @@ from rsseg.cli_predict import add_predict
 from rsseg.cli_profile import add_measure, measure, refuse_unmeasured
 from rsseg.cli_serve import add_serve
 from rsseg.common.files import write_csv, written_whole
-from rsseg.curves import plot_curves
 from rsseg.doctor import add_doctor
 
 

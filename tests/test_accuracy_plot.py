@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pictures
 
 from rsseg import cli
-from rsseg.accuracy_plot import plot_accuracy, read_curve
+from rsseg.analysis.accuracy_plot import plot_accuracy, read_curve
 from rsseg.common.files import RunError
 
 

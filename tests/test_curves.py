@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image as Pictures
 
 from rsseg import cli
+from rsseg.analysis.curves import LOSSES, plot_curves, read_log
 from rsseg.common.files import RunError
-from rsseg.curves import LOSSES, plot_curves, read_log
 
 
 @pytest.fixture

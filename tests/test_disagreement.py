@@ -1,4 +1,4 @@
-"""Facts about rsseg/disagreement.py: Table 1's matrix, and the verb `rsseg disagreement`."""
+"""Facts about rsseg/analysis/disagreement.py: Table 1's matrix, and the verb `rsseg disagreement`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rsseg import cli
-from rsseg.answers import read_answers
+from rsseg.analysis.correctness import read_answers
+from rsseg.analysis.disagreement import disagreement, layout, right_and_wrong
 from rsseg.common.files import RunError
-from rsseg.disagreement import disagreement, layout, right_and_wrong
 
 NAMES = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"]
 

@@ -13,9 +13,9 @@ from datasets.imagenet_synsets import read_synsets
 from datasets.nyudv2 import open_nyudv2
 from datasets.nyudv2_folder import FolderReader, read_names
 from datasets.packed import PackedFile
-from rsseg.accuracy_plot import read_curve
+from rsseg.analysis.accuracy_plot import read_curve
+from rsseg.analysis.correctness import read_answers
 from rsseg.analysis.results import comparison_table
-from rsseg.answers import read_answers
 from rsseg.classifiers.published import load_published
 from rsseg.common.config import load_config
 from rsseg.common.files import read_json, read_text

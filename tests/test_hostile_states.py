@@ -16,8 +16,8 @@ from hypothesis import given
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rsseg.analysis.correctness import read_answers
 from rsseg.analysis.results import comparison_table
-from rsseg.answers import read_answers
 from rsseg.classifiers.build import build_classifier
 from rsseg.classifiers.published import load_published
 from rsseg.common.checkpoint import CheckpointError

@@ -1,4 +1,4 @@
-"""Facts about rsseg/profile.py: the paper's counts, and the verb `rsseg profile`."""
+"""Facts about rsseg/analysis/profile.py: the paper's counts, and the verb `rsseg profile`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from rsseg import cli
+from rsseg.analysis.profile import Profile, layout, profile
 from rsseg.classifiers.build import build_classifier
 from rsseg.common.checkpoint import save_checkpoint
-from rsseg.profile import Profile, layout, profile
 from rsseg.switchable.net import SwitchableNet
 
 SIDES = (224, 192, 160, 128, 96)
@@ -206,6 +206,6 @@ def test_counting_needs_no_memory_for_weights(monkeypatch: pytest.MonkeyPatch) -
         devices.update(parameter.device.type for parameter in net.parameters())
         return 1
 
-    monkeypatch.setattr("rsseg.profile.count_parameters", seen)
+    monkeypatch.setattr("rsseg.analysis.profile.count_parameters", seen)
     profile("resnet18", [32])
     assert devices == {"meta"}

@@ -16,7 +16,7 @@ from scipy.special import softmax
 from classification import evaluate
 from classification.evaluate import ClassificationEvaluator, softmax_margins
 from classification.task import report_answers
-from rsseg.answers import read_answers
+from rsseg.analysis.correctness import read_answers
 from rsseg.common.files import RunError
 from rsseg.training import task
 from rsseg.training.evaluation import Evaluation

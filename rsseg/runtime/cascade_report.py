@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from rsseg.answers import CORRECTNESS, read_answers
+from rsseg.analysis.correctness import CORRECTNESS, read_answers
 from rsseg.common.files import RunError, read_json
 from rsseg.runtime.cascade_choice import (
     REPEATS,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.answers import Answers, read_answers
+from rsseg.analysis.correctness import Answers, read_answers
 from rsseg.common.files import RunError
 from rsseg.training.evaluation import ENSEMBLE
 
