@@ -32,8 +32,8 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Case, Work
 from benchmarks.runner import make_parser, run
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.runtime import onnx_files
 from rsseg.runtime.description import Description
+from rsseg.runtime.onnx import files as onnx_files
 from rsseg.segmentation import RefineNet
 from rsseg.switchable.net import SwitchableNet
 

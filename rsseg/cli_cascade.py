@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from rsseg.common.files import write_whole, written_whole
-from rsseg.runtime.cascade_report import layout, plot, report
+from rsseg.runtime.cascade.report import layout, plot, report
 
 
 def add_cascade(verb: argparse.ArgumentParser) -> None:

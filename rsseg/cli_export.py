@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rsseg.runtime.export import FORMATS, export_checkpoint
-from rsseg.runtime.export_check import TOLERANCE
+from rsseg.runtime.onnx.check import TOLERANCE
+from rsseg.runtime.onnx.export import FORMATS, export_checkpoint
 
 
 def add_export(verb: argparse.ArgumentParser) -> None:

@@ -12,16 +12,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rsseg.classify import Classifier, classify_files, predictions_file
-from rsseg.classify import table as class_table
 from rsseg.common.device import choose_device
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import load_checkpoint
+from rsseg.runtime.predict.classify import Classifier, classify_files, predictions_file
+from rsseg.runtime.predict.classify import table as class_table
+from rsseg.runtime.predict.row import Predictor
+from rsseg.runtime.predict.segment import FIGURE_ROWS, OutputFolder, predict_files, table
+from rsseg.runtime.predict.truth import TruthFiles, find_images
+from rsseg.runtime.predict.video import FPS, Frame, predict_video
 from rsseg.runtime.predictor import Predictor as FramePredictor
-from rsseg.runtime.video import FPS, Frame, predict_video
-from rsseg.segmentation.files import TruthFiles, find_images
-from rsseg.segmentation.predict import Predictor
-from rsseg.segmentation.predict_files import FIGURE_ROWS, OutputFolder, predict_files, table
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.unseen import RULES
 

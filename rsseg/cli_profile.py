@@ -15,10 +15,10 @@ from typing import Final
 import torch
 from tqdm import tqdm
 
-from rsseg.runtime.budget import check_budget
-from rsseg.runtime.latency_file import Entry, latency_file, update_entries
-from rsseg.runtime.latency_profile import layout, measure_entry, read_accuracies, subjects
-from rsseg.runtime.measuring import Subject
+from rsseg.runtime.benchmark.processes import Subject
+from rsseg.runtime.benchmark.report import layout, measure_entry, read_accuracies, subjects
+from rsseg.runtime.budget.budget import check_budget
+from rsseg.runtime.budget.table import Entry, latency_file, update_entries
 from rsseg.runtime.opening import EXECUTORS
 from rsseg.switchable.resolutions import check_resolutions
 

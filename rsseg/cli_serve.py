@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from rsseg.runtime.budget import check_budget
+from rsseg.runtime.budget.budget import check_budget
 
 _EXTRAS: Final = ("starlette", "uvicorn", "prometheus_client")
 

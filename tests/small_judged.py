@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsseg.runtime.cascade_choice import Judged
+from rsseg.runtime.cascade.thresholds import Judged
 
 SIDES = (32, 48, 64)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rsseg.runtime.latency_file import Entry, Row
-from rsseg.runtime.machine import Machine
+from rsseg.runtime.budget.table import Entry, Machine, Row
 
 HERE, ELSEWHERE = Machine(cpu="a", cores=2), Machine(cpu="b", cores=64)
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image as Pictures
 
 from rsseg.images.preprocessing import Image
-from rsseg.runtime.budget import Budget
+from rsseg.runtime.budget.budget import Budget
 from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.app import make_app

@@ -1,4 +1,4 @@
-"""Facts about rsseg/classify.py, and `rsseg predict` with the checkpoint of a classifier."""
+"""Facts about rsseg/runtime/predict/classify.py, and `rsseg predict` with the checkpoint of a classifier."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 from PIL import Image as Pictures
 from torch import Tensor, nn
 
-from rsseg import classify, cli
+from rsseg import cli
 from rsseg.classifiers.build import build_classifier
-from rsseg.classify import Answer, Classifier, as_rows, classify_files, table
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.load import load_checkpoint
+from rsseg.runtime.predict import classify
+from rsseg.runtime.predict.classify import Answer, Classifier, as_rows, classify_files, table
 from rsseg.switchable.net import SwitchableNet
 from tests.small_networks import randomise
 

@@ -14,9 +14,9 @@ from PIL import Image as Pictures
 from torch import nn
 
 from rsseg.images.preprocessing import Image, Preprocessing
+from rsseg.runtime.predict.row import Predictor, pixel_accuracy, predict_row
+from rsseg.runtime.predict.segment import OutputFolder, predict_files, table
 from rsseg.segmentation.palette import overlay
-from rsseg.segmentation.predict import Predictor, pixel_accuracy, predict_row
-from rsseg.segmentation.predict_files import OutputFolder, predict_files, table
 from rsseg.switchable.net import SwitchableNet
 
 CLASSES = ("wall", "floor", "lamp", "other things")

@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/budget.py and level.py: what keeps a budget, and that it comes to rest.
+"""Facts about rsseg/runtime/budget/budget.py and level.py: what keeps a budget, and that it comes to rest.
 
 Times are drawn, never measured.
 """
@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsseg.runtime.budget import Budget, Choice
-from rsseg.runtime.level import BAND, MOST_PATIENCE, PATIENCE, WINDOW, Level
+from rsseg.runtime.budget.budget import Budget, Choice
+from rsseg.runtime.budget.level import BAND, MOST_PATIENCE, PATIENCE, WINDOW, Level
 
 IDLE = {352: 80.0, 224: 40.0, 160: 20.0, 96: 10.0}
 REST = WINDOW + PATIENCE  # predictions after which a constant load has nothing more to change

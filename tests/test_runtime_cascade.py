@@ -11,11 +11,10 @@ import pytest
 
 from rsseg import cli
 from rsseg.images.preprocessing import Image
-from rsseg.runtime.cascade import Cascade, read_thresholds
-from rsseg.runtime.cascade_report import report
+from rsseg.runtime.budget.table import Entry, Machine, Row, update_entries
+from rsseg.runtime.cascade.cascade import Cascade, read_thresholds
+from rsseg.runtime.cascade.report import report
 from rsseg.runtime.executors import Logits, Views
-from rsseg.runtime.latency_file import Entry, Row, update_entries
-from rsseg.runtime.machine import Machine
 from rsseg.runtime.predictor import Predictor
 from tests.small_exported import CLASSES, description
 from tests.small_judged import SIDES, judged

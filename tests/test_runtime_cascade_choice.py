@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/cascade_choice.py: a chosen cascade keeps its target and is honest."""
+"""Facts about rsseg/runtime/cascade/thresholds.py: a chosen cascade keeps its target and is honest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsseg.runtime.cascade_choice import (
+from rsseg.runtime.cascade.thresholds import (
     GRID,
     Candidates,
     Judged,

@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/export.py and `rsseg export`: files that compute what PyTorch does."""
+"""Facts about rsseg/runtime/onnx/export.py and `rsseg export`: files that compute what PyTorch does."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from rsseg.common.checkpoint import save_checkpoint
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import BUILDERS, load_checkpoint
-from rsseg.runtime import export_check, onnx_files, program_files
+from rsseg.runtime import program_files
 from rsseg.runtime.description import KEY, Description, parse
-from rsseg.runtime.export import export_checkpoint, write_checked
-from rsseg.runtime.export_check import Difference, check, differences
+from rsseg.runtime.onnx import check as export_check
+from rsseg.runtime.onnx import files as onnx_files
+from rsseg.runtime.onnx.check import Difference, check, differences
+from rsseg.runtime.onnx.export import export_checkpoint, write_checked
 from rsseg.runtime.opening import open_executor
 from rsseg.switchable.net import SwitchableNet
 from tests.small_exported import description, small_net

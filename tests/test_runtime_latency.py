@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from rsseg.runtime import latency, predictor
-from rsseg.runtime.executors import Logits, Views
-from rsseg.runtime.latency import measure, measured_budget, saved_budget
-from rsseg.runtime.latency_file import (
+from rsseg.runtime import predictor
+from rsseg.runtime.budget import measure as latency
+from rsseg.runtime.budget.measure import measure, measured_budget, saved_budget
+from rsseg.runtime.budget.table import (
     find_rows,
     latency_file,
     read_entries,
+    this_machine,
     update_entries,
 )
-from rsseg.runtime.machine import this_machine
+from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predictor import Predictor
 from tests.small_exported import description
 from tests.small_latencies import ELSEWHERE, HERE, entry, row

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsseg.runtime import measuring, peak_memory
-from rsseg.runtime.measuring import Subject, measure_times
+from rsseg.runtime.benchmark import processes as measuring
+from rsseg.runtime.benchmark import processes as peak_memory
+from rsseg.runtime.benchmark.processes import Subject, measure_times
 from tests.small_checkpoint import write_checkpoint
 from tests.small_exported import description, small_net, write_onnx
 

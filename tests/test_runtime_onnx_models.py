@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg.runtime.onnx_models import model_of_all, model_of_one
-from rsseg.runtime.onnx_parts import elements, names_read
+from rsseg.runtime.onnx.model import model_of_all, model_of_one
+from rsseg.runtime.onnx.nodes import elements, names_read
 from rsseg.switchable.layers import Switchable
 from rsseg.switchable.net import SwitchableNet
 from tests.small_networks import randomise

@@ -11,16 +11,17 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
-from rsseg.classify import Classifier
 from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import read_image
 from rsseg.load import load_checkpoint
-from rsseg.runtime import latency, predictor
-from rsseg.runtime.budget import Budget
+from rsseg.runtime import predictor
+from rsseg.runtime.budget import measure as latency
+from rsseg.runtime.budget.budget import Budget
 from rsseg.runtime.executors import Logits, Views
+from rsseg.runtime.predict import row as segmentation
+from rsseg.runtime.predict.classify import Classifier
 from rsseg.runtime.predictor import Predictor
-from rsseg.segmentation import predict as segmentation
 from tests.small_checkpoint import CLASSES, write_checkpoint
 from tests.small_exported import description, small_net, write_onnx
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from rsseg import cli
-from rsseg.runtime import latency_profile, measuring
-from rsseg.runtime.latency_file import Row, read_entries
-from rsseg.runtime.latency_profile import best_row, layout, read_accuracies, subjects
-from rsseg.runtime.measuring import Subject
+from rsseg.runtime.benchmark import processes as measuring
+from rsseg.runtime.benchmark import report as latency_profile
+from rsseg.runtime.benchmark.processes import Subject
+from rsseg.runtime.benchmark.report import best_row, layout, read_accuracies, subjects
+from rsseg.runtime.budget.table import Row, read_entries
 from tests.small_latencies import HERE, entry, row
 
 

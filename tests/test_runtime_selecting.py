@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/selecting.py: what is private, and which share each set has."""
+"""Facts about rsseg/runtime/onnx/mixing.py: what is private, and which share each set has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rsseg.quantization.convert import QuantizedConv2d, quantize
-from rsseg.runtime.selecting import mixing, ordinary, private_tensors
+from rsseg.runtime.onnx.mixing import mixing, ordinary, private_tensors
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.unseen import interpolate_set
 from tests.small_networks import at, randomise, small

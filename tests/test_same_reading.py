@@ -9,7 +9,7 @@ from PIL import Image as Pictures
 
 from datasets.nyudv2 import open_nyudv2
 from rsseg.images.reading import read_image
-from rsseg.segmentation.files import TruthFiles
+from rsseg.runtime.predict.truth import TruthFiles
 from tests.small_folder import every_value, write_folder
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from rsseg.segmentation.files import TruthFiles, find_images
+from rsseg.runtime.predict.truth import TruthFiles, find_images
 from rsseg.segmentation.label_files import LabelConvention
 
 

@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/video.py, caption.py and `rsseg predict --video`."""
+"""Facts about rsseg/runtime/predict/video.py, caption.py and `rsseg predict --video`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from rsseg import cli
 from rsseg.images.preprocessing import Image
-from rsseg.runtime.budget import Budget
-from rsseg.runtime.caption import Caption
+from rsseg.runtime.budget.budget import Budget
+from rsseg.runtime.predict.caption import Caption
+from rsseg.runtime.predict.video import predict_video
 from rsseg.runtime.predictor import Predictor
-from rsseg.runtime.video import predict_video
 from tests.small_checkpoint import write_checkpoint
 from tests.small_exported import description
 from tests.small_service import IDLE, FakeExecutor

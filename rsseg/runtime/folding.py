@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from rsseg.runtime.exported_program import Sides, exported
+from rsseg.runtime.onnx.program import Sides, exported
 
 _ATEN: Final = torch.ops.aten
 _BATCHNORM: Final = _ATEN.batch_norm.default

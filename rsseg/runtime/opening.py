@@ -12,8 +12,8 @@ from rsseg.load import load_checkpoint
 from rsseg.quantization.packing import SUFFIX as PACKED
 from rsseg.runtime.description import Description, describe
 from rsseg.runtime.executors import Executor, TorchExecutor
-from rsseg.runtime.onnx_executor import open_onnx
-from rsseg.runtime.openvino_executor import open_openvino
+from rsseg.runtime.onnx.executor import open_onnx
+from rsseg.runtime.onnx.openvino import open_openvino
 
 Opened = tuple[Executor, Description]
 

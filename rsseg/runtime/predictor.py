@@ -18,10 +18,10 @@ from PIL import Image as Pictures
 
 from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image, LabelMap
-from rsseg.runtime.budget import Budget, Choice, check_budget
+from rsseg.runtime.budget.budget import Budget, Choice, check_budget
+from rsseg.runtime.budget.measure import measured_budget, saved_budget
 from rsseg.runtime.description import Description
 from rsseg.runtime.executors import Executor, Logits, Views
-from rsseg.runtime.latency import measured_budget, saved_budget
 from rsseg.runtime.opening import open_executor
 from rsseg.runtime.prediction import Prediction
 from rsseg.segmentation.evaluate import predict_labels

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from rsseg.common.config import plain
 from rsseg.runtime.description import Description
-from rsseg.runtime.export_check import Run
-from rsseg.runtime.exported_program import Sides, example_images, exported
 from rsseg.runtime.folding import fold_batchnorms
-from rsseg.runtime.selecting import ordinary
+from rsseg.runtime.onnx.check import Run
+from rsseg.runtime.onnx.mixing import ordinary
+from rsseg.runtime.onnx.program import Sides, example_images, exported
 from rsseg.switchable.net import SwitchableNet
 
 DESCRIPTION: Final = "rsseg.json"

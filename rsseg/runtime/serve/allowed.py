@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rsseg.runtime.latency import drawn_image
+from rsseg.runtime.budget.measure import drawn_image
 from rsseg.runtime.predictor import Predictor
 
 STEPS: Final = (16, 32)  # Encoders of segmenters halve an image up to five times.

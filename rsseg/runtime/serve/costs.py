@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 
-from rsseg.runtime.budget import Budget
-from rsseg.runtime.level import Level
+from rsseg.runtime.budget.budget import Budget
+from rsseg.runtime.budget.level import Level
 
 _NO_LIMIT = 1e12  # milliseconds
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from rsseg.runtime.budget import check_budget
+from rsseg.runtime.budget.budget import check_budget
 from rsseg.switchable.resolutions import check_resolutions
 
 Reason = Literal["largest", "request", "budget", "load"]

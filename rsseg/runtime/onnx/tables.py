@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.runtime.onnx_parts import node
+from rsseg.runtime.onnx.nodes import node
 
 Floats = NDArray[np.float32]
 Constants = dict[str, NDArray[Any]]

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from rsseg.images.preprocessing import Image
-from rsseg.runtime.budget import Budget
-from rsseg.runtime.latency_file import Row, find_rows
-from rsseg.runtime.machine import this_machine
+from rsseg.runtime.budget.budget import Budget
+from rsseg.runtime.budget.table import Row, find_rows, this_machine
 
 if TYPE_CHECKING:  # Predictors measure themselves with this module.
     from rsseg.runtime.predictor import Predictor

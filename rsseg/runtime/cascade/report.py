@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from rsseg.analysis.correctness import CORRECTNESS, read_answers
 from rsseg.common.files import RunError, read_json
-from rsseg.runtime.cascade_choice import (
+from rsseg.runtime.budget.table import Entry, read_entries
+from rsseg.runtime.cascade.thresholds import (
     REPEATS,
     Candidates,
     Chosen,
@@ -25,7 +26,6 @@ from rsseg.runtime.cascade_choice import (
     fixed_at,
     fixed_points,
 )
-from rsseg.runtime.latency_file import Entry, read_entries
 
 MACS: Final = "MACs of the largest resolution"
 MILLISECONDS: Final = "ms of the largest resolution"

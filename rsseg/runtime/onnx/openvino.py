@@ -17,7 +17,7 @@ import torch
 
 from rsseg.runtime.description import KEY, Description
 from rsseg.runtime.executors import Logits, Views, unfit
-from rsseg.runtime.onnx_executor import INPUT, OUTPUT, Contract, check_file, described, unreadable
+from rsseg.runtime.onnx.executor import INPUT, OUTPUT, Contract, check_file, described, unreadable
 
 # By default some processors would compute in bfloat16, with other results than all executors else.
 _EXACT: Final = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}

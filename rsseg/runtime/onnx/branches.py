@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.runtime.onnx_parts import Types, node, renamed, subgraph
-from rsseg.runtime.onnx_tables import Constants, Table, row_of
-from rsseg.runtime.selecting import Mixing
+from rsseg.runtime.onnx.mixing import Mixing
+from rsseg.runtime.onnx.nodes import Types, node, renamed, subgraph
+from rsseg.runtime.onnx.tables import Constants, Table, row_of
 
 _FLOAT: Final = 1  # onnx.TensorProto.FLOAT
 _WEIGHTED: Final = ("Conv", "ConvTranspose")

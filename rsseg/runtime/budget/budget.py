@@ -18,7 +18,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rsseg.runtime.level import Level
+from rsseg.runtime.budget.level import Level
 from rsseg.switchable.resolutions import check_resolutions
 
 

@@ -21,16 +21,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.runtime.onnx_branches import Body, branched, inline
-from rsseg.runtime.onnx_parts import elements, initializer, names_read, optimised, types_of
-from rsseg.runtime.onnx_tables import (
-    Floats,
-    PrivateBatchNorm,
-    Table,
-    batchnorm_table,
-    tensor_table,
-)
-from rsseg.runtime.selecting import Mixing, Stacks
+from rsseg.runtime.onnx.branches import Body, branched, inline
+from rsseg.runtime.onnx.mixing import Mixing, Stacks
+from rsseg.runtime.onnx.nodes import elements, initializer, names_read, optimised, types_of
+from rsseg.runtime.onnx.tables import Floats, PrivateBatchNorm, Table, batchnorm_table, tensor_table
 
 INPUT: Final = "images"
 # What may follow the last BatchNorm in the branches: it can become part of a convolution.

@@ -19,9 +19,9 @@ from tqdm import tqdm
 from rsseg.common.files import written_whole
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.images.reading import image_size, read_image
-from rsseg.segmentation.files import TruthFiles
+from rsseg.runtime.predict.row import Predictor, predict_row
+from rsseg.runtime.predict.truth import TruthFiles
 from rsseg.segmentation.palette import overlay
-from rsseg.segmentation.predict import Predictor, predict_row
 from rsseg.segmentation.visualize import Panel, Row, comparison_figure, save_figure
 from rsseg.switchable.resolutions import check_resolutions
 

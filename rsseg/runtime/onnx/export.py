@@ -13,9 +13,10 @@ from pathlib import Path
 
 from rsseg.common.files import written_whole
 from rsseg.load import load_checkpoint
-from rsseg.runtime import onnx_files, program_files
+from rsseg.runtime import program_files
 from rsseg.runtime.description import Description, describe
-from rsseg.runtime.export_check import TOLERANCE, Difference, check, differences
+from rsseg.runtime.onnx import files as onnx_files
+from rsseg.runtime.onnx.check import TOLERANCE, Difference, check, differences
 from rsseg.switchable.net import SwitchableNet
 
 ONNX, PT2 = "onnx", "pt2"

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from rsseg.common.config import plain
 from rsseg.runtime.description import KEY, Description
-from rsseg.runtime.export_check import Run
-from rsseg.runtime.exported_program import Sides
-from rsseg.runtime.onnx_models import OUTPUT, model_of_all, model_of_one
-from rsseg.runtime.onnx_selecting import INPUT
+from rsseg.runtime.onnx.check import Run
+from rsseg.runtime.onnx.model import OUTPUT, model_of_all, model_of_one
+from rsseg.runtime.onnx.program import Sides
+from rsseg.runtime.onnx.select import INPUT
 from rsseg.switchable.net import SwitchableNet
 
 _PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")

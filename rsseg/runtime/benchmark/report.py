@@ -17,11 +17,10 @@ from typing import Any, Final
 from rsseg.analysis.results import default_metrics
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError, read_json
-from rsseg.runtime.budget import check_budget
-from rsseg.runtime.latency import IMAGE
-from rsseg.runtime.latency_file import Entry, Row
-from rsseg.runtime.machine import this_machine
-from rsseg.runtime.measuring import Subject, measure_times, with_memory
+from rsseg.runtime.benchmark.processes import Subject, measure_times, with_memory
+from rsseg.runtime.budget.budget import check_budget
+from rsseg.runtime.budget.measure import IMAGE
+from rsseg.runtime.budget.table import Entry, Row, this_machine
 from rsseg.runtime.opening import CHECKPOINTS, EXECUTORS
 
 _SEGMENTERS: Final = "mean_iou"

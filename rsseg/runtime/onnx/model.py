@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from rsseg.runtime.exported_program import Sides, example_images, exported
 from rsseg.runtime.folding import fold_batchnorms
-from rsseg.runtime.onnx_parts import fold_constants, optimised
-from rsseg.runtime.onnx_selecting import INPUT, select_sets
-from rsseg.runtime.selecting import mixing, ordinary, private_tensors
+from rsseg.runtime.onnx.mixing import mixing, ordinary, private_tensors
+from rsseg.runtime.onnx.nodes import fold_constants, optimised
+from rsseg.runtime.onnx.program import Sides, example_images, exported
+from rsseg.runtime.onnx.select import INPUT, select_sets
 from rsseg.switchable.net import SwitchableNet
 
 OUTPUT: Final = "logits"

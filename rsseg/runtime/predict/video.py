@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from rsseg.common.files import written_whole
 from rsseg.images.preprocessing import Image
-from rsseg.runtime.budget import check_budget
-from rsseg.runtime.caption import Caption
-from rsseg.runtime.level import Level
+from rsseg.runtime.budget.budget import check_budget
+from rsseg.runtime.budget.level import Level
+from rsseg.runtime.predict.caption import Caption
 from rsseg.runtime.predictor import Predictor
 
 FPS: Final = 25.0

@@ -1,0 +1,1 @@
+"""The resolution that keeps a latency budget."""

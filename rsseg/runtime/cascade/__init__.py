@@ -1,0 +1,1 @@
+"""High resolutions only for images whose answer is unsure."""

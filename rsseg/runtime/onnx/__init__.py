@@ -1,0 +1,1 @@
+"""One ONNX file of all resolutions: written, checked and run."""
