@@ -60,8 +60,8 @@ def _serve(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from rsseg.runtime.serve.limits import Limits  # noqa: PLC0415 An extra may be missing.
-    from rsseg.runtime.serve.run import Options, serve  # noqa: PLC0415
+    from rsseg.runtime.serve.body import Limits  # noqa: PLC0415 An extra may be missing.
+    from rsseg.runtime.serve.server import Options, serve  # noqa: PLC0415
 
     options = Options(
         host=args.host,

@@ -17,7 +17,7 @@ from rsseg.runtime.budget.budget import Budget
 from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.app import make_app
-from rsseg.runtime.serve.run import listen, make_server, url
+from rsseg.runtime.serve.server import listen, make_server, url
 from rsseg.runtime.serve.service import Service
 from tests.small_exported import description
 

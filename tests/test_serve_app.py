@@ -16,9 +16,9 @@ from PIL import Image as Pictures
 from starlette.testclient import TestClient
 
 from rsseg.runtime.predictor import Predictor
-from rsseg.runtime.serve.allowed import allowed_resolutions
 from rsseg.runtime.serve.app import make_app
-from rsseg.runtime.serve.limits import Limits
+from rsseg.runtime.serve.body import Limits
+from rsseg.runtime.serve.request import allowed_resolutions
 from rsseg.runtime.serve.service import Service
 from rsseg.segmentation.label_files import read_label_values
 from rsseg.segmentation.palette import overlay

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image as Pictures
 
 from rsseg.images.reading import read_image
+from rsseg.runtime.serve.body import Limits, RefusedError, Store, check_headers, receive_body
 from rsseg.runtime.serve.decoding import decode
-from rsseg.runtime.serve.limits import Limits, Store, check_headers, receive_body
-from rsseg.runtime.serve.parameters import Asked, parse
-from rsseg.runtime.serve.refusal import RefusedError
+from rsseg.runtime.serve.request import Asked, parse
 from tests.hostile import Edit, attempts, damaged, edits
 from tests.small_service import drawn, encoded
 from tests.test_hostile_images import bmp, gif, jpeg

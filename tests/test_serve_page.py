@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rsseg.runtime.predictor import Predictor
-from rsseg.runtime.serve.limits import Limits
+from rsseg.runtime.serve.body import Limits
 from rsseg.runtime.serve.service import Service
 from tests.small_checkpoint import CLASSES, write_checkpoint
 from tests.small_service import drawn, encoded, serving

@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/serve/policy.py, found by simulating a service without a clock."""
+"""Facts about rsseg/runtime/serve/admission.py, found by simulating a service without a clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsseg.runtime.serve.policy import Decision, Policy
+from rsseg.runtime.serve.admission import Decision, Policy
 
 TIMES = {224: 45.0, 192: 34.0, 160: 25.0, 128: 17.0, 96: 12.0}
 BUDGET = 200.0

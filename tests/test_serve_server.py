@@ -19,8 +19,8 @@ import pytest
 
 from rsseg import cli, runtime
 from rsseg.runtime import serve
-from rsseg.runtime.serve.limits import Limits
-from rsseg.runtime.serve.run import Options, listen
+from rsseg.runtime.serve.body import Limits
+from rsseg.runtime.serve.server import Options, listen
 from tests.processes import environment
 from tests.small_checkpoint import write_checkpoint
 from tests.small_service import encoded, fake_service, serving
@@ -159,7 +159,7 @@ def test_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
 
 def test_options_reach_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
-    monkeypatch.setattr("rsseg.runtime.serve.run.serve", lambda *told, **_: given.append(told))
+    monkeypatch.setattr("rsseg.runtime.serve.server.serve", lambda *told, **_: given.append(told))
     options = "--port 1 --queue 5 --workers 2 --budget-ms 30 --max-mb 3 --max-megapixels 4"
     assert cli.main(["serve", "net.onnx", "--executor", "openvino", *options.split()]) == 0
     expected = Options(

@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/serve/workers.py: every job that is taken has an end."""
+"""Facts about rsseg/runtime/serve/queue.py: every job that is taken has an end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from rsseg.runtime.serve.workers import FullError, Workers
+from rsseg.runtime.serve.queue import FullError, Workers
 
 
 def test_jobs_are_done_in_their_order_and_errors_reach_who_waits() -> None:

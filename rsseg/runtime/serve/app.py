@@ -7,9 +7,14 @@ of the service too, without their traceback, which the server logs.
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import cache
+from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,14 +23,41 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rsseg.runtime.serve.answers import colours
-from rsseg.runtime.serve.limits import MEGA, Store, check_headers, receive_body
+from rsseg.runtime.serve.body import MEGA, RefusedError, Store, check_headers, receive_body
 from rsseg.runtime.serve.metrics import Metrics
-from rsseg.runtime.serve.page import page, page_headers
-from rsseg.runtime.serve.parameters import CLASSIFICATION, FORMATS, parse
-from rsseg.runtime.serve.refusal import RefusedError
-from rsseg.runtime.serve.responses import Draining, body_is_whole
+from rsseg.runtime.serve.request import CLASSIFICATION, FORMATS, parse
+from rsseg.runtime.serve.response import Draining, body_is_whole, colours
 from rsseg.runtime.serve.service import Answer, Service
+
+
+@cache
+def page() -> bytes:
+    """Read the page."""
+    return resources.files(__package__).joinpath("page.html").read_bytes()
+
+
+@cache
+def page_headers() -> dict[str, str]:
+    """Give its headers: it may run its own script and style, and ask its own service alone."""
+    text = page().decode()
+    script, style = (_hashes(text, tag) for tag in ("script", "style"))
+    policy = (
+        f"default-src 'none'; script-src {script}; style-src {style}; img-src blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+
+
+def _hashes(text: str, tag: str) -> str:
+    contents = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    digests = (base64.b64encode(hashlib.sha256(c.encode()).digest()).decode() for c in contents)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
+
 
 _GONE = 499  # The client no longer listens; nobody reads this status.
 

@@ -15,8 +15,7 @@ from PIL import UnidentifiedImageError
 
 from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image
-from rsseg.runtime.serve.limits import EMPTY, MEGA, Limits
-from rsseg.runtime.serve.refusal import RefusedError
+from rsseg.runtime.serve.body import EMPTY, MEGA, Limits, RefusedError
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
 LONGEST: Final = 20  # the longer side over the shorter one

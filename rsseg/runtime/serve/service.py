@@ -19,15 +19,12 @@ from PIL import Image as Pictures
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
-from rsseg.runtime.serve.allowed import allowed_resolutions
-from rsseg.runtime.serve.answers import Told, class_shares, label_png, overlay_png, top_classes
-from rsseg.runtime.serve.costs import Costs
+from rsseg.runtime.serve.admission import Costs, Decision, Policy
+from rsseg.runtime.serve.body import Limits, RefusedError
 from rsseg.runtime.serve.decoding import decode
-from rsseg.runtime.serve.limits import Limits
-from rsseg.runtime.serve.parameters import Asked
-from rsseg.runtime.serve.policy import Decision, Policy
-from rsseg.runtime.serve.refusal import RefusedError
-from rsseg.runtime.serve.workers import FullError, Workers
+from rsseg.runtime.serve.queue import FullError, Workers
+from rsseg.runtime.serve.request import Asked, allowed_resolutions
+from rsseg.runtime.serve.response import Told, class_shares, label_png, overlay_png, top_classes
 
 QUEUE: Final = 64
 _LEAST_BUDGET: Final = 500.0  # milliseconds, where none is given

@@ -7,14 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from PIL import Image as Pictures
 
-from rsseg.runtime.serve.refusal import RefusedError
+
+class RefusedError(Exception):
+    """A request that is not answered, through no fault of the service.
+
+    Args:
+        status: HTTP status, 400 to 499.
+        message: What was given, what was expected, what to do.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = dict(headers or {})
+
 
 MEGA: Final = 10**6
 CONTENT_TYPES: Final = ("image/jpeg", "image/png", "image/webp", "image/bmp")

@@ -15,13 +15,46 @@ Pure state: time is told, nothing waits, and one thread at a time may call it.
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from rsseg.runtime.budget.budget import check_budget
+from rsseg.runtime.budget.budget import Budget, check_budget
+from rsseg.runtime.budget.level import Level
 from rsseg.switchable.resolutions import check_resolutions
+
+_NO_LIMIT = 1e12  # milliseconds
+
+
+class Costs:
+    """Milliseconds that a worker is expected to need; safe to be used by several threads.
+
+    Args:
+        budget: Knows the network and the load of the machine.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._around = Level(0.0)
+        self._lock = threading.Lock()
+
+    def observe(self, milliseconds: float) -> None:
+        """Take in how long a request took apart from the prediction."""
+        with self._lock:
+            self._around.measure(max(0.0, milliseconds))
+
+    def expected(self) -> dict[int, float]:
+        """Give the milliseconds of each resolution, largest resolution first."""
+        with self._lock:
+            around = self._around.value
+        budget = self._budget
+        largest = budget.choose(_NO_LIMIT)
+        load, idle = budget.load, budget.idle
+        rest = around + largest.milliseconds - load * idle[largest.resolution]
+        return {r: max(0.0, rest) + load * idle[r] for r in budget.resolutions}
+
 
 Reason = Literal["largest", "request", "budget", "load"]
 SHARE: Final = 0.5  # of the budget, in which those who wait have to be served

@@ -9,7 +9,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rsseg.runtime.serve.refusal import RefusedError
+from rsseg.runtime.budget.measure import drawn_image
+from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.serve.body import RefusedError
+
+STEPS: Final = (16, 32)  # Encoders of segmenters halve an image up to five times.
+
+
+def allowed_resolutions(predictor: Predictor) -> tuple[int, ...]:
+    """List the resolutions that may be asked for, smallest first.
+
+    Args:
+        predictor: The network; it predicts once or twice to find out.
+    """
+    trained = predictor.resolutions
+    smallest, largest = trained[-1], trained[0]
+    image = drawn_image()
+    for step in STEPS:
+        between = [r for r in range(step, largest, step) if smallest < r and r not in trained]
+        if between and _takes(predictor, image, between[0]):
+            return tuple(sorted({*trained, *between}))
+    return tuple(sorted(trained))
+
+
+def _takes(predictor: Predictor, image: object, resolution: int) -> bool:
+    try:
+        predictor.predict(image, resolution)  # type: ignore[arg-type]
+    except ValueError:
+        return False
+    return True
+
 
 CLASSIFICATION: Final = "classification"
 # The first is the default of its task.

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from rsseg.runtime.budget.table import usable_cores
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.app import make_app
-from rsseg.runtime.serve.limits import Limits
+from rsseg.runtime.serve.body import Limits
 from rsseg.runtime.serve.service import QUEUE, Service
 
 _BACKLOG = 2048
