@@ -16,7 +16,7 @@ from datasets.nyudv2 import open_nyudv2
 from datasets.nyudv2_folder import FolderReader
 from datasets.samples import Reader, Sample, Split
 from rsseg.images.preprocessing import VOID
-from rsseg.segmentation.label_files import spoken
+from rsseg.segmentation.labels import spoken
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 _SHOWN: Final = 4  # samples of a split on the contact sheet

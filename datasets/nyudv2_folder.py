@@ -22,7 +22,7 @@ from datasets.packed import PackedFile, StalePackedError, files_state, write_pac
 from datasets.samples import Reader, Sample, Split, check_crop
 from rsseg.common.files import read_json, read_text
 from rsseg.images.reading import read_image
-from rsseg.segmentation.label_files import (
+from rsseg.segmentation.labels import (
     LabelConvention,
     detect_convention,
     read_label_values,

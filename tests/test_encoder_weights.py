@@ -1,4 +1,4 @@
-"""Facts about rsseg/segmentation/encoder_weights.py."""
+"""Facts about rsseg/segmentation/encoders.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import nn
 
-from rsseg.segmentation import encoder_weights
-from rsseg.segmentation.encoder_weights import load_encoder_weights
+from rsseg.segmentation import encoders as encoder_weights
+from rsseg.segmentation.encoders import load_encoder_weights
 from tests.small_refinenet import images, small
 
 

@@ -21,7 +21,7 @@ from PIL import Image as Pictures
 from datasets.nyudv2 import open_nyudv2
 from datasets.nyudv2_folder import FolderReader
 from datasets.samples import Sample
-from rsseg.segmentation.label_files import LabelConvention, read_label_values
+from rsseg.segmentation.labels import LabelConvention, read_label_values
 from tests.hostile import Edit, answer, attempts, damaged, edits, instead
 from tests.small_folder import write_folder
 

@@ -19,9 +19,9 @@ from rsseg.analysis.results import comparison_table
 from rsseg.classifiers.published import load_published
 from rsseg.common.config import load_config
 from rsseg.common.files import read_json, read_text
+from rsseg.common.state_files import read_state
 from rsseg.images.reading import image_size, read_image
-from rsseg.segmentation.label_files import read_label_values
-from rsseg.state_files import read_state
+from rsseg.segmentation.labels import read_label_values
 from rsseg.training.config import RunConfig
 from tests.small_folder import every_value, write_folder
 

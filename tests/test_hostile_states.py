@@ -21,8 +21,8 @@ from rsseg.analysis.results import comparison_table
 from rsseg.classifiers.build import build_classifier
 from rsseg.classifiers.published import load_published
 from rsseg.common.checkpoint import CheckpointError
+from rsseg.common.state_files import read_state
 from rsseg.common.yaml_files import read_yaml
-from rsseg.state_files import read_state
 from tests.hostile import Edit, Program, answer, attempts, damaged, edits
 from tests.test_published import RESNET, hollow
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from rsseg.segmentation.label_files import (
+from rsseg.segmentation.labels import (
     LabelConvention,
     detect_convention,
     read_label_values,

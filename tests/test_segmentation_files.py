@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pictures
 
 from rsseg.runtime.predict.truth import TruthFiles, find_images
-from rsseg.segmentation.label_files import LabelConvention
+from rsseg.segmentation.labels import LabelConvention
 
 
 def test_folders_are_searched_for_images_in_order(tmp_path: Path) -> None:

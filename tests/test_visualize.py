@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image as Pictures
 
 from rsseg.images.preprocessing import Image, LabelMap
+from rsseg.segmentation.figure import Panel, Row, comparison_figure, save_figure
 from rsseg.segmentation.palette import VOID_COLOUR, colourise
-from rsseg.segmentation.visualize import Panel, Row, comparison_figure, save_figure
 
 CLASSES = [*(f"class {i}" for i in range(38)), "otherstructure", "a$b$c"]
 

@@ -26,9 +26,9 @@ from rsseg.classifiers.preactivation import preact_resnet18, preact_resnet50
 from rsseg.common.checkpoint import load_weights
 from rsseg.common.config import validate
 from rsseg.common.messages import check_name
+from rsseg.common.state_files import State, read_state
 from rsseg.quantization.convert import FLOAT, QUANTIZERS, QuantizerSettings, quantize
 from rsseg.quantization.quantizer import BITS, Basis
-from rsseg.state_files import State, read_state
 
 # The auxiliary classifiers of these two would make a tuple of their output.
 _PLAIN = {"aux_logits": False, "init_weights": True}

@@ -27,8 +27,8 @@ from torch import Tensor
 from rsseg.classifiers.build import build_classifier
 from rsseg.common.checkpoint import CheckpointError, read_checkpoint
 from rsseg.common.messages import listed
+from rsseg.common.state_files import State, read_state
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.state_files import State, read_state
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import check_resolutions, set_names
 

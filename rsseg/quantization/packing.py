@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from rsseg.common.checkpoint import CheckpointError
 from rsseg.common.files import written_whole
+from rsseg.common.state_files import State
 from rsseg.quantization.convert import QuantizedConv2d, quantized_convolutions
 from rsseg.quantization.quantizer import Quantizer
 from rsseg.quantization.steps import paused
-from rsseg.state_files import State
 from rsseg.switchable.convert import held_sets, trained_sets
 from rsseg.switchable.net import SwitchableNet
 

@@ -18,8 +18,7 @@ from torch import nn
 
 from rsseg.common.config import validate
 from rsseg.common.messages import check_name
-from rsseg.segmentation.encoder_names import check_encoder_name
-from rsseg.segmentation.encoder_weights import load_encoder_weights
+from rsseg.segmentation.encoders import check_encoder_name, load_encoder_weights
 from rsseg.segmentation.refinenet import RefineNet
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {

@@ -21,8 +21,7 @@ from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
-from rsseg.segmentation.encoder_names import check_encoder_name
-from rsseg.segmentation.encoder_weights import load_encoder_weights
+from rsseg.segmentation.encoders import check_encoder_name, load_encoder_weights
 
 LEVELS = 4  # the features at 1/4, 1/8, 1/16 and 1/32
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rsseg.images.preprocessing import VOID, Image, LabelMap, Preprocessing
 from rsseg.segmentation.evaluate import predict_labels
-from rsseg.segmentation.visualize import Panel, Row
+from rsseg.segmentation.figure import Panel, Row
 from rsseg.switchable.net import SwitchableNet
 from rsseg.timed_network import TimedNetwork
 

@@ -21,8 +21,8 @@ from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.images.reading import image_size, read_image
 from rsseg.runtime.predict.row import Predictor, predict_row
 from rsseg.runtime.predict.truth import TruthFiles
+from rsseg.segmentation.figure import Panel, Row, comparison_figure, save_figure
 from rsseg.segmentation.palette import overlay
-from rsseg.segmentation.visualize import Panel, Row, comparison_figure, save_figure
 from rsseg.switchable.resolutions import check_resolutions
 
 FIGURE_ROWS = 6  # Images in the common figure; with more of them it no longer fits a screen.

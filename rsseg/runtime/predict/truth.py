@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from rsseg.images.preprocessing import VOID, LabelMap
-from rsseg.segmentation.label_files import LabelConvention, read_label_values, told_convention
+from rsseg.segmentation.labels import LabelConvention, read_label_values, told_convention
 
 # What a folder is searched for. A file that is named itself may have any suffix.
 IMAGE_SUFFIXES: Final = (

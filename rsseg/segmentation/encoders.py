@@ -7,6 +7,7 @@ classifier: keys are compared without the prefixes that wrappers add. Nothing is
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 
@@ -17,7 +18,25 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from rsseg.common.messages import listed
-from rsseg.state_files import State, read_state
+from rsseg.common.state_files import State, read_state
+
+
+def check_encoder_name(name: str) -> None:
+    """Refuse an encoder that neither segmentation-models-pytorch nor, after "tu-", timm knows.
+
+    Raises:
+        ValueError: If the name is unknown; gives the closest known names.
+    """
+    if name in encoders or (name.startswith("tu-") and timm.is_model(name[3:])):
+        return
+    names = [*encoders, *(f"tu-{model}" for model in timm.list_models())]
+    close = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
+    raise ValueError(
+        f"unknown encoder {name!r}; {hint}Encoders are those of segmentation-models-pytorch "
+        f"(such as {', '.join(list(encoders)[:4])}) and, after 'tu-', those of timm"
+    )
+
 
 # How the names of what may follow the encoder in a file begin: a classifier, or a decoder.
 _NOT_THE_ENCODER = frozenset(
