@@ -27,7 +27,7 @@ from rsseg.cli_predict import add_predict
 from rsseg.cli_profile import add_measure, measure, refuse_unmeasured
 from rsseg.cli_serve import add_serve
 from rsseg.common.files import write_csv, written_whole
-from rsseg.doctor import add_doctor
+from rsseg.doctor.examine import add_doctor
 
 
 def main(argv: Sequence[str] | None = None) -> int:

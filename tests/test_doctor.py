@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from rsseg import cli, doctor
-from rsseg import doctor_machine as machine
-from rsseg.doctor_finding import Finding, attempted
+from rsseg import cli
+from rsseg.doctor import examine as doctor
+from rsseg.doctor import machine
+from rsseg.doctor.checks import Finding, attempted
 from tests.small_configs import write_config, write_splits
 
 

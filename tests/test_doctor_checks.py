@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rsseg import doctor_checks as checks
-from rsseg.doctor_finding import Finding
-from rsseg.doctor_measures import Cuda, CudaDevice
+from rsseg.doctor import checks
+from rsseg.doctor.checks import Finding
+from rsseg.doctor.measures import Cuda, CudaDevice
 
 GIB = 2**30
 GPU = CudaDevice("H", 70 * GIB, 80 * GIB, (9, 0))

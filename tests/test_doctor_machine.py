@@ -6,8 +6,8 @@ from importlib import metadata
 
 import pytest
 
-from rsseg import doctor_machine as machine
-from rsseg.doctor_finding import Finding
+from rsseg.doctor import machine
+from rsseg.doctor.checks import Finding
 
 
 def fake_index(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str]) -> dict[str, Finding]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsseg import doctor_measures as measures
+from rsseg.doctor import measures
 
 
 def test_warning_of_torch_becomes_the_complaint(monkeypatch: pytest.MonkeyPatch) -> None:

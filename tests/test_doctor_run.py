@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from classification.config import ClassificationConfig
-from rsseg import doctor_machine as machine
-from rsseg import doctor_measures as measures
-from rsseg import doctor_run
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.common.yaml_files import ConfigError
-from rsseg.doctor_finding import Finding
+from rsseg.doctor import configuration as doctor_run
+from rsseg.doctor import machine, measures
+from rsseg.doctor.checks import Finding
 from rsseg.segmentation.config import SegmentationConfig
 from tests.small_configs import write_config, write_splits
 

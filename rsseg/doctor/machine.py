@@ -22,9 +22,8 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from rsseg import doctor_checks as checks
-from rsseg import doctor_measures as measures
-from rsseg.doctor_finding import Check, Finding, attempted, first_line
+from rsseg.doctor import checks, measures
+from rsseg.doctor.checks import Check, Finding, attempted, first_line
 
 # Packages by their names in the index and in an import, and what one can do without.
 PACKAGES = {name: name for name in ("torch", "torchvision", "timm", "numpy")}

@@ -16,16 +16,14 @@ from typing import Any
 import torch
 from pydantic.dataclasses import dataclass
 
-from rsseg import doctor_checks as checks
-from rsseg import doctor_machine as machine
-from rsseg import doctor_measures as measures
 from rsseg.classifiers.build import ClassifierConfig, build_classifier
 from rsseg.classifiers.config import CropConfig, ImageDataConfig
 from rsseg.common.config import STRICT, ConfigError, overridden
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError
 from rsseg.common.yaml_files import read_yaml
-from rsseg.doctor_finding import Finding, attempted, first_line
+from rsseg.doctor import checks, machine, measures
+from rsseg.doctor.checks import Finding, attempted, first_line
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.model import build_segmenter
 from rsseg.switchable.net import SwitchableNet

@@ -14,8 +14,9 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from rsseg.doctor_finding import Check, Finding, attempted
-from rsseg.doctor_machine import (
+from rsseg.doctor.checks import Check, Finding, attempted
+from rsseg.doctor.configuration import examine_run
+from rsseg.doctor.machine import (
     FILES,
     connections,
     devices,
@@ -25,7 +26,6 @@ from rsseg.doctor_machine import (
     temporary_files,
     threads,
 )
-from rsseg.doctor_run import examine_run
 
 LEAST = 2**30  # Bytes that are asked for where no configuration tells how many.
 
