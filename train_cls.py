@@ -6,7 +6,7 @@ import sys
 
 from classification.task import CLASSIFICATION
 from datasets.classification import TestImages, training_batches
-from rsseg.script import Script
+from rsseg.cli.train import Script
 
 SCRIPT = Script(CLASSIFICATION, training_batches, TestImages, str(__doc__))
 main = SCRIPT.main

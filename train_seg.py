@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from datasets.segmentation import TestSamples, training_batches
-from rsseg.script import Script
+from rsseg.cli.train import Script
 from rsseg.segmentation.task import SEGMENTATION
 
 SCRIPT = Script(SEGMENTATION, training_batches, TestSamples, str(__doc__))

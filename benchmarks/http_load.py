@@ -18,7 +18,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TIMEOUT: Final = 30.0  # seconds after which an answer counts as lost
-_COMMAND: Final = "import sys; from rsseg.cli import main; sys.exit(main())"
+_COMMAND: Final = "import sys; from rsseg.cli.main import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)

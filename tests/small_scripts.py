@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rsseg.script import Script
+from rsseg.cli.train import Script
 
 
 def run(script: Script, *arguments: object) -> int:  # type: ignore[type-arg]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from rsseg import cli
 from rsseg.analysis.accuracy_plot import plot_accuracy, read_curve
+from rsseg.cli import main as cli
 from rsseg.common.files import RunError
 
 

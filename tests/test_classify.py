@@ -11,8 +11,8 @@ import torch
 from PIL import Image as Pictures
 from torch import Tensor, nn
 
-from rsseg import cli
 from rsseg.classifiers.build import build_classifier
+from rsseg.cli import main as cli
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.load import load_checkpoint

@@ -12,7 +12,8 @@ import torch
 from PIL import Image as Pictures
 from torch import nn
 
-from rsseg import cli, cli_predict
+from rsseg.cli import main as cli
+from rsseg.cli import predict as cli_predict
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.switchable.net import SwitchableNet
 

@@ -11,8 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image as Pictures
 
-from rsseg import cli
 from rsseg.analysis.curves import LOSSES, plot_curves, read_log
+from rsseg.cli import main as cli
 from rsseg.common.files import RunError
 
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rsseg import cli
 from rsseg.analysis.correctness import read_answers
 from rsseg.analysis.disagreement import disagreement, layout, right_and_wrong
+from rsseg.cli import main as cli
 from rsseg.common.files import RunError
 
 NAMES = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rsseg import cli
+from rsseg.cli import main as cli
 from rsseg.doctor import examine as doctor
 from rsseg.doctor import machine
 from rsseg.doctor.checks import Finding, attempted

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rsseg import cli
 from rsseg.analysis.accuracy_plot import read_curve
 from rsseg.analysis.correctness import read_answers
 from rsseg.analysis.curves import read_log
 from rsseg.analysis.results import comparison_table
+from rsseg.cli import main as cli
 from rsseg.common.files import RunError
 from tests.hostile import Edit, answer, attempts, damaged, edits, instead
 from tests.test_disagreement import NAMES, write_run

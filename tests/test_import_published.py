@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import train_cls
-from rsseg import cli
 from rsseg.classifiers.import_published import import_published
 from rsseg.classifiers.published import load_published
+from rsseg.cli import main as cli
 from rsseg.common.checkpoint import CheckpointError
 from rsseg.load import load_checkpoint
 from tests.small_images import CLASSES, write_images

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from rsseg import SwitchableNet, cli, interpolate_set, load_checkpoint
+from rsseg import SwitchableNet, interpolate_set, load_checkpoint
 from rsseg.classifiers.build import build_classifier
+from rsseg.cli import main as cli
 from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.quantization.convert import quantized_convolutions
 from rsseg.quantization.lqnets import WeightQuantizer

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from rsseg import cli
 from rsseg.analysis.profile import Profile, layout, profile
 from rsseg.classifiers.build import build_classifier
+from rsseg.cli import main as cli
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.switchable.net import SwitchableNet
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsseg import cli
+from rsseg.cli import main as cli
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget.table import Entry, Machine, Row, update_entries
 from rsseg.runtime.cascade.cascade import Cascade, read_thresholds

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from rsseg import cli
+from rsseg.cli import main as cli
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import Preprocessing

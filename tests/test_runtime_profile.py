@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rsseg import cli
+from rsseg.cli import main as cli
 from rsseg.runtime.benchmark import processes as measuring
 from rsseg.runtime.benchmark import report as latency_profile
 from rsseg.runtime.benchmark.processes import Subject

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from rsseg import cli, runtime
+from rsseg import runtime
+from rsseg.cli import main as cli
 from rsseg.runtime import serve
 from rsseg.runtime.serve.body import Limits
 from rsseg.runtime.serve.server import Options, listen
@@ -135,7 +136,7 @@ def test_taken_port_is_a_clear_error() -> None:
 
 def test_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     network = write_checkpoint(tmp_path / "last.pt")
-    command = "import sys; from rsseg.cli import main; sys.exit(main())"
+    command = "import sys; from rsseg.cli.main import main; sys.exit(main())"
     arguments = ["serve", network, "--port", "0", "--budget-ms", "5000", "--threads", "1"]
     process = subprocess.Popen(
         [sys.executable, "-c", command, *map(str, arguments)],

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rsseg import cli
+from rsseg.cli import main as cli
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget.budget import Budget
 from rsseg.runtime.predict.caption import Caption

@@ -20,12 +20,12 @@ from rsseg.analysis.accuracy_plot import plot_accuracy
 from rsseg.analysis.curves import plot_curves
 from rsseg.analysis.results import comparison_table
 from rsseg.classifiers.import_published import import_published
-from rsseg.cli_cascade import add_cascade
-from rsseg.cli_export import add_export
-from rsseg.cli_pack import add_pack
-from rsseg.cli_predict import add_predict
-from rsseg.cli_profile import add_measure, measure, refuse_unmeasured
-from rsseg.cli_serve import add_serve
+from rsseg.cli.cascade import add_cascade
+from rsseg.cli.export import add_export
+from rsseg.cli.measure import add_measure, measure, refuse_unmeasured
+from rsseg.cli.pack import add_pack
+from rsseg.cli.predict import add_predict
+from rsseg.cli.serve import add_serve
 from rsseg.common.files import write_csv, written_whole
 from rsseg.doctor.examine import add_doctor
 

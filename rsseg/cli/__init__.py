@@ -1,0 +1,1 @@
+"""The command `rsseg` and the command line of the training scripts: one file a verb."""
