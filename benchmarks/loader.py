@@ -28,8 +28,8 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Case, Work
 from benchmarks.runner import make_parser, run
 from datasets.image_views import TrainingImages
-from datasets.imagenet import LabelledImages
-from datasets.imagenet_labels import is_image
+from datasets.imagenet.labels import is_image
+from datasets.imagenet.reader import LabelledImages
 from datasets.samples import Draw
 from rsseg.classifiers.config import CropConfig
 from rsseg.images.preprocessing import Preprocessing

@@ -25,9 +25,9 @@ if not __package__:  # Run as a script: nothing is installed.
 
 from benchmarks.harness import Case, Work
 from benchmarks.runner import make_parser, run
-from datasets.nyudv2 import open_nyudv2
-from datasets.nyudv2_prepare import prepare
-from datasets.rooms import TEST_EVERY, write_rooms
+from datasets.nyudv2.prepare import prepare
+from datasets.nyudv2.reader import open_nyudv2
+from datasets.rooms.room import TEST_EVERY, write_rooms
 from datasets.samples import Draw, Reader
 from datasets.views import TrainingViews
 from rsseg.images.preprocessing import Preprocessing

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from datasets.image_views import TestViewsOfImages, TrainingImages
-from datasets.imagenet import LabelledImages, open_images
+from datasets.imagenet.reader import LabelledImages, open_images
 from datasets.loader import TrainLoader, hash_of
 from datasets.test_data import TestData
 from rsseg.classifiers.build import ClassifierConfig

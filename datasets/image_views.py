@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from datasets.faults import Fault, read_or_fault, read_or_next
-from datasets.imagenet import LabelledImages
+from datasets.imagenet.reader import LabelledImages
 from datasets.loader import Item
 from datasets.samples import Draw
 from rsseg.classifiers.config import CropConfig

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from datasets.loader import TrainLoader, hash_of
-from datasets.nyudv2 import open_nyudv2
+from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Reader, Sample, Split
 from datasets.test_data import TestData
 from datasets.views import TestViews, TrainingViews

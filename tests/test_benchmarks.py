@@ -31,7 +31,7 @@ from benchmarks.harness import Case, Timed, Work, compared, interleaved, records
 from benchmarks.machine import EXACT, RETAINING, environment_of
 from benchmarks.peers import pairwise_loss, resized, straightforward_loss
 from benchmarks.runner import command_line, make_parser, measure, run
-from datasets.rooms import write_rooms
+from datasets.rooms.room import write_rooms
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import mred_loss
 from rsseg.training.step import StepSettings

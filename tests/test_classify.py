@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/predict/classify.py, and `rsseg predict` with the checkpoint of a classifier."""
+"""Facts about rsseg/runtime/predict/classify.py, and `rsseg predict` with a classifier."""
 
 from __future__ import annotations
 

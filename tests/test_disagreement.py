@@ -1,4 +1,4 @@
-"""Facts about rsseg/analysis/disagreement.py: Table 1's matrix, and the verb `rsseg disagreement`."""
+"""Facts about rsseg/analysis/disagreement.py: Table 1's matrix, and `rsseg disagreement`."""
 
 from __future__ import annotations
 

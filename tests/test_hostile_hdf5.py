@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from datasets.nyudv2 import open_nyudv2
+from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Sample
 from tests.hostile import Edit, answer, attempts, damaged, edits
 

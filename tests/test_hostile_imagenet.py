@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.io import loadmat
 
-from datasets.imagenet_labels import read_class_names, read_flat_labels
-from datasets.imagenet_synsets import read_synsets
+from datasets.imagenet.labels import read_class_names, read_flat_labels
+from datasets.imagenet.synsets import read_synsets
 from tests.hostile import Edit, answer, attempts, damaged, edits, instead
 from tests.test_imagenet_labels import write_meta
 

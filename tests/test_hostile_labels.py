@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
-from datasets.nyudv2 import open_nyudv2
-from datasets.nyudv2_folder import FolderReader
+from datasets.nyudv2.folder import FolderReader
+from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Sample
 from rsseg.segmentation.labels import LabelConvention, read_label_values
 from tests.hostile import Edit, answer, attempts, damaged, edits, instead

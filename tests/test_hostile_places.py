@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from datasets.imagenet_labels import read_class_names, read_flat_labels
-from datasets.imagenet_synsets import read_synsets
-from datasets.nyudv2 import open_nyudv2
-from datasets.nyudv2_folder import FolderReader, read_names
-from datasets.packed import PackedFile
+from datasets.imagenet.labels import read_class_names, read_flat_labels
+from datasets.imagenet.synsets import read_synsets
+from datasets.nyudv2.folder import FolderReader, read_names
+from datasets.nyudv2.packed import PackedFile
+from datasets.nyudv2.reader import open_nyudv2
 from rsseg.analysis.accuracy_plot import read_curve
 from rsseg.analysis.correctness import read_answers
 from rsseg.analysis.results import comparison_table

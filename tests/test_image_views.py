@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datasets.classification import TestImages, training_batches
 from datasets.image_views import TrainingImages
-from datasets.imagenet import open_images
+from datasets.imagenet.reader import open_images
 from datasets.samples import Draw
 from rsseg.classifiers.config import CropConfig, ImageDataConfig
 from rsseg.images.preprocessing import Preprocessing

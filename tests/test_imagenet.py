@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pictures
 from torchvision.datasets import ImageFolder
 
-from datasets.imagenet import LabelledImages, open_images
+from datasets.imagenet.reader import LabelledImages, open_images
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.images.preprocessing import Image
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets.imagenet_labels import read_class_names, read_flat_labels
-from datasets.imagenet_synsets import read_synsets
+from datasets.imagenet.labels import read_class_names, read_flat_labels
+from datasets.imagenet.synsets import read_synsets
 
 FILES = [f"ILSVRC2012_val_{index:08}.JPEG" for index in range(1, 5)]
 FOLDERS = ("n01", "n02", "n10")

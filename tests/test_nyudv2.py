@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-import datasets.nyudv2
-from datasets.nyudv2 import Sample, open_nyudv2
+import datasets.nyudv2.reader
+from datasets.nyudv2.reader import Sample, open_nyudv2
 
 HEIGHT, WIDTH = 6, 9
 FACTS = json.loads(
-    Path(datasets.nyudv2.__file__).with_name("nyudv2_tables.json").read_text(encoding="utf-8")
+    Path(datasets.nyudv2.reader.__file__).with_name("tables.json").read_text(encoding="utf-8")
 )
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-import datasets.nyudv2
-from datasets.nyudv2 import CROPS, FolderReader, Split, open_nyudv2
+import datasets.nyudv2.reader
+from datasets.nyudv2.reader import CROPS, FolderReader, Split, open_nyudv2
 from tests.small_folder import every_value, write_folder
 
 CLASSES = json.loads(
-    Path(datasets.nyudv2.__file__).with_name("nyudv2_tables.json").read_text(encoding="utf-8")
+    Path(datasets.nyudv2.reader.__file__).with_name("tables.json").read_text(encoding="utf-8")
 )["classes"]
 
 

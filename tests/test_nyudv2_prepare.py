@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from datasets import nyudv2_folder, nyudv2_prepare
-from datasets.nyudv2 import Sample, open_nyudv2
-from datasets.nyudv2_check import check
-from datasets.nyudv2_prepare import prepare
-from datasets.nyudv2_tools import main
+from datasets.nyudv2 import folder as nyudv2_folder
+from datasets.nyudv2 import prepare as nyudv2_prepare
+from datasets.nyudv2.__main__ import main
+from datasets.nyudv2.check import check
+from datasets.nyudv2.prepare import prepare
+from datasets.nyudv2.reader import Sample, open_nyudv2
 from tests.small_folder import every_value, write_folder
 
 Change = Callable[[Path], None]

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from datasets import nyudv2_tools
-from datasets.nyudv2 import Split, open_nyudv2
-from datasets.nyudv2_check import check, describe
-from datasets.nyudv2_prepare import prepare
-from datasets.nyudv2_sample import write_samples
-from datasets.nyudv2_tools import main
+from datasets.nyudv2 import __main__ as nyudv2_tools
+from datasets.nyudv2.__main__ import main
+from datasets.nyudv2.check import check, describe
+from datasets.nyudv2.prepare import prepare
+from datasets.nyudv2.reader import Split, open_nyudv2
+from datasets.nyudv2.sample import write_samples
 
 SPLITS: tuple[Split, Split] = ("train", "test")
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from datasets.packed import HEAD, MAGIC, PackedFile, write_packed
+from datasets.nyudv2.packed import HEAD, MAGIC, PackedFile, write_packed
 from datasets.samples import Reader, Sample
 from tests.small_reader import SmallReader, noise, noisy_reader
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets import rooms
-from datasets.rooms import Room, draw_room
-from datasets.rooms_raster import Camera, Skin, Solid, Vector, faces_of, rasterise
-from datasets.rooms_shade import view_of
-from datasets.rooms_textures import TEXTURES
-from datasets.rooms_things import catalogue
+from datasets.rooms import room as rooms
+from datasets.rooms.raster import Camera, Skin, Solid, Vector, faces_of, rasterise
+from datasets.rooms.room import Room, draw_room
+from datasets.rooms.shade import view_of
+from datasets.rooms.textures import TEXTURES
+from datasets.rooms.things import catalogue
 
 SIZE = (48, 64)
 TABLES: dict[str, Any] = json.loads(
-    (Path(rooms.__file__).parent / "nyudv2_tables.json").read_text(encoding="utf-8")
+    (Path(rooms.__file__).parents[1] / "nyudv2" / "tables.json").read_text(encoding="utf-8")
 )
 SKIN = Skin(tile=0, span=1, colour=(1, 1, 1), gloss=0, glow=0)
 

@@ -11,12 +11,13 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import rooms
-from datasets.rooms import Room, draw_room, main, room_seed, write_rooms
+from datasets.rooms import room as rooms
+from datasets.rooms.__main__ import main
+from datasets.rooms.room import Room, draw_room, room_seed, write_rooms
 
 SIZE = (48, 64)
 TABLES: dict[str, Any] = json.loads(
-    (Path(rooms.__file__).parent / "nyudv2_tables.json").read_text(encoding="utf-8")
+    (Path(rooms.__file__).parents[1] / "nyudv2" / "tables.json").read_text(encoding="utf-8")
 )
 
 

@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/budget/budget.py and level.py: what keeps a budget, and that it comes to rest.
+"""Facts about rsseg/runtime/budget/budget.py and level.py: what keeps a budget.
 
 Times are drawn, never measured.
 """

@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/cascade/thresholds.py: a chosen cascade keeps its target and is honest."""
+"""Facts about rsseg/runtime/cascade/thresholds.py: a chosen cascade keeps its target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/onnx/export.py and `rsseg export`: files that compute what PyTorch does."""
+"""Facts about rsseg/runtime/onnx/export.py and `rsseg export`: files compute what PyTorch does."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rsseg.runtime.benchmark import processes
 from rsseg.runtime.benchmark import processes as measuring
-from rsseg.runtime.benchmark import processes as peak_memory
 from rsseg.runtime.benchmark.processes import Subject, measure_times
 from tests.small_checkpoint import write_checkpoint
 from tests.small_exported import description, small_net, write_onnx
@@ -69,10 +69,10 @@ def test_memory_of_a_network_counts_its_weights(
 
 
 def test_peak_counts_what_was_held_and_given_back() -> None:
-    peak_memory.forget_peak()
-    before = peak_memory.held()
+    processes.forget_peak()
+    before = processes.held()
     block = np.ones(2**23)  # 64 MiB
     del block
-    assert peak_memory.peak() - before > 60 * 2**20
-    peak_memory.forget_peak()  # An allocator with room to spare keeps the block until then.
-    assert peak_memory.held() - before < 30 * 2**20
+    assert processes.peak() - before > 60 * 2**20
+    processes.forget_peak()  # An allocator with room to spare keeps the block until then.
+    assert processes.held() - before < 30 * 2**20

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pictures
 
-from datasets.nyudv2 import open_nyudv2
+from datasets.nyudv2.reader import open_nyudv2
 from rsseg.images.reading import read_image
 from rsseg.runtime.predict.truth import TruthFiles
 from tests.small_folder import every_value, write_folder

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import train_seg
-from datasets.rooms import write_rooms
+from datasets.rooms.room import write_rooms
 from datasets.segmentation import TestSamples
 from rsseg.common.config import validate
 from rsseg.load import load_checkpoint

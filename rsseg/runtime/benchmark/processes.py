@@ -24,7 +24,6 @@ import numpy as np
 import torch
 
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.runtime.benchmark import processes as peak_memory
 from rsseg.runtime.budget.measure import drawn_image, measure
 from rsseg.runtime.budget.table import Row
 from rsseg.runtime.predictor import Predictor
@@ -116,7 +115,7 @@ def measure_memory(subject: Subject, resolution: int) -> int:
     Raises:
         ValueError: If the file cannot be used, or not at this resolution.
     """
-    return int(_asked(subject, {"memory": resolution}, peak_memory.EXACT))
+    return int(_asked(subject, {"memory": resolution}, EXACT))
 
 
 def _asked(
@@ -161,18 +160,18 @@ def _memory(subject: Subject, resolution: int) -> int:
     image = drawn_image()
     importlib.import_module(subject.executor)
     Preprocessing().normalise(Preprocessing().view(image, resolution))  # Its code is loaded late.
-    peak_memory.forget_peak()
-    before = peak_memory.held()
+    forget_peak()
+    before = held()
     predictor = subject.open()
     device = getattr(predictor.executor, "device", torch.device("cpu"))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    peak_memory.forget_peak()
+    forget_peak()
     for _ in range(_MEMORY_RUNS):
         predictor.predict(image, resolution)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return peak_memory.peak() - before
+    return peak() - before
 
 
 def main(argument: str) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.nyudv2_prepare import write_image, write_png
+from datasets.nyudv2.prepare import write_image, write_png
 from datasets.samples import Reader
 from rsseg.common.messages import listed
 from rsseg.images.reading import read_image

@@ -1,4 +1,4 @@
-"""The command line of datasets/nyudv2.py: download, prepare, sample, check."""
+"""The command line of datasets.nyudv2: download, prepare, sample, check."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from PIL import Image as Pictures
 
-from datasets.contact_sheet import contact_sheet
-from datasets.nyudv2 import open_nyudv2
-from datasets.nyudv2_check import check, describe
-from datasets.nyudv2_download import URL, download
-from datasets.nyudv2_prepare import prepare
-from datasets.nyudv2_sample import write_samples
+from datasets.nyudv2.check import check, describe
+from datasets.nyudv2.contact_sheet import contact_sheet
+from datasets.nyudv2.download import URL, download
+from datasets.nyudv2.prepare import prepare
+from datasets.nyudv2.reader import open_nyudv2
+from datasets.nyudv2.sample import write_samples
 from datasets.samples import CROPS
 from rsseg.common.files import check_new, written_whole
 
@@ -88,3 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--void-value", type=int, help="value of void")
         command.add_argument("--classes", type=int, default=40, help="number of classes")
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,8 +5,8 @@ labels40/NAME.png or labels/NAME.png
 train.txt, test.txt     one NAME per line
 classes.txt             optional, one class per line
 dataset.json            optional, the label convention: {"label_offset": 0, "void_value": 255}
-train.packed, ...       optional, the samples of a list, decoded (see datasets/packed.py): read
-                        instead of the files above while these are as they were
+train.packed, ...       optional, the samples of a list, decoded (see `packed`): read instead
+                        of the files above while these are as they were
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
-from datasets.nyudv2_mat import load_tables
-from datasets.packed import PackedFile, StalePackedError, files_state, write_packed
+from datasets.nyudv2.mat import load_tables
+from datasets.nyudv2.packed import PackedFile, StalePackedError, files_state, write_packed
 from datasets.samples import Reader, Sample, Split, check_crop
 from rsseg.common.files import read_json, read_text
 from rsseg.images.reading import read_image

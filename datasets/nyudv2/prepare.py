@@ -1,6 +1,6 @@
 """Write a data set as a folder of images and label PNGs, which reads faster than the .mat file.
 
-The folder has the layout of datasets/nyudv2_folder.py with classes 0..39 and void 255, and
+The folder has the layout of datasets/nyudv2/folder.py with classes 0..39 and void 255, and
 gives the samples of its source pixel by pixel: images of a .mat file become PNGs, image files
 are copied as they are. Beside them lie the samples of each split in one packed file, which is what
 a training reads. The folder appears under its name only when it is complete.
@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from datasets.nyudv2 import open_nyudv2
-from datasets.nyudv2_folder import FolderReader
-from datasets.nyudv2_mat import MatReader
-from datasets.packed import files_state
+from datasets.nyudv2.folder import FolderReader
+from datasets.nyudv2.mat import MatReader
+from datasets.nyudv2.packed import files_state
+from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Reader, Split
 from rsseg.common.files import read_json, written_whole
 from rsseg.images.preprocessing import VOID, Image

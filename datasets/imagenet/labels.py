@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.imagenet_synsets import read_synsets
+from datasets.imagenet.synsets import read_synsets
 from rsseg.common.files import read_text
 from rsseg.common.messages import listed
 

@@ -14,14 +14,13 @@ Images", ECCV 2012, https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import get_args
 
 import h5py
 
-from datasets.nyudv2_folder import FolderReader
-from datasets.nyudv2_mat import MatReader
+from datasets.nyudv2.folder import FolderReader
+from datasets.nyudv2.mat import MatReader
 from datasets.samples import CROPS, Reader, Sample, Split
 
 __all__ = ["CROPS", "FolderReader", "MatReader", "Reader", "Sample", "Split", "open_nyudv2"]
@@ -42,7 +41,7 @@ def open_nyudv2(
 
     Args:
         root: The official .mat file, a folder that holds it, or a folder with images, labels
-            and lists (see datasets/nyudv2_folder.py).
+            and lists (see datasets/nyudv2/folder.py).
         split: "train" or "test".
         crop: Name of a crop of CROPS, or None for whole images.
         void_value: Value of void in the label PNGs of a folder; None: from its dataset.json,
@@ -106,9 +105,3 @@ def find_mat(folder: Path) -> Path:
             f"{names}; name the file itself"
         )
     return found[0]
-
-
-if __name__ == "__main__":
-    from datasets.nyudv2_tools import main
-
-    sys.exit(main())

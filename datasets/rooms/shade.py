@@ -15,15 +15,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from datasets.rooms_raster import Camera, Faces, Integers, Skin, Solid, Vector
-from datasets.rooms_textures import (
-    SIDE,
-    Floats,
-    floats,
-    smooth_noise,
-    texture_means,
-    texture_tiles,
-)
+from datasets.rooms.raster import Camera, Faces, Integers, Skin, Solid, Vector
+from datasets.rooms.textures import SIDE, Floats, floats, smooth_noise, texture_means, texture_tiles
 
 SHADOW_CELLS = 64  # of the map of shadows, along each side of the room
 

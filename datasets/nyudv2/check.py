@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from datasets.nyudv2 import open_nyudv2
-from datasets.nyudv2_folder import FolderReader
+from datasets.nyudv2.folder import FolderReader
+from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Reader, Sample, Split
 from rsseg.images.preprocessing import VOID
 from rsseg.segmentation.labels import spoken

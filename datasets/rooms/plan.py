@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from datasets.rooms_raster import Camera, Skin, Solid, Vector
-from datasets.rooms_shade import Light
-from datasets.rooms_things import (
+from datasets.rooms.raster import Camera, Skin, Solid, Vector
+from datasets.rooms.shade import Light
+from datasets.rooms.things import (
     Placed,
     Point,
     between,

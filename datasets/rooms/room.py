@@ -3,14 +3,10 @@
 A room is drawn from a seed alone and its labels are those of NYU Depth V2 (1..894, 0 unlabelled).
 `write_rooms` stores rooms in the layout of the official nyu_depth_v2_labeled.mat, so that whatever
 reads that file reads rooms too; it leaves out instances, raw depths and file names.
-
-Command line: python -m datasets.rooms PATH [--count 300] [--seed 0] [--height 480] [--width 640]
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from datasets.hdf5_output import HDF5Output
-from datasets.rooms_plan import plan_room
-from datasets.rooms_raster import faces_of, rasterise
-from datasets.rooms_shade import frame_of, paint, photograph, unlabelled, view_of
-from datasets.rooms_things import label_numbers
+from datasets.rooms.hdf5_output import HDF5Output
+from datasets.rooms.plan import plan_room
+from datasets.rooms.raster import faces_of, rasterise
+from datasets.rooms.shade import frame_of, paint, photograph, unlabelled, view_of
+from datasets.rooms.things import label_numbers
 
 SMALLEST_SIDE = 32
 MOST_ROOMS = 65_535  # the split is stored as uint16
@@ -189,34 +185,3 @@ def _texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
         characters = np.array([[ord(letter)] for letter in text], np.uint16)
         stored = file.create_dataset(f"#refs#/{name}{i}", data=characters)
         references[0, i] = stored.ref
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw rooms from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m datasets.rooms", description=main.__doc__)
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--height", type=int, default=480)
-    parser.add_argument("--width", type=int, default=640)
-    given = parser.parse_args(arguments)
-    size = (given.height, given.width)
-    try:
-        there = is_written(given.path, given.count, seed=given.seed, size=size)
-        write_rooms(given.path, given.count, seed=given.seed, size=size)
-    except (FileExistsError, ValueError) as problem:
-        parser.error(str(problem))
-    except OSError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing is kept, run the same command again", file=sys.stderr)
-        return 130
-    verb = "already holds" if there else "now holds"
-    rooms = f"{given.count} rooms of {given.width} x {given.height} pixels, seed {given.seed}"
-    print(f"{given.path} {verb} {rooms}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
 A MATLAB v7.3 file is HDF5 with all axes reversed: an image lies there as (3, width, height) and
 a label map as (width, height). The 894 labels become 40 classes, and the images a training and a
-test set, by nyudv2_tables.json beside this file. Depth and instances are not read.
+test set, by tables.json beside this file. Depth and instances are not read.
 
 A file that brings its own split in the root datasets `rsseg_train` and `rsseg_test` (1-based
 indices) may hold any number of images of any size. What a file claims to hold is checked first, see
@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.nyudv2_layout import Array, arrays, check_layout, reading
+from datasets.nyudv2.layout import Array, arrays, check_layout, reading
 from datasets.samples import Reader, Sample, Split, check_crop
 from rsseg.images.preprocessing import LabelMap
 
@@ -49,7 +49,7 @@ class Tables(NamedTuple):
 
 def load_tables() -> Tables:
     """Read the classes, the mapping and the official split."""
-    facts = json.loads(Path(__file__).with_name("nyudv2_tables.json").read_text(encoding="utf-8"))
+    facts = json.loads(Path(__file__).with_name("tables.json").read_text(encoding="utf-8"))
     # Void is 0 and classes begin at 1; one less in uint8 makes them 255 and 0.
     class_of_label = np.array([0, *facts["label_to_class"]], dtype=np.uint8) - np.uint8(1)
     split: dict[Split, list[int]] = {"train": facts["train"], "test": facts["test"]}

@@ -17,7 +17,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.imagenet_labels import is_image, read_class_names, read_flat_labels
+from datasets.imagenet.labels import is_image, read_class_names, read_flat_labels
 from datasets.samples import Split
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.messages import listed

@@ -17,8 +17,8 @@ import yaml
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from datasets.rooms_raster import ROUND, Skin, Solid
-from datasets.rooms_textures import TEXTURES, VARIANTS
+from datasets.rooms.raster import ROUND, Skin, Solid
+from datasets.rooms.textures import TEXTURES, VARIANTS
 
 Point = NDArray[np.float64]  # (3,), metres
 
@@ -61,7 +61,7 @@ def catalogue() -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def label_numbers() -> dict[str, int]:
     """Return the number, 1 to 894, of every label of NYU Depth V2."""
-    tables = json.loads((HERE / "nyudv2_tables.json").read_text(encoding="utf-8"))
+    tables = json.loads((HERE.parent / "nyudv2" / "tables.json").read_text(encoding="utf-8"))
     return {name: i for i, name in enumerate(tables["label_names"], start=1)}
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.rooms_textures import Floats, floats
+from datasets.rooms.textures import Floats, floats
 
 Vector = tuple[float, float, float]
 Integers = NDArray[np.int32]

@@ -1,0 +1,1 @@
+"""ImageNet: folders, class names, synsets."""
