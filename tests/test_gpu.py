@@ -12,7 +12,7 @@ from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.training.loop import Training
 from rsseg.training.run_folder import RunFolder
 from rsseg.training.step import StepSettings, train_step
-from tests.small_runs import EPOCHS, loss_of, small_job, small_net
+from tests.helpers.small_runs import EPOCHS, loss_of, small_job, small_net
 
 pytestmark = pytest.mark.gpu
 

@@ -15,7 +15,7 @@ from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.task import SEGMENTATION
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.task import build_net, describe
-from tests.small_networks import randomise
+from tests.helpers.small_networks import randomise
 
 CLASSES = ["wall", "floor", "bed"]
 

@@ -1,0 +1,141 @@
+"""Facts about the tables of latencies: what is measured, kept and found. The clock is fake."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rsseg.runtime import predictor
+from rsseg.runtime.budget import measure as latency
+from rsseg.runtime.budget.measure import measure, measured_budget, saved_budget
+from rsseg.runtime.budget.table import (
+    find_rows,
+    latency_file,
+    read_entries,
+    this_machine,
+    update_entries,
+)
+from rsseg.runtime.executors import Logits, Views
+from rsseg.runtime.predictor import Predictor
+from tests.helpers.small_exported import description
+from tests.helpers.small_latencies import ELSEWHERE, HERE, entry, row
+
+
+class Slow:
+    """An executor that takes its time on a fake clock: 40 ms at 64 pixels, 10 ms at 32."""
+
+    name = "torch"
+    resolutions = (64, 32)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[int] = []
+
+    def logits(self, images: Views, resolution: int) -> Logits:
+        self.calls.append(resolution)
+        self.now += {64: 0.04, 32: 0.01}[resolution]
+        return np.ones((1, 3), np.float32)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    executor = Slow()
+    clock = SimpleNamespace(perf_counter=lambda: executor.now)
+    monkeypatch.setattr(predictor, "time", clock)
+    monkeypatch.setattr(latency, "time", clock)
+    return executor
+
+
+def test_resolutions_take_turns_after_a_warm_up(slow: Slow) -> None:
+    times = measure(Predictor(slow, description()), [64, 32], runs=3)
+    assert slow.calls == [64, 64, 32, 32] + [64, 32] * 3
+    assert times[64].network == pytest.approx((40.0,) * 3)
+    assert times[32].whole == pytest.approx((10.0,) * 3)
+    assert times[32].fixed == pytest.approx(0)
+
+
+def test_measuring_ends_when_its_time_is_over(slow: Slow) -> None:
+    measure(Predictor(slow, description()), [64, 32], runs=100, seconds=0.07)
+    assert slow.calls == [64, 32] + [64, 32] * 3
+
+
+def test_budget_is_measured_where_there_is_no_table(slow: Slow, tmp_path: Path) -> None:
+    opened = Predictor(slow, description())
+    for budget in (
+        measured_budget(opened),
+        saved_budget(opened, path=tmp_path / "last.pt", threads=2),
+    ):
+        assert budget.idle == {64: pytest.approx(40.0), 32: pytest.approx(10.0)}
+
+
+def test_budget_is_taken_from_the_table_of_this_machine(slow: Slow, tmp_path: Path) -> None:
+    path, opened = tmp_path / "last.pt", Predictor(slow, description())
+    mine = entry(this_machine(), row(64, 7.0, median_ms=9.0), row(48, 6.0), row(32, 3.0))
+    update_entries(latency_file(path), [entry(ELSEWHERE), mine])
+    budget = saved_budget(opened, path=path, threads=2)
+    assert budget.idle == {64: 7.0, 32: 3.0}
+    assert budget.choose(9.0).milliseconds == 9.0  # The part that is not the network's counts.
+    assert slow.calls == []
+    threads = torch.get_num_threads()
+    update_entries(latency_file(path), [replace(mine, threads=threads)])
+    assert saved_budget(opened, path=path, threads=None).idle == {64: 7.0, 32: 3.0}
+    assert slow.calls == []
+
+
+def test_table_that_lacks_a_resolution_is_not_used(slow: Slow, tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    update_entries(latency_file(path), [entry(this_machine(), row(64, 7.0))])
+    budget = saved_budget(Predictor(slow, description()), path=path, threads=2)
+    assert budget.idle[64] == pytest.approx(40.0)
+
+
+def test_entries_of_other_machines_executors_threads_and_files_stay(tmp_path: Path) -> None:
+    path = tmp_path / "last.latency.json"
+    others = [
+        entry(ELSEWHERE),
+        entry(executor="onnxruntime"),
+        entry(threads=1),
+        entry(file="best.pt"),
+    ]
+    update_entries(path, [*others, entry()])
+    newer = entry(HERE, row(64, 1.0))
+    update_entries(path, [newer])
+    assert read_entries(path) == [*others, newer]
+
+
+def test_table_of_another_name_in_the_folder_is_found(tmp_path: Path) -> None:
+    update_entries(tmp_path / "last.latency.json", [entry(file="small.onnx")])
+    asked: dict[str, Any] = {"machine": HERE, "executor": "torch", "threads": 2}
+    assert find_rows(tmp_path / "small.onnx", **asked) == entry().rows
+    assert find_rows(tmp_path / "other.onnx", **asked) == ()
+    assert find_rows(tmp_path / "small.onnx", **{**asked, "machine": ELSEWHERE}) == ()
+    (tmp_path / "foreign.latency.json").write_text("[1]")
+    assert find_rows(tmp_path / "small.onnx", **asked) == entry().rows
+    (tmp_path / "small.latency.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"small\.latency\.json is no table of latencies"):
+        find_rows(tmp_path / "small.onnx", **asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a JSON file"),
+        ("[]", "is no table of latencies"),
+        ('{"entries": [{}]}', "is no table of latencies .entries"),
+        ('{"entries": [], "format": 9}', "is no table of latencies .format"),
+    ],
+)
+def test_foreign_file_is_named_and_not_written_over(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "last.latency.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        update_entries(path, [entry()])
+    assert path.read_text(encoding="utf-8") == text

@@ -1,0 +1,207 @@
+"""Facts about the service on a real connection: slow, huge, vanishing clients; the command."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from rsseg import runtime
+from rsseg.cli import main as cli
+from rsseg.runtime import serve
+from rsseg.runtime.serve.body import Limits
+from rsseg.runtime.serve.server import Options, listen
+from tests.helpers.processes import environment
+from tests.helpers.small_checkpoint import write_checkpoint
+from tests.helpers.small_service import encoded, fake_service, serving
+
+HEAD = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+MEGABYTE = 10**6
+
+
+def connect(address: str) -> socket.socket:
+    split = urlsplit(address)
+    return socket.create_connection((split.hostname, split.port), timeout=20)
+
+
+def predict(address: str) -> httpx.Response:
+    return httpx.post(f"{address}/predict", content=encoded(), timeout=20)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that is about to happen."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def status(connection: socket.socket) -> int:
+    return int(connection.makefile("rb").readline().split()[1])
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    limits = Limits(body_mb=1, seconds=0.5)
+    with serving(fake_service(limits=limits)) as place:
+        yield place
+
+
+def test_slow_clients_are_told_so_and_hold_nobody_up(address: str) -> None:
+    slow = [connect(address) for _ in range(8)]
+    for connection in slow:
+        connection.sendall(f"{HEAD}Content-Length: 1000\r\n\r\nabc".encode())
+    assert predict(address).status_code == 200
+    for connection in slow:
+        with connection:
+            assert status(connection) == 408
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 50000000", "Transfer-Encoding: chunked"])
+def test_body_without_end_is_refused_while_it_is_sent(address: str, length: str) -> None:
+    chunk = bytes(MEGABYTE // 10)
+    framed = f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n" if "chunked" in length else chunk
+    with connect(address) as connection:
+        connection.sendall(f"{HEAD}{length}\r\n\r\n".encode())
+        for _ in range(40):  # Four times the limit, and the client still learns why.
+            connection.sendall(framed)
+        assert status(connection) == 413
+    assert predict(address).status_code == 200
+
+
+def test_client_that_goes_away_frees_its_place() -> None:
+    go, begun = threading.Event(), threading.Event()
+
+    def wait(_: int) -> None:
+        begun.set()
+        assert go.wait(20)
+
+    service = fake_service(wait, queue=1, budget_ms=1e6)
+    body = encoded()
+    with serving(service) as address:
+        request = f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        with connect(address) as computed:
+            computed.sendall(request)
+            assert begun.wait(20)
+            with connect(address) as waits:
+                waits.sendall(request)
+                until(lambda: service.workers.waiting == 1)
+            until(lambda: "rsseg_disconnected_total 1.0" in httpx.get(f"{address}/metrics").text)
+            answers: list[httpx.Response] = []
+            thread = threading.Thread(target=lambda: answers.append(predict(address)))
+            thread.start()
+            until(lambda: service.workers.waiting == 1 or bool(answers))
+            go.set()
+            thread.join()
+            assert status(computed) == 200
+    assert answers[0].status_code == 200
+
+
+def test_requests_that_wait_are_answered_when_the_service_is_stopped() -> None:
+    go = threading.Event()
+    service = fake_service(lambda _: go.wait(20))
+    answers: list[httpx.Response] = []
+    with serving(service) as address:
+        threads = [
+            threading.Thread(target=lambda: answers.append(predict(address))) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: service.workers.waiting == 2)
+        threading.Timer(0.1, go.set).start()
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [200] * 3
+
+
+def test_taken_port_is_a_clear_error() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=rf"cannot listen at http://127\.0\.0\.1:{port} .*--p"):
+            listen("127.0.0.1", port)
+    with pytest.raises(ValueError, match=r"--port must be in 0\.\.65535, got 70000"):
+        listen("127.0.0.1", 70000)
+
+
+def test_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
+    network = write_checkpoint(tmp_path / "last.pt")
+    command = "import sys; from rsseg.cli.main import main; sys.exit(main())"
+    arguments = ["serve", network, "--port", "0", "--budget-ms", "5000", "--threads", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, *map(str, arguments)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        assert "(classification) at resolutions 64, 32: budget 5000 ms" in told
+        address = process.stdout.readline().split()[-1]
+        assert json.loads(predict(address).content)["resolution"] == 64
+        process.send_signal(signal.SIGINT)
+        assert "stopped" in process.communicate(timeout=60)[0]
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_options_reach_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("rsseg.runtime.serve.server.serve", lambda *told, **_: given.append(told))
+    options = "--port 1 --queue 5 --workers 2 --budget-ms 30 --max-mb 3 --max-megapixels 4"
+    assert cli.main(["serve", "net.onnx", "--executor", "openvino", *options.split()]) == 0
+    expected = Options(
+        port=1,
+        queue=5,
+        workers=2,
+        budget_ms=30.0,
+        executor="openvino",
+        limits=Limits(body_mb=3, megapixels=4),
+    )
+    assert given == [(Path("net.onnx"), expected)]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--queue 0", "--queue must be at least 1, got 0"),
+        ("--threads 0", "--threads must be at least 1, got 0"),
+        ("--budget-ms 0", "budget_ms must be a positive number of milliseconds, got 0.0"),
+        ("--max-mb 0", "--max-mb must be a positive number, got 0.0"),
+        ("--max-megapixels 100", "megapixels must be at most 89"),
+        ("--executor fast", "unknown executor 'fast'; expected one of torch"),
+        ("--max-mb inf", "must be a positive number, got inf"),
+        ("", "expected a checkpoint (.pt, .safetensors) or an exported file (.onnx)"),
+    ],
+)
+def test_what_cannot_be_served_is_a_clear_error(
+    capsys: pytest.CaptureFixture[str], options: str, told: str
+) -> None:
+    assert cli.main(["serve", "net.txt", "--port", "0", *options.split()]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn", "prometheus_client"])
+def test_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    monkeypatch.setattr(runtime, "serve", serve)  # put back, as the modules are
+    for name in [n for n in sys.modules if n.startswith(("rsseg.runtime.serve", missing))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert cli.main(["serve", "net.pt", "--port", "0"]) == 2
+    told = capsys.readouterr().err
+    assert f"{missing} is not installed; pip install 'rsseg[serve]'" in told

@@ -1,0 +1,245 @@
+"""Facts about rsseg/runtime/predictor.py: its answers are those of `rsseg predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pictures
+
+from rsseg.images.pictures import as_rgb
+from rsseg.images.preprocessing import Image
+from rsseg.images.reading import read_image
+from rsseg.load import load_checkpoint
+from rsseg.runtime import predictor
+from rsseg.runtime.budget import measure as latency
+from rsseg.runtime.budget.budget import Budget
+from rsseg.runtime.executors import Logits, Views
+from rsseg.runtime.predict import row as segmentation
+from rsseg.runtime.predict.classify import Classifier
+from rsseg.runtime.predictor import Predictor
+from tests.helpers.small_checkpoint import CLASSES, write_checkpoint
+from tests.helpers.small_exported import description, small_net, write_onnx
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("cls") / "last.pt")
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("rooms") / "last.pt", "segmentation")
+
+
+def drawn(height: int = 50, width: int = 70) -> Image:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+class FakeExecutor:
+    """Gives the same logits for every view, after a time that a fake clock shows."""
+
+    name = "fake"
+    resolutions = (64, 32)
+
+    def __init__(self, *logits: float, took: dict[int, float] | None = None) -> None:
+        self.row = np.array([logits], np.float32)
+        self.took = took or {64: 40.0, 32: 10.0}
+        self.load = 1.0
+        self.now = 0.0
+
+    def logits(self, images: Views, resolution: int) -> Logits:
+        self.now += self.load * self.took.get(resolution, 1.0) / 1000
+        return self.row
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeExecutor:
+    executor = FakeExecutor(1.0, 3.0, 2.0)
+    clock = SimpleNamespace(perf_counter=lambda: executor.now)
+    monkeypatch.setattr(predictor, "time", clock)
+    monkeypatch.setattr(latency, "time", clock)
+    return executor
+
+
+def test_classes_are_those_of_predict_to_the_bit(classifier: Path) -> None:
+    opened, image = Predictor.open(classifier), drawn()
+    net, preprocessing, metadata = load_checkpoint(classifier)
+    expected = Classifier(net, preprocessing, metadata["classes"])
+    for resolution in (64, 32, 48, 80):
+        probabilities, _ = expected(image, resolution)
+        prediction = opened.predict(image, resolution)
+        assert torch.equal(torch.from_numpy(prediction.probabilities), probabilities)
+        assert prediction.label == int(probabilities.argmax())
+        assert (prediction.resolution, prediction.ran) == (resolution, (resolution,))
+        assert prediction.label_map is None
+    assert (opened.task, opened.name, opened.classes) == (
+        "classification",
+        classifier.parent.name,
+        tuple(CLASSES),
+    )
+
+
+def test_label_maps_are_those_of_predict(segmenter: Path) -> None:
+    opened, image = Predictor.open(segmenter), drawn(50, 70)
+    expected = segmentation.Predictor(*load_checkpoint(segmenter)[:2], CLASSES)
+    for resolution in (64, 32, 48):
+        prediction = opened.predict(image, resolution)
+        assert prediction.label_map is not None
+        assert prediction.label_map.dtype == np.uint8
+        assert np.array_equal(prediction.label_map, expected(image, resolution).labels)
+        assert prediction.logits.shape[0] == len(CLASSES)
+    with pytest.raises(ValueError, match="a segmenter has no probabilities"):
+        prediction.top(1)
+
+
+@pytest.mark.parametrize("executor", ["onnxruntime", "openvino"])
+def test_exported_file_says_how_it_is_used(executor: str, tmp_path: Path) -> None:
+    told = description(preprocessing={"fit": "crop", "mean": [0.1, 0.2, 0.3]})
+    path = write_onnx(tmp_path / "all.onnx", small_net(), told)
+    opened = Predictor.open(path, executor, threads=1)
+    view = told.preprocessing.normalise(told.preprocessing.view(drawn(), 32)[None])
+    with torch.no_grad():
+        expected = small_net().predict(view)[0].numpy()
+    assert (opened.name, opened.resolutions) == ("small", (64, 32))
+    np.testing.assert_allclose(opened.predict(drawn(), 32).logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "HSV", "I;16"]
+)
+def test_pictures_of_any_mode_are_read_as_files_are(
+    mode: str, tmp_path: Path, fake: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = Pictures.fromarray(drawn()[..., 0]) if mode == "I;16" else Pictures.fromarray(drawn())
+    picture = picture.convert("L").convert("I;16") if mode == "I;16" else picture.convert(mode)
+    path = tmp_path / "picture.tiff"
+    if mode in ("HSV", "PA"):  # No file holds these.
+        expected = np.asarray(picture.convert("RGBA" if mode == "PA" else "RGB"))[..., :3]
+    else:
+        picture.save(path)
+        expected = read_image(path)
+    assert np.array_equal(as_rgb(picture), expected)
+    assert Predictor(fake, description()).predict(picture, 32).label == 1
+
+
+def test_picture_is_turned_as_its_camera_noted() -> None:
+    picture = Pictures.fromarray(drawn())
+    picture.getexif()[0x0112] = 6
+    assert np.array_equal(as_rgb(picture), np.rot90(drawn(), -1))
+
+
+def test_what_is_no_image_is_refused_by_name(fake: FakeExecutor, tmp_path: Path) -> None:
+    opened = Predictor(fake, description())
+    wrong: list[tuple[Any, type[Exception], str]] = [
+        ("cat.jpg", TypeError, "got str; open files with PIL.Image.open"),
+        (b"\xff\xd8", TypeError, "got bytes"),
+        (drawn().astype(np.float32), ValueError, "got float32, shape"),
+        (drawn()[..., 0], ValueError, r"uint8, shape \(H, W, 3\), got uint8, shape \(50, 70\)"),
+        (drawn()[:0], ValueError, r"shape \(0, 70, 3\)"),
+        (Pictures.new("F", (4, 4)), ValueError, "unreadable image .*whose black and white"),
+        (Pictures.new("1", (20_000, 20_000)), ValueError, "an image of 20000x20000 pixels"),
+    ]
+    for image, kind, message in wrong:
+        with pytest.raises(kind, match=message):
+            opened.predict(image)
+    Pictures.fromarray(drawn()).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:3000])
+    with Pictures.open(tmp_path / "cut.png") as cut, pytest.raises(ValueError, match="unreadable"):
+        opened.predict(cut)
+    with pytest.raises(ValueError, match="resolution 0 is not a whole number of pixels"):
+        opened.predict(drawn(), 0)
+    with pytest.raises(ValueError, match="give resolution 32 or budget_ms 5, not both"):
+        opened.predict(drawn(), 32, budget_ms=5)
+
+
+def test_logits_that_are_no_answer_are_refused() -> None:
+    for logits, message in (
+        ((1.0, 2.0), r"logits of shape \(1, 2\), expected \(1, 3\) for 3 named classes"),
+        ((1.0, float("nan"), 2.0), "logits that are not finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Predictor(FakeExecutor(*logits), description()).predict(drawn())
+    told = description(task="segmentation")
+    with pytest.raises(ValueError, match=r"expected \(1, 3, h, w\)"):
+        Predictor(FakeExecutor(1.0, 2.0, 3.0), told).predict(drawn())
+
+
+def test_top_names_the_most_probable_classes(fake: FakeExecutor) -> None:
+    prediction = Predictor(fake, description()).predict(drawn())
+    weights = np.exp([1.0, 3.0, 2.0])
+    expected = weights / weights.sum()
+    names, probabilities = zip(*prediction.top(2), strict=True)
+    assert names == ("tench", "golf ball")
+    assert probabilities == pytest.approx(expected[[1, 2]])
+    assert prediction.margin == pytest.approx(expected[1] - expected[2])
+    assert len(prediction.top(9)) == 3
+    with pytest.raises(ValueError, match="at least 1 class"):
+        prediction.top(0)
+
+
+def test_largest_resolution_is_used_where_nothing_is_asked(fake: FakeExecutor) -> None:
+    prediction = Predictor(fake, description()).predict(drawn())
+    assert (prediction.resolution, prediction.fits, prediction.network_ms) == (64, None, 40.0)
+
+
+def test_budget_is_kept_under_load_and_the_resolution_returns(fake: FakeExecutor) -> None:
+    opened = Predictor(fake, description(), budget_ms=60.0)
+    assert opened.budget.idle == {64: pytest.approx(40.0), 32: pytest.approx(10.0)}
+    assert opened.predict(drawn()).resolution == 64
+    fake.load = 2.0
+    seen = [opened.predict(drawn()).resolution for _ in range(40)]
+    assert seen[:3] == [64] * 3
+    assert set(seen[3:]) == {32}
+    fake.load = 9.0
+    last = [opened.predict(drawn()) for _ in range(10)][-1]
+    assert (last.resolution, last.fits) == (32, False)
+    fake.load = 1.0
+    assert [opened.predict(drawn()) for _ in range(40)][-1].resolution == 64
+
+
+def test_budget_of_one_call_is_its_own(fake: FakeExecutor) -> None:
+    opened = Predictor(fake, description())
+    small = opened.predict(drawn(), budget_ms=15)
+    assert (small.resolution, small.fits) == (32, True)
+    assert opened.predict(drawn()).resolution == 64
+    choice = opened.choose(15)
+    assert choice is not None
+    assert choice.resolution == 32
+    assert opened.choose() is None
+
+
+def test_budget_is_made_once(fake: FakeExecutor) -> None:
+    made: list[Predictor] = []
+
+    def make(one: Predictor) -> Budget:
+        made.append(one)
+        return Budget({64: 40.0, 32: 10.0})
+
+    opened = Predictor(fake, description(), budget_ms=20.0, make_budget=make)
+    assert [opened.predict(drawn()).resolution for _ in range(3)] == [32] * 3
+    assert made == [opened]
+
+
+def test_measuring_for_the_first_budget_is_no_part_of_the_prediction(fake: FakeExecutor) -> None:
+    def slowly(_: Predictor) -> Budget:
+        fake.now += 9.0
+        return Budget({64: 40.0, 32: 10.0})
+
+    made = Predictor(fake, description(), make_budget=slowly)
+    first = made.predict(drawn(), budget_ms=100)
+    assert first.milliseconds == pytest.approx(40)
+    assert made.choose(100) == made.budget.choose(100)
+    assert made.budget.choose(100).milliseconds == pytest.approx(40)
+
+
+def test_wrong_budget_is_refused_before_anything_is_measured(fake: FakeExecutor) -> None:
+    with pytest.raises(ValueError, match="budget_ms must be a positive number"):
+        Predictor(fake, description(), budget_ms=0)
+    with pytest.raises(ValueError, match="budget_ms must be a positive number"):
+        Predictor(fake, description()).predict(drawn(), budget_ms=-3)
+    assert fake.now == 0
