@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.machine import describe
+from rsseg.common.messages import text_table
 
 RESULTS = Path("build/benchmarks")
 _MIB = 2**20
@@ -175,11 +176,7 @@ def table(case: Case, measured: Sequence[Measured]) -> str:
                 *(number(m.notes[name]) if name in m.notes else "-" for name in notes),
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(cells))
-        for cells in (list(zip(row, widths, strict=True)) for row in rows)
-    )
+    return text_table(rows)
 
 
 def number(value: float) -> str:

@@ -21,6 +21,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from rsseg.common.messages import first_line
+
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -106,7 +108,7 @@ class Inference:
         try:
             work.call()
         except RuntimeError as error:  # What is missing: a compiler, or support for this device.
-            raise UnavailableError(str(error).splitlines()[0]) from error
+            raise UnavailableError(first_line(error)) from error
         return work
 
     def _folded(self) -> nn.Module:

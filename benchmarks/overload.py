@@ -20,6 +20,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+from rsseg.common.messages import text_table
+
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -88,8 +90,7 @@ def table(phases: Sequence[dict[str, Any]]) -> str:
     for phase in phases:
         cells = [f"{phase[n]:.1f}" if isinstance(phase[n], float) else str(phase[n]) for n in names]
         rows.append([*cells, f"{phase['mean_resolution'] or 0:.0f}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    lines = [text_table(rows, ">")]
     for phase in phases:
         sides = ("-" if side is None else f"{side:.0f}" for side in phase["resolution_each_second"])
         lines.append(f"{phase['phase']}, each second: {' '.join(sides)}")

@@ -16,6 +16,8 @@ import torch
 import torchvision
 from torch import Tensor
 
+from rsseg.common.messages import first_line
+
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -156,9 +158,7 @@ def compiled(sizes: Sizes, form: Form) -> Work:
     try:
         work.call()
     except RuntimeError as error:  # What is missing: a compiler, or support for this device.
-        raise UnavailableError(
-            f"it does not compile here ({str(error).splitlines()[0]})"
-        ) from error
+        raise UnavailableError(f"it does not compile here ({first_line(error)})") from error
     return Work(work.call)
 
 

@@ -17,6 +17,8 @@ from rsseg.analysis.correctness import CORRECTNESS
 from rsseg.classifiers.build import build_classifier
 from rsseg.common.complexity import count_macs
 from rsseg.common.files import written_whole
+from rsseg.common.messages import first_line
+from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.load import load_checkpoint
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.training.evaluate_checkpoint import check_classes
@@ -40,11 +42,11 @@ def check_sizes(
     """
     for resolution in dict.fromkeys(resolutions):
         try:
-            count_macs(network, config.preprocessing.size(resolution, 480, 640))
+            count_macs(network, config.preprocessing.size(resolution, *PHOTO_SIZE))
         except (RuntimeError, AssertionError, ValueError) as error:
             raise ValueError(
                 f"{config.model.name} cannot take images of resolution {resolution}: "
-                f"{str(error).splitlines()[0]}; choose other resolutions or another model"
+                f"{first_line(error)}; choose other resolutions or another model"
             ) from error
 
 

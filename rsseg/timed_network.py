@@ -8,6 +8,7 @@ import time
 import torch
 from torch import Tensor, nn
 
+from rsseg.common.messages import first_line
 from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.switchable.net import SwitchableNet
 
@@ -60,7 +61,7 @@ class TimedNetwork:
             with torch.inference_mode():
                 return network(batch), self._milliseconds(network, batch)
         except (RuntimeError, AssertionError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ValueError(
                 f"{self.name} cannot predict at resolution {resolution}, with views of "
                 f"{batch.shape[-1]}x{batch.shape[-2]} pixels: {reason}"

@@ -16,7 +16,7 @@ from datasets.nyudv2.prepare import prepare
 from datasets.nyudv2.reader import open_nyudv2
 from datasets.nyudv2.sample import write_samples
 from datasets.samples import CROPS
-from rsseg.common.files import check_new, written_whole
+from rsseg.common.files import check_output, written_whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.sheet:
         options.sheet.parent.mkdir(parents=True, exist_ok=True)
-        check_new(options.sheet)  # now, and not when all images have been read
+        check_output(options.sheet)  # now, and not when all images have been read
     reports = check(options.root, crop=options.crop, **told)
     print(*describe(reports), sep="\n")
     shown = [(f"{split} {s.name}", s) for split, report in reports.items() for s in report.shown]

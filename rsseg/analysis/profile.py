@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -21,7 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rsseg.classifiers.build import ClassifierConfig, build_classifier
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import validate
-from rsseg.images.preprocessing import Preprocessing
+from rsseg.common.messages import first_line
+from rsseg.images.preprocessing import PHOTO_SIZE, Preprocessing
 from rsseg.load import load_checkpoint
 from rsseg.quantization.stored_size import stored_sizes
 from rsseg.segmentation.model import ModelConfig, build_segmenter
@@ -29,7 +30,6 @@ from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import check_resolutions, set_names
 
 # The image whose views are counted: with the fit "aspect" they are no squares.
-_IMAGE: Final = (480, 640)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def profile(
     net, preprocessing = _opened(network, resolutions, classes)
     resolutions = check_resolutions(resolutions or net.resolutions)
     names, private = set_names(resolutions), net.batchnorm == "private"
-    views = [preprocessing.size(resolution, *_IMAGE) for resolution in resolutions]
+    views = [preprocessing.size(resolution, *PHOTO_SIZE) for resolution in resolutions]
     scores = 0 if net.scores is None else net.scores.numel()
     return Profile(
         network=network,
@@ -179,7 +179,7 @@ def _macs(net: SwitchableNet, view: tuple[int, int], name: str) -> int:
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ValueError(
             f"{name} cannot take views of {view[1]}x{view[0]} pixels: "
-            f"{str(error).splitlines()[0]}; choose other resolutions or another network"
+            f"{first_line(error)}; choose other resolutions or another network"
         ) from error
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rsseg.common.files import RunError, read_json
-from rsseg.common.messages import listed
+from rsseg.common.messages import listed, text_table
 
 # What is shown of the results of a segmenter, and of a classifier.
 METRICS = (("pixel_accuracy", "mean_accuracy", "mean_iou"), ("top1", "top5"))
@@ -72,11 +72,7 @@ def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
         share = f"{alpha[name]:.3f}" if name in alpha else ""
         shown = [_percent(values[metric]) for metric in metrics]
         lines.append([name, *shown, share, "" if macs is None else f"{macs / 1e9:.2f}"])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    )
+    return text_table(lines, ">")
 
 
 def _percent(share: object) -> str:

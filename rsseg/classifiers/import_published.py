@@ -13,6 +13,7 @@ from rsseg.classifiers.published import read_published
 from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import plain
+from rsseg.common.files import check_output
 from rsseg.switchable.resolutions import set_names
 
 
@@ -35,11 +36,11 @@ def import_published(
         The checkpoint's metadata.
 
     Raises:
-        CheckpointError: If the file cannot be read, `out` exists or cannot be written, or the
-            number of names is not that of the classes.
+        CheckpointError: If the file cannot be read, or the number of names is not that of the
+            classes.
+        ValueError: If `out` exists or cannot be written.
     """
-    if out.exists():
-        raise CheckpointError(f"{out} exists and is not overwritten; choose another name")
+    check_output(out)
     net, preprocessing, keywords = read_published(path, resolutions)
     model = ClassifierConfig(**keywords)
     names = list(classes or (f"class {index}" for index in range(model.classes)))

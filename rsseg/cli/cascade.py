@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rsseg.common.files import write_whole, written_whole
+from rsseg.common.files import check_output, write_whole, written_whole
 from rsseg.runtime.cascade.report import layout, plot, report
 
 
@@ -66,5 +66,4 @@ def _check(args: argparse.Namespace, out: Path) -> None:
     if args.plot and args.plot.suffix[1:] not in kinds:
         raise ValueError(f"--plot {args.plot} must end in one of .{', .'.join(sorted(kinds))}")
     for path in (out, *([args.plot] if args.plot else [])):
-        if path.exists() and not args.overwrite:
-            raise ValueError(f"{path} exists; choose another name, or give --overwrite")
+        check_output(path, overwrite=args.overwrite)

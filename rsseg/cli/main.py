@@ -26,7 +26,7 @@ from rsseg.cli.measure import add_measure, measure, refuse_unmeasured
 from rsseg.cli.pack import add_pack
 from rsseg.cli.predict import add_predict
 from rsseg.cli.serve import add_serve
-from rsseg.common.files import write_csv, written_whole
+from rsseg.common.files import check_output, write_csv, written_whole
 from rsseg.doctor.examine import add_doctor
 
 
@@ -116,7 +116,7 @@ def _add_curves(verb: argparse.ArgumentParser) -> None:
 
 
 def _curves(args: argparse.Namespace) -> None:
-    _check_unused(args.out, overwrite=args.overwrite)
+    check_output(args.out, overwrite=args.overwrite)
     _save(plot_curves(args.runs, args.metric), args.out)
     print(f"curves: {args.out}")
 
@@ -137,7 +137,7 @@ def _add_plot(verb: argparse.ArgumentParser) -> None:
 
 
 def _plot(args: argparse.Namespace) -> None:
-    _check_unused(args.out, overwrite=args.overwrite)
+    check_output(args.out, overwrite=args.overwrite)
     figure = plot_accuracy(args.results, metric=args.metric, axis=args.against, names=args.names)
     _save(figure, args.out)
     print(f"plot: {args.out}")
@@ -164,7 +164,7 @@ def _add_disagreement(verb: argparse.ArgumentParser) -> None:
 
 def _disagreement(args: argparse.Namespace) -> None:
     if args.out:
-        _check_unused(args.out, overwrite=args.overwrite)
+        check_output(args.out, overwrite=args.overwrite)
     table = disagreement.disagreement(
         args.runs, resolutions=args.resolutions, ensemble=args.ensemble
     )
@@ -191,8 +191,3 @@ def _import(args: argparse.Namespace) -> None:
     )
     sides = ", ".join(map(str, metadata["resolutions"]))
     print(f"{args.out}: {metadata['model']['name']}, {len(metadata['classes'])} classes, {sides}")
-
-
-def _check_unused(path: Path, *, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path} exists; choose another name, or give --overwrite")

@@ -26,7 +26,7 @@ from rsseg.common.distributed import (
     joined,
     warn_first,
 )
-from rsseg.common.files import check_new
+from rsseg.common.files import check_output
 from rsseg.common.messages import message_of
 from rsseg.load import load_checkpoint
 from rsseg.switchable.net import SwitchableNet
@@ -111,7 +111,7 @@ class Script(Generic[C]):
         if is_launched():
             raise ValueError("--estimate and --profile measure one process; leave out torchrun")
         if args.profile:
-            check_new(args.profile)
+            check_output(args.profile)
             wait_for_kernels()
         job = self._job(config, pretrained=False)
         return profile_steps(job, args.profile) if args.profile else estimate(job)

@@ -7,6 +7,7 @@ import os
 import torch
 
 from rsseg.common.distributed import is_launched, local_rank
+from rsseg.common.messages import first_line
 
 
 def choose_device(name: str) -> torch.device:
@@ -25,7 +26,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(
             f"device '{name}' cannot be used here ({reason}); expected auto, cpu or cuda"
         ) from error

@@ -25,6 +25,8 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from rsseg.common.messages import first_line
+
 T = TypeVar("T")
 _BUCKET = 1 << 23  # Values that are exchanged at once: 32 MiB of float32.
 
@@ -69,7 +71,7 @@ def joined(device: torch.device, minutes: float) -> Iterator[None]:
         raise ValueError(
             f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} cannot join the others at "
             f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '?')} "
-            f"({str(error).splitlines()[0]}); check that all were started, and the network"
+            f"({first_line(error)}); check that all were started, and the network"
         ) from error
     try:
         yield
@@ -162,7 +164,7 @@ def add_up(values: Tensor) -> None:
 def _what_happened(error: RuntimeError) -> str:
     return (
         f"process {rank()} of {world_size()} has lost another one, which has died or did not "
-        f"answer in time ({str(error).splitlines()[0]}); its own message tells why"
+        f"answer in time ({first_line(error)}); its own message tells why"
     )
 
 

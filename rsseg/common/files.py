@@ -1,4 +1,4 @@
-"""Writing files whole or not at all.
+"""Reading files to a limit, and writing them whole or not at all.
 
 What is interrupted, or finds the disk full, leaves no half of a file under the name of a whole one.
 What has been written outlasts a machine that stops the moment after.
@@ -113,16 +113,21 @@ class RunError(ValueError):
     """A run folder that cannot be used."""
 
 
-def check_new(path: Path) -> None:
+def check_output(path: Path, *, overwrite: bool | None = None) -> None:
     """Check that a file can be written later, before the work whose result it will hold.
 
+    Args:
+        path: The file.
+        overwrite: Whether the user allows to write over a file; None where that is not an option.
+
     Raises:
-        RunError: If it exists, or there is no folder for it.
+        ValueError: If it exists and may not be written over, or there is no folder for it.
     """
-    if path.exists():
-        raise RunError(f"{path} exists and is not overwritten; choose another name")
+    if path.exists() and not overwrite:
+        remedy = "choose another name" + ("" if overwrite is None else ", or give --overwrite")
+        raise ValueError(f"{path} exists; {remedy}")
     if not path.parent.is_dir():
-        raise RunError(f"there is no folder {path.parent} to write {path.name} into; make it first")
+        raise ValueError(f"there is no folder {path.parent} for {path.name}; make it first")
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -1,10 +1,10 @@
-"""Names that a user writes, checked against the known ones, with the closest in the error."""
+"""What the project says: lists, tables, the words of an error, the closest of the known names."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def message_of(error: BaseException) -> str:
@@ -20,6 +20,39 @@ def message_of(error: BaseException) -> str:
         return text
     last = list(re.finditer(r"^[\w.]*(?:Error|Exception): ", text, re.MULTILINE))
     return text[last[-1].end() :].strip() if last else text
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of an error's message, or the error's type if it has no message.
+
+    Example:
+        >>> first_line(ValueError("sizes differ\n  at layer 3")), first_line(KeyError())
+        ('sizes differ', 'KeyError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def text_table(rows: Sequence[Sequence[str]], align: str = "<>") -> str:
+    """Lay out rows of cells as text, two spaces between columns.
+
+    Args:
+        rows: Cells of each line, as many in every line; the first line is the head.
+        align: "<" (to the left) or ">" for each column; the last one holds for all further ones.
+
+    Returns:
+        One line for each row, without spaces at the end.
+
+    Example:
+        >>> print(text_table([["network", "top 1"], ["resnet18", "73.1"]]))
+        network   top 1
+        resnet18   73.1
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    signs = align.ljust(len(widths), align[-1])
+    return "\n".join(
+        "  ".join(f"{cell:{s}{w}}" for cell, s, w in zip(row, signs, widths, strict=False)).rstrip()
+        for row in rows
+    )
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from packaging.specifiers import SpecifierSet
 
+from rsseg.common.messages import first_line
 from rsseg.doctor.measures import Cuda, CudaDevice
 
 State = Literal["ok", "hint", "fault"]
@@ -49,11 +50,6 @@ def attempted(named: Mapping[str, Check]) -> list[Finding]:
             found = f"could not be checked ({type(error).__name__}: {first_line(error)})"
             findings.append(Finding(name, "fault", found, "report this line as a fault of rsseg"))
     return findings
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its kind if it says nothing."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 FEW_FILES = 1024  # What most systems allow; below that little is left for anything else.

@@ -21,9 +21,11 @@ from rsseg.classifiers.config import CropConfig, ImageDataConfig
 from rsseg.common.config import STRICT, ConfigError, overridden
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError
+from rsseg.common.messages import first_line
 from rsseg.common.yaml_files import read_yaml
 from rsseg.doctor import checks, machine, measures
-from rsseg.doctor.checks import Finding, attempted, first_line
+from rsseg.doctor.checks import Finding, attempted
+from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.model import build_segmenter
 from rsseg.switchable.net import SwitchableNet
@@ -33,7 +35,6 @@ from rsseg.training.resume import default_folder
 from rsseg.training.run_folder import check_unused
 
 CHECKPOINTS = 4  # last.pt and best.pt, each with the one that is to replace it.
-PHOTO = (480, 640)  # Crops that are resized on the device are as large as images; say this.
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -147,7 +148,7 @@ def shared_bytes(config: Run) -> int:
         image += config.resolutions[0] ** 2
     elif config.data.resize_on == "device":
         crops = len(config.resolutions) if config.augmentation.crops == "per_resolution" else 1
-        image = crops * 3 * PHOTO[0] * PHOTO[1]
+        image = crops * 3 * PHOTO_SIZE[0] * PHOTO_SIZE[1]
     return config.workers * AHEAD * config.batch_size * image
 
 

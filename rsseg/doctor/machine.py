@@ -22,8 +22,9 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from rsseg.common.messages import first_line
 from rsseg.doctor import checks, measures
-from rsseg.doctor.checks import Check, Finding, attempted, first_line
+from rsseg.doctor.checks import Check, Finding, attempted
 
 # Packages by their names in the index and in an import, and what one can do without.
 PACKAGES = {name: name for name in ("torch", "torchvision", "timm", "numpy")}

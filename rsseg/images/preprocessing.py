@@ -8,7 +8,7 @@ lives with the data sets.
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 Image = NDArray[np.uint8]  # (H, W, 3), RGB, 0..255
 LabelMap = NDArray[np.uint8]  # (H, W), class of each pixel, VOID where there is none
 VOID = 255
+PHOTO_SIZE: Final = (480, 640)  # height and width where a cost depends on the photo: NYUDv2's
 Ratio = Annotated[float, Field(gt=0, le=1)]
 
 

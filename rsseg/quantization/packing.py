@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rsseg.common.checkpoint import CheckpointError
-from rsseg.common.files import written_whole
+from rsseg.common.files import check_output, written_whole
 from rsseg.common.state_files import State
 from rsseg.quantization.convert import QuantizedConv2d, quantized_convolutions
 from rsseg.quantization.quantizer import Quantizer
@@ -194,8 +194,7 @@ def save_packed(
     """
     if out.suffix != SUFFIX:
         raise ValueError(f"{out} must end in {SUFFIX}")
-    if out.exists() and not overwrite:
-        raise ValueError(f"{out} exists; choose another name, or give --overwrite")
+    check_output(out, overwrite=overwrite)
     if net.batchnorm == "private" and held_sets(net) != trained_sets(net):
         raise ValueError(
             f"the network holds added BatchNorm sets ({', '.join(held_sets(net))}), which a file "

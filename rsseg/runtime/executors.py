@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rsseg.common.device import choose_device
+from rsseg.common.messages import first_line
 from rsseg.quantization.convert import has_private_quantizers, plain_network
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import check_resolutions
@@ -123,7 +124,7 @@ def check_views(images: Views) -> None:
 
 def unfit(resolution: int, images: Views, error: Exception) -> str:
     """Say that a network cannot compute views of this size."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return (
         f"the network cannot predict at resolution {resolution}, with views of "
         f"{images.shape[-1]}x{images.shape[-2]} pixels: {reason}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rsseg.common.distributed import all_sum, world_size
 from rsseg.common.files import write_csv
-from rsseg.images.preprocessing import VOID
+from rsseg.images.preprocessing import PHOTO_SIZE, VOID
 from rsseg.losses.mred import MREDLosses
 from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.segmentation.config import SegmentationConfig
@@ -39,7 +39,7 @@ def check_sizes(network: nn.Module, config: SegmentationConfig, resolutions: Seq
     check = getattr(network, "check_input_shape", None)
     if check is None or not getattr(network, "requires_divisible_input_shape", True):
         return
-    shapes = [config.preprocessing.size(r, 480, 640) for r in resolutions]
+    shapes = [config.preprocessing.size(r, *PHOTO_SIZE) for r in resolutions]
     for resolution, shape in zip(resolutions, shapes, strict=True):
         try:
             check(torch.empty(1, 3, *shape))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import plain
+from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import set_names
 from rsseg.training.config import RunConfig
@@ -183,7 +184,7 @@ def evaluate_net(
 
 def macs(config: RunConfig, net: SwitchableNet, resolutions: Sequence[int]) -> dict[str, int]:
     """Count the multiply-adds at each resolution; with the fit "aspect", of an image of 4:3."""
-    shapes = [config.preprocessing.size(r, 480, 640) for r in resolutions]
+    shapes = [config.preprocessing.size(r, *PHOTO_SIZE) for r in resolutions]
     return {
         name: count_macs(net, shape)
         for name, shape in zip(set_names(resolutions), shapes, strict=True)

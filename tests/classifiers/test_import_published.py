@@ -69,7 +69,7 @@ def test_what_cannot_be_imported_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="knows 7 classes, but 2 names are given"):
         import_published(path, tmp_path / "ours.pt", classes=["a", "b"])
     import_published(path, tmp_path / "ours.pt")
-    with pytest.raises(CheckpointError, match="exists and is not overwritten"):
+    with pytest.raises(ValueError, match="exists; choose another name"):
         import_published(path, tmp_path / "ours.pt")
 
 
@@ -83,4 +83,4 @@ def test_command_imports_and_names_what_it_found(
     assert "resnet18, 7 classes, 224, 192, 160, 128, 96" in capsys.readouterr().out
     assert load_checkpoint(tmp_path / "ours.pt")[2]["classes"] == list("abcdefg")
     assert cli.main([str(part) for part in command]) == 2
-    assert "exists and is not overwritten" in capsys.readouterr().err
+    assert "exists; choose another name" in capsys.readouterr().err

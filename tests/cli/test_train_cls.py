@@ -118,7 +118,7 @@ def test_profile_tells_the_share_of_each_part_and_writes_a_trace(
     assert set(shares) > forward | {"data wait", "loss", "backward", "optimiser"}
     assert sum(shares.values()) == pytest.approx(100, abs=1)
     assert json.loads(trace.read_text())["traceEvents"]
-    assert "exists and is not overwritten" in refusal(capsys, config, "--profile", trace)
+    assert "exists; choose another name" in refusal(capsys, config, "--profile", trace)
 
 
 def test_unreadable_images_are_skipped_up_to_the_limit_and_written_down(

@@ -12,7 +12,7 @@ import yaml
 
 from rsseg.analysis.results import default_metrics, results_table
 from rsseg.common.config import load_config, plain
-from rsseg.common.files import RunError, check_new, write_csv, write_whole
+from rsseg.common.files import RunError, check_output, write_csv, write_whole
 from rsseg.training.config import RunConfig
 from rsseg.training.resume import (
     MACHINE_KEYS,
@@ -140,12 +140,12 @@ def test_run_without_a_checkpoint_says_how_to_start_it_again(tmp_path: Path) -> 
 
 
 def test_place_of_a_file_is_checked_before_the_work(tmp_path: Path) -> None:
-    check_new(tmp_path / "new.json")
+    check_output(tmp_path / "new.json")
     (tmp_path / "old.json").touch()
-    with pytest.raises(RunError, match=r"old\.json exists and is not overwritten; choose another"):
-        check_new(tmp_path / "old.json")
-    with pytest.raises(RunError, match=r"there is no folder .*gone to write new\.json into"):
-        check_new(tmp_path / "gone" / "new.json")
+    with pytest.raises(ValueError, match=r"old\.json exists; choose another name$"):
+        check_output(tmp_path / "old.json")
+    with pytest.raises(ValueError, match=r"there is no folder .*gone for new\.json; make it first"):
+        check_output(tmp_path / "gone" / "new.json")
 
 
 def test_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

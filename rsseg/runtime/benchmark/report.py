@@ -17,9 +17,9 @@ from typing import Any, Final
 from rsseg.analysis.results import default_metrics
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError, read_json
+from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.runtime.benchmark.processes import Subject, measure_times, with_memory
 from rsseg.runtime.budget.budget import check_budget
-from rsseg.runtime.budget.measure import IMAGE
 from rsseg.runtime.budget.table import Entry, Row, this_machine
 from rsseg.runtime.opening import CHECKPOINTS, EXECUTORS
 
@@ -117,7 +117,7 @@ def measure_entry(
         file=Path(subject.path).name,
         rows=tuple(sorted(done, key=lambda row: -row.resolution)),
         runs=runs,
-        image=IMAGE,
+        image=PHOTO_SIZE,
         metric=metric,
         versions={name: version(name) for name in dict.fromkeys(("torch", subject.executor))},
         measured=datetime.now(UTC).isoformat(timespec="seconds"),

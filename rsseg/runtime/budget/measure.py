@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from rsseg.images.preprocessing import Image
+from rsseg.images.preprocessing import PHOTO_SIZE, Image
 from rsseg.runtime.budget.budget import Budget
 from rsseg.runtime.budget.table import Row, find_rows, this_machine
 
 if TYPE_CHECKING:  # Predictors measure themselves with this module.
     from rsseg.runtime.predictor import Predictor
 
-IMAGE: Final = (480, 640)  # height and width of what is predicted, those of `rsseg profile`
 WARM_UP: Final = 2
 _QUICK_RUNS: Final = 7
 _QUICK_SECONDS: Final = 0.5  # for each resolution, after the runs that warm up
@@ -47,8 +46,8 @@ class Times:
 
 
 def drawn_image(seed: int = 0) -> Image:
-    """Draw an image of noise, RGB, uint8, shape (*IMAGE, 3)."""
-    return np.random.default_rng(seed).integers(0, 256, (*IMAGE, 3), dtype=np.uint8)
+    """Draw an image of noise, RGB, uint8, shape (*PHOTO_SIZE, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (*PHOTO_SIZE, 3), dtype=np.uint8)
 
 
 def measure(

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from rsseg.common.messages import first_line
 from rsseg.runtime.description import KEY, Description, parse
 from rsseg.runtime.executors import Logits, Views, check_views, unfit
 
@@ -137,7 +138,7 @@ def check_file(path: Path, device: str, executor: str) -> None:
 
 def unreadable(path: Path, error: Exception) -> str:
     """Say that a file is no ONNX file that can be run."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return f"{path}: no ONNX file that can be run ({reason}); export it again"
 
 

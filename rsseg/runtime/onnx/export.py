@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rsseg.common.files import written_whole
+from rsseg.common.files import check_output, written_whole
 from rsseg.load import load_checkpoint
 from rsseg.runtime import program_files
 from rsseg.runtime.description import Description, describe
@@ -76,10 +76,7 @@ def export_checkpoint(
         raise ValueError(f"{out} is the checkpoint itself; choose another name")
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance must be a positive number, got {tolerance}")
-    if out.exists() and not overwrite:
-        raise ValueError(f"{out} exists; choose another name, or give --overwrite")
-    if not out.parent.is_dir():
-        raise ValueError(f"there is no folder {out.parent} for {out.name}; make it first")
+    check_output(out, overwrite=overwrite)
     if kind == ONNX:
         onnx_files.check_packages()
     net, preprocessing, metadata = load_checkpoint(checkpoint)

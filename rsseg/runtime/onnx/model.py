@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from rsseg.common.messages import first_line
 from rsseg.runtime.folding import fold_batchnorms
 from rsseg.runtime.onnx.mixing import mixing, ordinary, private_tensors
 from rsseg.runtime.onnx.nodes import fold_constants, optimised
@@ -90,7 +91,7 @@ def _converted(program: ExportedProgram) -> Any:
                 verbose=False,
             )
     except Exception as error:  # The exporter's errors have no common class.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"the network cannot be converted to ONNX: {reason}") from error
     assert converted is not None
     fold_constants(converted.model)

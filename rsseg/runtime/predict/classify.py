@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from rsseg.common.files import write_csv
+from rsseg.common.files import check_output, write_csv
+from rsseg.common.messages import text_table
 from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.images.reading import image_size, read_image
 from rsseg.switchable.net import SwitchableNet
@@ -169,12 +170,7 @@ def table(answers: Sequence[Answer]) -> str:
         best = zip(a.classes, a.probabilities, strict=True)
         named = [f"{name} {100 * probability:.1f} %" for name, probability in best]
         lines.append([a.image.name, f"{a.resolution}", f"{a.milliseconds:.1f} ms", *named])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    signs = "<>>" + "<" * len(ranks)
-    return "\n".join(
-        "  ".join(f"{c:{s}{w}}" for c, s, w in zip(line, signs, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return text_table(lines, "<>><")
 
 
 def _best(
@@ -202,7 +198,5 @@ def _check_given(images: Sequence[Path], resolutions: Sequence[int], top: int) -
 def _check_output(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file, expected a folder for the results")
-    if predictions_file(out).exists() and not overwrite:
-        raise ValueError(
-            f"{predictions_file(out)} exists; give another folder, or --overwrite to replace it"
-        )
+    if out.is_dir():
+        check_output(predictions_file(out), overwrite=overwrite)

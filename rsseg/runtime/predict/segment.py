@@ -17,6 +17,7 @@ from PIL import Image as Pictures
 from tqdm import tqdm
 
 from rsseg.common.files import written_whole
+from rsseg.common.messages import text_table
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.images.reading import image_size, read_image
 from rsseg.runtime.predict.row import Predictor, predict_row
@@ -142,13 +143,7 @@ def table(results: Sequence[Result]) -> str:
         head.append("pixel accuracy")
         for line, r in zip(lines, results, strict=True):
             line.append(_or_dash(None if r.accuracy is None else 100 * r.accuracy, "%"))
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-    # Names to the left, numbers to the right.
-    signs = "<<>>>"
-    return "\n".join(
-        "  ".join(f"{cell:{s}{w}}" for cell, s, w in zip(line, signs, widths, strict=False))
-        for line in [head, *lines]
-    )
+    return text_table([head, *lines], "<<>")
 
 
 def _or_dash(value: float | None, unit: str) -> str:

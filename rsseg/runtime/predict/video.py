@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from rsseg.common.files import written_whole
+from rsseg.common.files import check_output, written_whole
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget.budget import check_budget
 from rsseg.runtime.budget.level import Level
@@ -199,10 +199,7 @@ def _check(source: str, out: Path | None, fps: float, *, show: bool, overwrite: 
         raise ValueError(f"--out {out} is no video's name; expected {', '.join(CODECS)}")
     if out.exists() and out.resolve() == Path(source).resolve():
         raise ValueError(f"{out} is read and would be written over; give another --out")
-    if out.exists() and not overwrite:
-        raise ValueError(f"{out} exists; give another --out, or --overwrite to replace it")
-    if not out.parent.is_dir():
-        raise ValueError(f"there is no folder {out.parent}; make it first")
+    check_output(out, overwrite=overwrite)
 
 
 def _check_window() -> None:

@@ -172,7 +172,7 @@ def test_contact_sheet_is_never_written_over_and_refused_before_the_scan(
     sheet.write_text("mine", encoding="utf-8")
     monkeypatch.setattr(nyudv2_tools, "check", None)  # calling it would be an error of its own
     assert main(["check", str(mat), "--sheet", str(sheet)]) == 1
-    assert "sheet.png exists and is not overwritten" in capsys.readouterr().err
+    assert "sheet.png exists; choose another name" in capsys.readouterr().err
     assert sheet.read_text(encoding="utf-8") == "mine"
 
 

@@ -178,7 +178,7 @@ def test_verb_writes_predictions_and_refuses_to_overwrite(
     ]
     assert float(rows[0]["probability"]) >= float(rows[1]["probability"])
     assert predict(checkpoint, *options) == 2
-    assert "predictions.csv exists; give another folder, or --over" in capsys.readouterr().err
+    assert "predictions.csv exists; choose another name, or give --over" in capsys.readouterr().err
     assert predict(checkpoint, *options, "--overwrite") == 0
 
 

@@ -181,9 +181,9 @@ def test_camera_is_named_by_its_number(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--out", "text.mp4"], "text.mp4 exists; give another --out, or --overwrite"),
+        (["--out", "text.mp4"], "text.mp4 exists; choose another name, or give --overwrite"),
         (["--out", "out.gif"], "--out out.gif is no video's name; expected .mp4, .avi, .mkv"),
-        (["--out", "none/out.mp4"], "there is no folder none; make it first"),
+        (["--out", "none/out.mp4"], "there is no folder none for out.mp4; make it first"),
         ([], "a video needs --out FILE to be written, or --show"),
         (["--out", "out.mp4", "--fps", "0"], "--fps must be above 0 and below 1000, got 0"),
         (["--out", "out.mp4", "--budget-ms", "-1"], "budget_ms must be a positive number"),
