@@ -34,7 +34,7 @@ from benchmarks.http_load import Reply, Server, capacity, load, running
 from benchmarks.machine import describe
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.common.files import written_whole
-from rsseg.load import BUILDERS
+from rsseg.load import HEADS
 from rsseg.switchable.net import SwitchableNet
 
 RESOLUTIONS: Final = (224, 192, 160, 128, 96)
@@ -108,7 +108,7 @@ def drawn_jpeg(seed: int) -> bytes:
 def make_network(folder: Path, name: str) -> Path:
     """Write a classifier that was not trained: the time does not depend on its weights."""
     model = {"name": name, "classes": 1000}
-    net = SwitchableNet(BUILDERS["classification"](model), RESOLUTIONS)
+    net = SwitchableNet(HEADS["classification"].network(model), RESOLUTIONS)
     metadata = {
         "task": "classification",
         "model": model,

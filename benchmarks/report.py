@@ -21,6 +21,7 @@ from benchmarks.targets import TARGETS, Record, Target, judge
 from rsseg.common.files import written_whole
 
 ORDER = (
+    "imports",
     "step",
     "pixelwise",
     "loader",

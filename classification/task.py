@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from classification.evaluate import ClassificationEvaluator
 from classification.mixing import build_mix
 from rsseg.analysis.correctness import CORRECTNESS
 from rsseg.classifiers.build import build_classifier
+from rsseg.classifiers.head import ClassificationHead
 from rsseg.common.complexity import count_macs
 from rsseg.common.files import written_whole
 from rsseg.common.messages import first_line
@@ -23,50 +25,80 @@ from rsseg.load import load_checkpoint
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.training.evaluate_checkpoint import check_classes
 from rsseg.training.evaluation import Evaluation
+from rsseg.training.job import Mix
 from rsseg.training.step import AUTOCAST, Loss, Outputs
-from rsseg.training.task import Task, Tests
+from rsseg.training.task import EvalData, Task
 
 
-def build_network(config: ClassificationConfig, pretrained: bool) -> nn.Module:
-    """Build the classifier of a run, `pretrained` with the weights that its settings name."""
-    return build_classifier(config.model if pretrained else replace(config.model, weights=None))
+class Classification(Task[ClassificationConfig]):
+    """A class for each image: the loss over labels, the answers to every image."""
 
+    head: ClassVar = ClassificationHead()
+    config = ClassificationConfig
 
-def check_sizes(
-    network: nn.Module, config: ClassificationConfig, resolutions: Sequence[int]
-) -> None:
-    """Check that a network can take images of the given resolutions.
+    def network(self, config: ClassificationConfig, *, pretrained: bool) -> nn.Module:
+        """Build the classifier of a run, see `Task`."""
+        return build_classifier(config.model if pretrained else replace(config.model, weights=None))
 
-    Raises:
-        ValueError: If it cannot, as networks for one size or whose maps become too small.
-    """
-    for resolution in dict.fromkeys(resolutions):
-        try:
-            count_macs(network, config.preprocessing.size(resolution, *PHOTO_SIZE))
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise ValueError(
-                f"{config.model.name} cannot take images of resolution {resolution}: "
-                f"{first_line(error)}; choose other resolutions or another model"
-            ) from error
+    def check_sizes(
+        self, network: nn.Module, config: ClassificationConfig, resolutions: Sequence[int]
+    ) -> None:
+        """Check that a network can take images of the given resolutions.
 
+        Raises:
+            ValueError: If it cannot, as networks for one size or whose maps become too small.
+        """
+        for resolution in dict.fromkeys(resolutions):
+            try:
+                count_macs(network, config.preprocessing.size(resolution, *PHOTO_SIZE))
+            except (RuntimeError, AssertionError, ValueError) as error:
+                raise ValueError(
+                    f"{config.model.name} cannot take images of resolution {resolution}: "
+                    f"{first_line(error)}; choose other resolutions or another model"
+                ) from error
 
-def build_loss(config: ClassificationConfig, tests: Tests, device: torch.device) -> Loss:
-    """Return the loss of a run as a function of what a step gives."""
-    teach = None if config.teacher is None else build_teacher(config, tests.classes, device)
+    def loss(self, config: ClassificationConfig, data: EvalData, device: torch.device) -> Loss:
+        """Return the loss over labels, see `Task`."""
+        teach = None if config.teacher is None else build_teacher(config, data.classes, device)
 
-    def loss(outputs: Outputs) -> MREDLosses:
-        return mred_loss(
-            outputs.logits,
-            outputs.target,
-            outputs.scores,
-            variant=config.distillation,
-            distillation_scale=config.distillation_scale,
-            label_smoothing=config.label_smoothing,
-            teacher=teach(outputs.views[0]) if teach else None,
-            teacher_weight=config.teacher.weight if config.teacher else 1.0,
-        )
+        def loss(outputs: Outputs) -> MREDLosses:
+            return mred_loss(
+                outputs.logits,
+                outputs.target,
+                outputs.scores,
+                variant=config.distillation,
+                distillation_scale=config.distillation_scale,
+                label_smoothing=config.label_smoothing,
+                teacher=teach(outputs.views[0]) if teach else None,
+                teacher_weight=config.teacher.weight if config.teacher else 1.0,
+            )
 
-    return loss
+        return loss
+
+    def evaluator(self, _data: EvalData) -> ClassificationEvaluator:
+        """Return an evaluator over all images, see `Task`."""
+        return ClassificationEvaluator()
+
+    def report(
+        self, evaluation: Evaluation[ClassificationEvaluator], data: EvalData, folder: Path
+    ) -> None:
+        """Write correctness.npz: for every image its name, and the answer at every resolution.
+
+        Arrays: `names`; for each resolution R (and "ensemble") `correct_R`, bool, `predicted_R`,
+        the class, and `margin_R`, how sure it was, float32, all of shape (N,) in the order of
+        `names`.
+        """
+        answers: dict[str, np.ndarray] = {"names": np.asarray(data.names, dtype=np.str_)}
+        for name, evaluator in evaluation.evaluators.items():
+            answers[f"correct_{name}"] = evaluator.correct
+            answers[f"predicted_{name}"] = evaluator.predicted.astype(np.int32)
+            answers[f"margin_{name}"] = evaluator.margins
+        with written_whole(folder / CORRECTNESS) as part, part.open("wb") as file:
+            np.savez_compressed(file, **answers)  # type: ignore[arg-type]
+
+    def mix(self, config: ClassificationConfig) -> Mix | None:
+        """Return MixUp or CutMix, see `Task`."""
+        return build_mix(config)
 
 
 def build_teacher(
@@ -80,12 +112,11 @@ def build_teacher(
     assert config.teacher is not None
     path = config.teacher.checkpoint
     net, preprocessing, metadata = load_checkpoint(path)
-    if metadata["task"] != "classification":
-        raise ValueError(f"teacher {path} is a network for {metadata['task']}; give a classifier")
-    known = metadata["classes"]
+    if metadata.task != Classification.head.name:
+        raise ValueError(f"teacher {path} is a network for {metadata.task}; give a classifier")
     # The names of imported classes are not known, their number is.
-    if "imported" not in metadata or len(known) != len(classes):
-        check_classes(classes, known)
+    if not metadata.imported or len(metadata.classes) != len(classes):
+        check_classes(classes, metadata.classes)
     network = net.specialize(config.resolutions[0]).to(device).eval().requires_grad_(False)
     dtype = AUTOCAST[config.precision]
 
@@ -98,32 +129,4 @@ def build_teacher(
     return teach
 
 
-def report_answers(
-    evaluation: Evaluation[ClassificationEvaluator], tests: Tests, folder: Path
-) -> None:
-    """Write correctness.npz: for every image its name, and the answer at every resolution.
-
-    Arrays: `names`; for each resolution R (and "ensemble") `correct_R`, bool, `predicted_R`, the
-    class, and `margin_R`, how sure it was, float32, all of shape (N,) in the order of `names`.
-    """
-    answers: dict[str, np.ndarray] = {"names": np.asarray(tests.names, dtype=np.str_)}
-    for name, evaluator in evaluation.evaluators.items():
-        answers[f"correct_{name}"] = evaluator.correct
-        answers[f"predicted_{name}"] = evaluator.predicted.astype(np.int32)
-        answers[f"margin_{name}"] = evaluator.margins
-    with written_whole(folder / CORRECTNESS) as part, part.open("wb") as file:
-        np.savez_compressed(file, **answers)  # type: ignore[arg-type]
-
-
-CLASSIFICATION: Task[ClassificationConfig] = Task(
-    name="classification",
-    config=ClassificationConfig,
-    network=build_network,
-    check=check_sizes,
-    loss=build_loss,
-    evaluator=lambda _tests: ClassificationEvaluator(),
-    report=report_answers,
-    metric="top1",
-    shown=("top1", "top5"),
-    mix=build_mix,
-)
+CLASSIFICATION = Classification()

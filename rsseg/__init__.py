@@ -3,35 +3,44 @@
 Shapes are written (S, B, K) for logits of labels and (S, B, K, H, W) for logits of label maps: S
 resolutions (largest first), B images, K classes, H and W in pixels. In formulas z are logits, p
 probabilities, a the raw scores of the ensemble, alpha = softmax(a).
+
+A name is imported from its module when it is first used: `import rsseg` alone loads nothing else.
+Their types are in `__init__.pyi`.
 """
 
-from rsseg.classifiers.published import load_published
-from rsseg.common.complexity import count_macs
-from rsseg.load import load_checkpoint
-from rsseg.losses.mred import MREDLosses, ensemble_logits, mred_loss
-from rsseg.losses.pixelwise import pixelwise_mred_loss
-from rsseg.switchable.convert import (
-    SwitchableBatchNorm2d,
-    convert_to_switchable,
-    specialize,
-    switch,
-)
-from rsseg.switchable.net import SwitchableNet
-from rsseg.switchable.unseen import interpolate_set, recalibrate
+from importlib import import_module
+from typing import Final
 
-__all__ = [
-    "MREDLosses",
-    "SwitchableBatchNorm2d",
-    "SwitchableNet",
-    "convert_to_switchable",
-    "count_macs",
-    "ensemble_logits",
-    "interpolate_set",
-    "load_checkpoint",
-    "load_published",
-    "mred_loss",
-    "pixelwise_mred_loss",
-    "recalibrate",
-    "specialize",
-    "switch",
-]
+__version__ = "0.2.0"
+
+_MODULES: Final = {
+    "MREDLosses": "rsseg.losses.mred",
+    "SwitchableBatchNorm2d": "rsseg.switchable.layers",
+    "SwitchableNet": "rsseg.switchable.net",
+    "convert_to_switchable": "rsseg.switchable.convert",
+    "count_macs": "rsseg.common.complexity",
+    "ensemble_logits": "rsseg.losses.mred",
+    "interpolate_set": "rsseg.switchable.unseen",
+    "load_checkpoint": "rsseg.load",
+    "load_published": "rsseg.classifiers.published",
+    "mred_loss": "rsseg.losses.mred",
+    "pixelwise_mred_loss": "rsseg.losses.pixelwise",
+    "recalibrate": "rsseg.switchable.unseen",
+    "specialize": "rsseg.switchable.convert",
+    "switch": "rsseg.switchable.convert",
+}
+__all__ = [*_MODULES]  # noqa: PLE0604 Strings all, as the tests check.
+
+
+def __getattr__(name: str) -> object:
+    """Return a public name from the module that defines it (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'rsseg' has no attribute {name!r}")
+    value: object = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value  # Python looks here first the next time.
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names and what the module holds."""
+    return sorted({*globals(), *__all__})

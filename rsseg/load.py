@@ -1,49 +1,45 @@
-"""From a checkpoint file to the network in it: the one place that knows how each kind is built."""
+"""From a checkpoint file to the network in it, whatever its head."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from torch import nn
-
-from rsseg.classifiers.build import ClassifierConfig, build_classifier
+from rsseg.classifiers.head import ClassificationHead
 from rsseg.common.checkpoint import CheckpointError, load_weights, read_checkpoint
-from rsseg.common.config import validate
+from rsseg.common.messages import check_name
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.quantization.packing import SUFFIX, load_packed_state, read_packed
-from rsseg.segmentation.model import ModelConfig, build_segmenter
+from rsseg.segmentation.head import SegmentationHead
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.head import Head
+from rsseg.training.metadata import RunMetadata
 
-
-def _segmenter(description: dict[str, Any]) -> nn.Module:
-    # The weights come from the checkpoint; the encoder's own need not be there any more.
-    values = {**description, "encoder_weights": None}
-    return build_segmenter(validate(ModelConfig, values, "the checkpoint"))
-
-
-def _classifier(description: dict[str, Any]) -> nn.Module:
-    values = {**description, "weights": None}
-    return build_classifier(validate(ClassifierConfig, values, "the checkpoint"))
-
-
-# What `metadata["task"]` may be, and how a network is built from `metadata["model"]`.
-BUILDERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
-    "segmentation": _segmenter,
-    "classification": _classifier,
+# The heads by name, which checkpoints, exported files and results hold under the key "task".
+HEADS: Final[dict[str, Head]] = {
+    head.name: head for head in (SegmentationHead(), ClassificationHead())
 }
 
 
-def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:
+def head_of(task: str) -> Head:
+    """Return the head of a name.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
+    check_name("task", task, HEADS)
+    return HEADS[task]
+
+
+def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, RunMetadata]:
     """Read a checkpoint that a training run has written.
 
     Args:
         path: Checkpoint file, such as `runs/NAME/last.pt`, or a packed one (.safetensors).
 
     Returns:
-        The network in evaluation mode on the CPU, its preprocessing, and metadata: "task",
-        "model", "resolutions", "classes" (names), "epoch", "config" (of the whole run).
+        The network in evaluation mode on the CPU, its preprocessing, and what else the checkpoint
+        says: task, classes, resolutions, epoch, settings of the whole run.
 
     Raises:
         CheckpointError: If the file is missing, damaged, or does not fit what it says it is.
@@ -52,33 +48,30 @@ def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, dic
     if path.suffix == SUFFIX:
         return _load_packed(path)
     content = read_checkpoint(path)
-    net, preprocessing, metadata = _built(path, content)
+    net, metadata = _build(path, content)
     load_weights(net, content["net"], str(path))
-    return net.eval(), preprocessing, metadata
+    return net.eval(), metadata.preprocessing, metadata
 
 
-def _built(
-    path: Path, content: dict[str, Any]
-) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:
+def _build(path: Path, content: dict[str, Any]) -> tuple[SwitchableNet, RunMetadata]:
     try:
-        metadata = dict(content["metadata"])
+        metadata = RunMetadata.read(dict(content["metadata"]), path.name)
         net = SwitchableNet(
-            BUILDERS[metadata["task"]](metadata["model"]),
-            metadata["resolutions"],
+            head_of(metadata.task).network(metadata.model),
+            metadata.resolutions,
             scores="scores" in content["net"],
-            batchnorm=metadata["batchnorm"],
+            batchnorm=metadata.batchnorm,
         )
-        preprocessing = validate(Preprocessing, metadata["preprocessing"], path.name)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} describes no network that can be built: {error}") from error
-    return net, preprocessing, metadata
+    return net, metadata
 
 
-def _load_packed(path: Path) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:
-    state, described = read_packed(path)
-    net, preprocessing, metadata = _built(path, {"metadata": described, "net": state})
+def _load_packed(path: Path) -> tuple[SwitchableNet, Preprocessing, RunMetadata]:
+    state, values = read_packed(path)
+    net, metadata = _build(path, {"metadata": values, "net": state})
     try:
         load_packed_state(net, state)
     except (ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not fit the network it describes: {error}") from error
-    return net.eval(), preprocessing, metadata
+    return net.eval(), metadata.preprocessing, metadata

@@ -63,7 +63,7 @@ def test_run_that_was_saved_goes_on(tmp_path: Path) -> None:
     first = small_job()
     first.net.to("cuda")
     training = Training(first, RunFolder(tmp_path))
-    training.save(training.folder.last)
+    training.save(training.folder.last, "the last step")
     second = small_job()
     second.net.to("cuda")
     continued = Training.resume(second, RunFolder(tmp_path))

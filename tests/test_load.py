@@ -14,6 +14,7 @@ from rsseg.load import load_checkpoint
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.task import SEGMENTATION
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.metadata import RunMetadata
 from rsseg.training.task import build_net, describe
 from tests.helpers.small_networks import randomise
 
@@ -36,7 +37,7 @@ class NoSamples:
         return ()
 
 
-def saved(path: Path, **values: Any) -> tuple[SwitchableNet, dict[str, Any]]:
+def saved(path: Path, **values: Any) -> tuple[SwitchableNet, RunMetadata]:
     """A network and its metadata, written as a run writes them."""
     settings = {
         "model": {"encoder_name": "resnet18", "decoder_channels": 4, "classes": 3},
@@ -51,7 +52,7 @@ def saved(path: Path, **values: Any) -> tuple[SwitchableNet, dict[str, Any]]:
     net = build_net(SEGMENTATION, config, torch.device("cpu"))
     randomise(net)
     metadata = describe(SEGMENTATION, config, net, NoSamples())
-    save_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
+    save_checkpoint(path, {"metadata": metadata.plain(), "net": net.state_dict()})
     return net.eval(), metadata
 
 
@@ -76,7 +77,7 @@ def test_network_that_is_read_predicts_what_the_saved_one_did(
         assert logits.std() > 0
     assert (preprocessing.std, preprocessing.fit) == ((1, 2, 3), "aspect")
     assert read == metadata
-    assert read["classes"] == CLASSES
+    assert list(read.classes) == list(CLASSES)
 
 
 def test_weights_that_the_encoder_began_with_need_not_be_there_any_more(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_weights_that_the_encoder_began_with_need_not_be_there_any_more(tmp_path
     content["metadata"]["model"]["encoder_weights"] = "/gone/resnet18.pth"
     save_checkpoint(path, content)
     _, _, metadata = load_checkpoint(path)
-    assert metadata["model"]["encoder_weights"] == "/gone/resnet18.pth"
+    assert metadata.model["encoder_weights"] == "/gone/resnet18.pth"
 
 
 def test_weights_of_another_network_are_refused_with_sorted_lists(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_weights_of_another_network_are_refused_with_sorted_lists(tmp_path: Path
         ({"model": {"encoder_name": "resnet19"}}, "resnet19"),
         ({"resolutions": [32, 64]}, "must run from large to small"),
         ({"preprocessing": {"std": [0, 1, 1]}}, "std must be above 0"),
-        ({"batchnorm": "none"}, "must be 'private' or 'shared'"),
+        ({"batchnorm": "none"}, "Input should be 'private' or 'shared'"),
     ],
 )
 def test_description_that_cannot_be_built_names_file_and_fault(

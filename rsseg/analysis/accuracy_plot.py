@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
-from rsseg.analysis.results import default_metrics
+from rsseg.analysis.results import head_of_metrics
 from rsseg.common.files import RunError, read_json
 from rsseg.training.evaluation import ENSEMBLE
 
@@ -47,7 +47,7 @@ def read_curve(path: Path, metric: str | None, axis: Axis) -> Curve:
     try:
         results: dict[str, Any] = read_json(path)
         rows = {name: row for name, row in results["metrics"].items() if name != ENSEMBLE}
-        chosen = metric or default_metrics(next(iter(rows.values())))[-1 if _maps(results) else 0]
+        chosen = metric or head_of_metrics(next(iter(rows.values()))).metric
         trained = {str(resolution) for resolution in results["resolutions"]}
         points = sorted(
             (results["macs"][name] / 1e9 if axis == "macs" else float(name.split("_")[0]), name)
@@ -65,11 +65,6 @@ def read_curve(path: Path, metric: str | None, axis: Axis) -> Curve:
     )
 
 
-def _maps(results: dict[str, Any]) -> bool:
-    """Tell whether the results are of a segmenter, whose main metric stands last."""
-    return bool(results.get("task") == "segmentation")
-
-
 def plot_accuracy(
     paths: Sequence[Path],
     *,
@@ -82,7 +77,8 @@ def plot_accuracy(
     Args:
         paths: results.json files, or the folders that hold them. Those of one name are joined
             to one line, as I-Nets of several resolutions are.
-        metric: Name of a metric that is a share, 0..1; None takes top1, or mean_iou.
+        metric: Name of a metric that is a share, 0..1; None takes that of
+            the task.
         axis: What it is drawn against.
         names: Name of each of the results; default is that of its folder.
 

@@ -10,11 +10,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rsseg.analysis.results import head_of_metrics
 from rsseg.common.files import RunError, read_text
 
 LOSSES = ("total", "classification", "ensemble", "distillation")
-# What is drawn where no metric is named: the first of these that a run has.
-METRICS = ("mean_iou", "top1")
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
@@ -38,8 +37,7 @@ def plot_curves(runs: Sequence[Path], metric: str | None = None) -> Figure:
 
     Args:
         runs: Run folders, one row of the figure for each.
-        metric: Name of a metric in the log; None takes the main one of each run's task, mean_iou
-            or top1.
+        metric: Name of a metric in the log; None takes the one of each run's task.
 
     Raises:
         RunError: If a run has no log, or the metric is unknown to it.
@@ -70,9 +68,10 @@ def _plot_metric(
     axes: Axes, evaluations: Sequence[dict[str, Any]], metric: str | None, run: Path
 ) -> None:
     last: dict[str, dict[str, float]] = evaluations[-1]["metrics"] if evaluations else {}
+    if not last:
+        return
     if metric is None:
-        held = {name for metrics in last.values() for name in metrics}
-        metric = next((name for name in METRICS if name in held), METRICS[0])
+        metric = head_of_metrics({name for metrics in last.values() for name in metrics}).metric
     for name, known in last.items():
         if metric not in known:
             raise RunError(f"{run} has no metric '{metric}'; it has {', '.join(sorted(known))}")
@@ -81,5 +80,4 @@ def _plot_metric(
     axes.set(xlabel="epoch", ylabel=metric.replace("_", " "))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    if evaluations:
-        axes.legend()
+    axes.legend()

@@ -8,22 +8,21 @@ from typing import Any
 
 from rsseg.common.files import RunError, read_json
 from rsseg.common.messages import listed, text_table
+from rsseg.load import HEADS
+from rsseg.training.head import Head
 
-# What is shown of the results of a segmenter, and of a classifier.
-METRICS = (("pixel_accuracy", "mean_accuracy", "mean_iou"), ("top1", "top5"))
 
-
-def default_metrics(held: Collection[str]) -> tuple[str, ...]:
-    """Tell which metrics are shown of those that results hold, the best known task first.
+def head_of_metrics(metrics: Collection[str]) -> Head:
+    """Return the head whose main metric is among those given.
 
     Raises:
-        RunError: If they are of no task that is known.
+        RunError: If there is none.
     """
-    for metrics in METRICS:
-        if set(metrics) <= set(held):
-            return metrics
-    known = " or ".join(", ".join(metrics) for metrics in METRICS)
-    raise RunError(f"expected {known} among the metrics, there are: {listed(held)}; name some")
+    for head in HEADS.values():
+        if head.metric in metrics:
+            return head
+    known = " or ".join(", ".join(head.metrics) for head in HEADS.values())
+    raise RunError(f"expected {known} among the metrics, there are: {listed(metrics)}; name some")
 
 
 def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None) -> str:
@@ -31,7 +30,7 @@ def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None
 
     Args:
         paths: The files.
-        metrics: Names of the metrics to show; None takes those of the task, see `METRICS`.
+        metrics: Names of the metrics to show; None takes those of the task.
 
     Raises:
         RunError: If a file is missing, is no results file, or lacks one of the metrics; or if
@@ -42,7 +41,9 @@ def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None
     for path in paths:
         try:
             results = read_json(path)
-            chosen = tuple(metrics or default_metrics(next(iter(results["metrics"].values()))))
+            chosen = tuple(
+                metrics or head_of_metrics(next(iter(results["metrics"].values()))).metrics
+            )
             table = results_table(results, chosen)
         except Exception as error:  # What was given may be any JSON.
             asked = f" with {list(metrics)}" if metrics else ""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rsseg.classifiers.build import ClassifierConfig
+from rsseg.classifiers.head import ClassificationHead
 from rsseg.classifiers.published import read_published
 from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import plain
 from rsseg.common.files import check_output
 from rsseg.switchable.resolutions import set_names
+from rsseg.training.metadata import RunMetadata
 
 
 def import_published(
@@ -23,7 +24,8 @@ def import_published(
     *,
     resolutions: Sequence[int] | None = None,
     classes: Sequence[str] | None = None,
-) -> dict[str, Any]:
+    overwrite: bool = False,
+) -> RunMetadata:
     """Write the network of a published file as a checkpoint of rsseg.
 
     Args:
@@ -31,6 +33,7 @@ def import_published(
         out: The checkpoint to write.
         resolutions: What the network was trained for, see `load_published`.
         classes: Names of the classes; default is "class 0" and so on.
+        overwrite: Write over a file that exists.
 
     Returns:
         The checkpoint's metadata.
@@ -40,7 +43,7 @@ def import_published(
             classes.
         ValueError: If `out` exists or cannot be written.
     """
-    check_output(out)
+    check_output(out, overwrite=overwrite)
     net, preprocessing, keywords = read_published(path, resolutions)
     model = ClassifierConfig(**keywords)
     names = list(classes or (f"class {index}" for index in range(model.classes)))
@@ -50,22 +53,21 @@ def import_published(
         )
     sides = net.resolutions
     macs = {name: count_macs(net, side) for name, side in zip(set_names(sides), sides, strict=True)}
-    metadata = {
-        "task": "classification",
-        "name": path.name,
-        "imported": path.name,
-        "model": plain(model),
-        "resolutions": list(sides),
-        "batchnorm": "private",
-        "preprocessing": plain(preprocessing),
-        "classes": names,
-        "parameters": count_parameters(net),
-        "batchnorm_parameters": batchnorm_parameters(net),
-        "macs": macs,
-        "versions": {"torch": str(torch.__version__)},
-    }
-    metadata["config"] = _settings(metadata, scores=net.scores is not None)
-    save_checkpoint(out, {"metadata": metadata, "net": net.state_dict()})
+    metadata = RunMetadata(
+        task=ClassificationHead.name,
+        name=path.name,
+        imported=path.name,
+        model=plain(model),
+        resolutions=sides,
+        preprocessing=preprocessing,
+        classes=tuple(names),
+        parameters=count_parameters(net),
+        batchnorm_parameters=batchnorm_parameters(net),
+        macs=macs,
+    )
+    settings = _settings(metadata.plain(), scores=net.scores is not None)
+    metadata = replace(metadata, config=settings)
+    save_checkpoint(out, {"metadata": metadata.plain(), "net": net.state_dict()})
     return metadata
 
 

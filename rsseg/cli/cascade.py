@@ -6,18 +6,14 @@ Parsing and printing only.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from rsseg.common.files import check_output, write_whole, written_whole
-from rsseg.runtime.cascade.report import layout, plot, report
+from rsseg.cli.options import add_overwrite
 
 
 def add_cascade(verb: argparse.ArgumentParser) -> None:
-    """Name the arguments of the verb."""
+    """Add the arguments of the verb."""
     verb.description = (
         "Choose, for a target mean cost, where a classifier goes up to the next resolution because "
         "it is not sure, and compare cost and accuracy with those of the fixed resolutions."
@@ -32,10 +28,16 @@ def add_cascade(verb: argparse.ArgumentParser) -> None:
     add("--executor", metavar="NAME", help="whose times; default: the only one in the table")
     add("--out", type=Path, metavar="JSON", help="default: RUN/cascade.json")
     add("--plot", type=Path, metavar="PNG", help="draw the curve as well")
-    add("--overwrite", action="store_true", help="write over files that exist")
+    add_overwrite(verb)
 
 
 def _cascade(args: argparse.Namespace) -> None:
+    import json
+
+    from rsseg.common.figures import save_figure
+    from rsseg.common.files import write_whole
+    from rsseg.runtime.cascade.report import layout, plot, report
+
     out = args.out or args.folder / "cascade.json"
     _check(args, out)
     found = report(
@@ -49,12 +51,14 @@ def _cascade(args: argparse.Namespace) -> None:
     write_whole(out, json.dumps(found.as_dict(), indent=1) + "\n")
     print(f"cascade: {out}")
     if args.plot:
-        with written_whole(args.plot) as temporary:
-            plot(found).savefig(temporary, dpi=110, format=args.plot.suffix[1:] or "png")
+        save_figure(plot(found), args.plot)
         print(f"plot: {args.plot}")
 
 
 def _check(args: argparse.Namespace, out: Path) -> None:
+    from rsseg.common.figures import check_figure
+    from rsseg.common.files import check_output
+
     if not 0 < args.cost < math.inf:
         raise ValueError(f"--cost must be above 0, got {args.cost:g}")
     repeated = [side for side in args.levels or () if args.levels.count(side) > 1]
@@ -62,8 +66,6 @@ def _check(args: argparse.Namespace, out: Path) -> None:
         raise ValueError(f"resolution {repeated[0]} is given twice; give each once")
     if args.executor and not args.latency:
         raise ValueError("--executor says whose times of --latency; give that as well")
-    kinds = Figure().canvas.get_supported_filetypes()
-    if args.plot and args.plot.suffix[1:] not in kinds:
-        raise ValueError(f"--plot {args.plot} must end in one of .{', .'.join(sorted(kinds))}")
-    for path in (out, *([args.plot] if args.plot else [])):
-        check_output(path, overwrite=args.overwrite)
+    check_output(out, overwrite=args.overwrite)
+    if args.plot:
+        check_figure(args.plot, overwrite=args.overwrite)

@@ -1,7 +1,4 @@
-"""The options of `rsseg profile` that measure: latency and memory of a checkpoint on this machine.
-
-Parsing and printing only.
-"""
+"""What `rsseg profile --measure` does: latency and memory of a network on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
 
 import torch
 from tqdm import tqdm
@@ -22,41 +18,10 @@ from rsseg.runtime.budget.table import Entry, latency_file, update_entries
 from rsseg.runtime.opening import EXECUTORS
 from rsseg.switchable.resolutions import check_resolutions
 
-RUNS: Final = 30
-_OPTIONS: Final = ("executors", "onnx", "runs", "threads", "device", "budget", "no_memory")
 
-
-def add_measure(verb: argparse.ArgumentParser) -> None:
-    """Name the options."""
-    group = verb.add_argument_group("measuring")
-    add = group.add_argument
-    add(
-        "--measure", action="store_true", help="measure a checkpoint (.pt) or exported file (.onnx)"
-    )
-    add("--executors", nargs="+", metavar="NAME", help=f"of {', '.join(EXECUTORS)}; default: all")
-    add("--onnx", type=Path, nargs="+", metavar="FILE", help="default: those beside the checkpoint")
-    add("--runs", type=int, metavar="N", help=f"predictions at each resolution; default: {RUNS}")
-    add("--threads", type=int, metavar="N", help="threads for one image; default: PyTorch's")
-    add("--device", help="auto, cpu or cuda, for PyTorch; default: cpu")
-    add("--budget", type=float, metavar="MS", help="tell the resolution that keeps this budget")
-    add("--no-memory", action="store_true", default=None, help="measure times alone")
-
-
-def refuse_unmeasured(args: argparse.Namespace) -> None:
-    """Refuse options that nothing is done with unless --measure is given.
-
-    Raises:
-        ValueError: If there is one.
-    """
-    given = [option for option in _OPTIONS if getattr(args, option) is not None]
-    if given:
-        flag = given[0].replace("_", "-")
-        raise ValueError(f"--{flag} is for what is measured; give --measure as well")
-
-
-def measure(args: argparse.Namespace) -> None:
-    """Measure, print, and save beside the file."""
-    path, runs, threads = _checked(args)
+def measure(args: argparse.Namespace, *, runs: int) -> None:
+    """Measure, print, and save beside the file; `runs` where the arguments name no number."""
+    path, runs, threads = _checked(args, runs)
     chosen = subjects(
         path,
         executors=args.executors,
@@ -98,7 +63,7 @@ def _measured(
                 yield subject, entry
 
 
-def _checked(args: argparse.Namespace) -> tuple[Path, int, int]:
+def _checked(args: argparse.Namespace, runs: int) -> tuple[Path, int, int]:
     """Check what was given; return the file, the runs and the threads."""
     path = Path(args.network)
     known = {suffix for suffixes, _ in EXECUTORS.values() for suffix in suffixes}
@@ -108,7 +73,7 @@ def _checked(args: argparse.Namespace) -> tuple[Path, int, int]:
         )
     if args.classes is not None:
         raise ValueError(f"{path} has its own number of classes; leave out --classes")
-    runs = RUNS if args.runs is None else args.runs
+    runs = runs if args.runs is None else args.runs
     threads = torch.get_num_threads() if args.threads is None else args.threads
     for name, value in (("--runs", runs), ("--threads", threads)):
         if value < 1:

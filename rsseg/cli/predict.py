@@ -10,11 +10,10 @@ import argparse
 import statistics
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from rsseg.common.device import choose_device
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.load import load_checkpoint
+from rsseg.load import head_of, load_checkpoint
 from rsseg.runtime.predict.classify import Classifier, classify_files, predictions_file
 from rsseg.runtime.predict.classify import table as class_table
 from rsseg.runtime.predict.row import Predictor
@@ -24,14 +23,14 @@ from rsseg.runtime.predict.video import FPS, Frame, predict_video
 from rsseg.runtime.predictor import Predictor as FramePredictor
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.unseen import RULES
+from rsseg.training.metadata import RunMetadata
 
-CLASSIFICATION = "classification"
 TOP = 3
 # Options that one kind of network has no use for; silence would look like obedience.
 _SEGMENTERS = ("compare", "compare_name", "labels", "label_offset", "void_value", "name")
 _CLASSIFIERS = ("top",)
 _VIDEOS = ("fps", "budget_ms", "show")
-Loaded = tuple[SwitchableNet, Preprocessing, dict[str, Any]]
+Loaded = tuple[SwitchableNet, Preprocessing, RunMetadata]
 
 
 def add_predict(verb: argparse.ArgumentParser) -> None:
@@ -78,7 +77,7 @@ def _predict(args: argparse.Namespace) -> None:
     _refuse(args, _VIDEOS, "to predict images")
     images = find_images(args.images)
     loaded = load_checkpoint(args.checkpoint)
-    if loaded[2].get("task") == CLASSIFICATION:
+    if not head_of(loaded[2].task).dense:
         _refuse(args, _SEGMENTERS, "a classifier")
         _classify(args, images, loaded)
     else:
@@ -140,7 +139,7 @@ def _classify(args: argparse.Namespace, images: list[Path], loaded: Loaded) -> N
     net.unseen = args.unseen or net.unseen
     device = choose_device(args.device)
     answers = classify_files(
-        Classifier(net, preprocessing, metadata["classes"], device=device),
+        Classifier(net, preprocessing, metadata.classes, device=device),
         images,
         resolutions=args.resolutions or list(dict.fromkeys(net.resolutions)),
         top=TOP if args.top is None else args.top,
@@ -186,15 +185,13 @@ def _predictors(args: argparse.Namespace, loaded: Loaded) -> list[Predictor]:
         asked.append((args.compare, args.compare_name, args.checkpoint, other))
     predictors = []
     for path, given, other_path, (net, preprocessing, metadata) in asked:
-        if not metadata.get("classes") or metadata.get("task") == CLASSIFICATION:
+        if not metadata.classes or not head_of(metadata.task).dense:
             raise ValueError(
                 f"{path} is no segmenter with named classes; give the checkpoint of one"
             )
         net.unseen = args.unseen or net.unseen
-        name = given or metadata.get("name") or _name(path, other_path)
-        predictors.append(
-            Predictor(net, preprocessing, metadata["classes"], name=name, device=device)
-        )
+        name = given or metadata.name or _name(path, other_path)
+        predictors.append(Predictor(net, preprocessing, metadata.classes, name=name, device=device))
     return predictors
 
 

@@ -1,7 +1,4 @@
-"""The verb `rsseg serve`: a trained network behind HTTP, and a page for the browser.
-
-Parsing and printing only.
-"""
+"""The verb `rsseg serve`: a trained network behind HTTP, and a page for the browser."""
 
 from __future__ import annotations
 
@@ -11,13 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from rsseg.runtime.budget.budget import check_budget
-
 _EXTRAS: Final = ("starlette", "uvicorn", "prometheus_client")
 
 
 def add_serve(verb: argparse.ArgumentParser) -> None:
-    """Name the arguments of the verb."""
+    """Add the arguments of the verb."""
     verb.description = (
         "Answer images over HTTP: POST /predict with an image as body gives classes (JSON) or a "
         "label map (PNG). Under overload the resolution falls before anything is refused. The "
@@ -53,15 +48,13 @@ def _serve(args: argparse.Namespace) -> None:
         if missing not in _EXTRAS:
             raise ValueError(str(error)) from error
         raise ValueError(f"{missing} is not installed; pip install 'rsseg[serve]'") from error
-    except ImportError as error:  # An executor that is not installed.
-        raise ValueError(str(error)) from error
     except KeyboardInterrupt:
         print("stopped")
 
 
 def _run(args: argparse.Namespace) -> None:
-    from rsseg.runtime.serve.body import Limits  # noqa: PLC0415 An extra may be missing.
-    from rsseg.runtime.serve.server import Options, serve  # noqa: PLC0415
+    from rsseg.runtime.serve.body import Limits
+    from rsseg.runtime.serve.server import Options, serve
 
     options = Options(
         host=args.host,
@@ -82,6 +75,8 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from rsseg.runtime.budget.budget import check_budget
+
     for name in ("threads", "workers", "queue"):
         value = getattr(args, name)
         if value is not None and value < 1:

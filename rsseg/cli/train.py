@@ -38,10 +38,11 @@ from rsseg.training.evaluate_checkpoint import evaluate_checkpoint, evaluation_c
 from rsseg.training.interrupt import Interrupted
 from rsseg.training.job import Job
 from rsseg.training.loop import Training
+from rsseg.training.metadata import RunMetadata
 from rsseg.training.resume import Start, settings_of_run
 from rsseg.training.run_folder import RunFolder
 from rsseg.training.step import TrainingError
-from rsseg.training.task import C, Task, Tests, TrainingBatches
+from rsseg.training.task import C, EvalData, Task, TrainData
 
 RECALIBRATE = "recalibrate"
 _FAULTS = (ValueError, OSError, TrainingError, LostProcessError, torch.OutOfMemoryError)
@@ -59,8 +60,8 @@ class Script(Generic[C]):
     """
 
     task: Task[C]
-    batches: Callable[[C], TrainingBatches]
-    tests: Callable[[C], Tests]
+    batches: Callable[[C], TrainData]
+    tests: Callable[[C], EvalData]
     description: str
 
     def main(self, argv: Sequence[str] | None = None) -> int:
@@ -72,7 +73,7 @@ class Script(Generic[C]):
             else:
                 results = self.evaluate(args) if args.evaluate else self.train(args)
                 if is_first():
-                    print(results_table(results, self.task.shown))
+                    print(results_table(results, self.task.head.metrics))
         except Interrupted as stop:
             warn_first(str(stop)) if is_launched() else print(stop, file=sys.stderr)
             return 130
@@ -127,10 +128,10 @@ class Script(Generic[C]):
     def evaluate(self, args: argparse.Namespace) -> dict[str, Any]:
         """Evaluate a checkpoint with the settings it was trained with; return the results."""
         net, _, metadata = load_checkpoint(args.evaluate)
-        if metadata["task"] != self.task.name:
+        if metadata.task != self.task.head.name:
             raise ValueError(
-                f"{args.evaluate} is a checkpoint of {metadata['task']}, this script is for "
-                f"{self.task.name}"
+                f"{args.evaluate} is a checkpoint of {metadata.task}, this script is for "
+                f"{self.task.head.name}"
             )
         config = evaluation_config(self.task.config, metadata, args.overrides)
         device = choose_device(config.device)
@@ -138,7 +139,7 @@ class Script(Generic[C]):
             return self._evaluate(args, net.to(device), metadata, config)
 
     def _evaluate(
-        self, args: argparse.Namespace, net: SwitchableNet, metadata: dict[str, Any], config: C
+        self, args: argparse.Namespace, net: SwitchableNet, metadata: RunMetadata, config: C
     ) -> dict[str, Any]:
         resolutions = sorted(args.resolutions or net.resolutions, reverse=True)
         check_resolutions(resolutions)

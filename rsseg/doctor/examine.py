@@ -1,16 +1,14 @@
 """`rsseg doctor`: what is wrong with this machine, or with a configuration on it, and the remedy.
 
-The command line and the order of the checks. Those of a machine are in `doctor_machine`, those of a
-configuration in `doctor_run`; none can end the others. Nothing is left on the disk and nothing is
+The order of the checks. Those of a machine are in `machine`, those of a configuration in
+`configuration`; none can end the others. Nothing is left on the disk and nothing is
 downloaded.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,27 +26,6 @@ from rsseg.doctor.machine import (
 )
 
 LEAST = 2**30  # Bytes that are asked for where no configuration tells how many.
-
-
-def add_doctor(verb: argparse.ArgumentParser) -> None:
-    """Name the arguments of the verb."""
-    verb.description = (
-        "Look for what would stop or slow down a run here: versions, devices, threads, memory, "
-        "disk, and what the given configurations need. Status 1 tells of a fault."
-    )
-    verb.set_defaults(run=_doctor)
-    add = verb.add_argument
-    add("configs", type=Path, nargs="*", metavar="CONFIG", help="of train_cls.py or train_seg.py")
-    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides")
-    add("--json", action="store_true", help="print JSON")
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    if args.overrides and not args.configs:
-        raise ValueError("--set goes with a configuration; give one, such as configs/NAME.yaml")
-    findings = examine(args.configs, args.overrides)
-    print(json.dumps([asdict(f) for f in findings], indent=1) if args.json else layout(findings))
-    return int(any(finding.state == "fault" for finding in findings))
 
 
 def layout(findings: Sequence[Finding]) -> str:

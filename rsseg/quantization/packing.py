@@ -244,3 +244,17 @@ def read_packed(path: Path) -> tuple[State, dict[str, Any]]:
     if _digest(state, header["metadata"]) != header.get("sha256"):
         raise CheckpointError(f"{path} is damaged: its content is not what was written")
     return state, metadata
+
+
+def layout(size: PackedSize, file: int) -> str:
+    """Return what a packed network takes as text; `file` is the size of the file in bytes."""
+    rows = {
+        f"codes of {size.weights:,} weights": size.codes,
+        "what gives them values": size.bases,
+        "not quantised": size.rest,
+        "file": file,
+    }
+    lines = [f"{what:<32}{number / 1e6:>10.3f} MB" for what, number in rows.items()]
+    return "\n".join(
+        [*lines, f"a quantised weight takes {size.bits_per_weight:.3f} bits as stored"]
+    )

@@ -7,16 +7,18 @@ are written is decided in `export`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import validate
 from rsseg.images.preprocessing import Preprocessing
+from rsseg.load import head_of
 from rsseg.switchable.resolutions import check_resolutions
+from rsseg.training.head import Head
+from rsseg.training.metadata import RunMetadata
 
 KEY: Final = "rsseg"
 
@@ -26,7 +28,7 @@ class Description:
     """What a trained network is.
 
     Args:
-        task: What its logits are: of an image (B, K), or of a map (B, K, h, w).
+        task: Name of its head, which tells what its logits are.
         name: What pictures, tables and services call it.
         classes: Names of its K classes, in the order of the logits.
         resolutions: Sides that it was trained for, from large to small.
@@ -38,7 +40,7 @@ class Description:
         format: Version of this description.
     """
 
-    task: Literal["classification", "segmentation"]
+    task: str
     name: str
     classes: tuple[str, ...] = Field(min_length=1)
     resolutions: tuple[int, ...]
@@ -49,10 +51,20 @@ class Description:
     batchnorm: Literal["private", "shared"] = "private"
     format: Literal[1] = 1
 
+    @field_validator("task")
+    @classmethod
+    def _known(cls, task: str) -> str:
+        return head_of(task).name
+
     @field_validator("resolutions")
     @classmethod
     def _sorted(cls, resolutions: tuple[int, ...]) -> tuple[int, ...]:
         return check_resolutions(resolutions)
+
+    @property
+    def head(self) -> Head:
+        """What it answers."""
+        return head_of(self.task)
 
     @property
     def usable(self) -> tuple[int, ...]:
@@ -62,27 +74,24 @@ class Description:
         return tuple(dict.fromkeys(self.resolutions))
 
 
-def describe(
-    metadata: Mapping[str, Any], preprocessing: Preprocessing, path: Path, *, unseen: str
-) -> Description:
+def describe(metadata: RunMetadata, path: Path, *, unseen: str) -> Description:
     """Describe the network of a checkpoint.
 
     Args:
         metadata: As `load_checkpoint` returns it.
-        preprocessing: The same.
         path: File of the checkpoint, which may have to name the network.
         unseen: Rule of the network.
 
     Raises:
-        ValueError: If it is of another task than the two that are known, or names no classes.
+        ValueError: If it names no classes.
     """
     values = {
-        "task": metadata.get("task"),
-        "name": metadata.get("name") or name_of(path),
-        "classes": metadata.get("classes"),
-        "resolutions": metadata.get("resolutions"),
-        "batchnorm": metadata.get("batchnorm", "private"),
-        "preprocessing": preprocessing,
+        "task": metadata.task,
+        "name": metadata.name or name_of(path),
+        "classes": metadata.classes,
+        "resolutions": metadata.resolutions,
+        "batchnorm": metadata.batchnorm,
+        "preprocessing": metadata.preprocessing,
         "unseen": unseen,
     }
     return validate(Description, values, path.name)

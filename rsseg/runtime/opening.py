@@ -29,8 +29,8 @@ def open_torch(path: Path, *, threads: int | None, device: str) -> Opened:
     Raises:
         ValueError: If it cannot be used.
     """
-    net, preprocessing, metadata = load_checkpoint(path)
-    description = describe(metadata, preprocessing, path, unseen=net.unseen)
+    net, _, metadata = load_checkpoint(path)
+    description = describe(metadata, path, unseen=net.unseen)
     if threads is not None:
         torch.set_num_threads(threads)
     return TorchExecutor(net, device=device), description

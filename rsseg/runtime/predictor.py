@@ -27,8 +27,6 @@ from rsseg.runtime.prediction import Prediction
 from rsseg.segmentation.evaluate import predict_labels
 from rsseg.switchable.resolutions import check_resolutions
 
-SEGMENTATION = "segmentation"
-
 
 class Predictor:
     """A trained network, ready to answer for images of any size at any resolution.
@@ -62,6 +60,7 @@ class Predictor:
     ) -> None:
         self.executor = executor
         self.description = description
+        self.head = description.head
         self.task = description.task
         self.name = description.name
         self.classes = description.classes
@@ -180,7 +179,7 @@ class Predictor:
 
     def _label_map(self, logits: Logits, size: Sequence[int]) -> LabelMap | None:
         """Check the logits of one image; give the label map of a segmenter."""
-        axes = 4 if self.task == SEGMENTATION else 2
+        axes = 4 if self.head.dense else 2
         if logits.ndim != axes or logits.shape[:2] != (1, len(self.classes)):
             raise ValueError(
                 f"'{self.name}' gives logits of shape {logits.shape}, expected (1, "

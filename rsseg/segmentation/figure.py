@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from rsseg.common.files import written_whole
 from rsseg.images.preprocessing import VOID, Image, LabelMap
 from rsseg.segmentation import drawing
 from rsseg.segmentation.palette import VOID_COLOUR, colourise, palette
@@ -161,12 +159,6 @@ def comparison_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
         top += layout.height(row)
     drawing.draw_legend(figure, legend, (_MARGIN, top), layout.width)
     return figure
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all, at its own size; the suffix chooses the format."""
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=DOTS_PER_INCH)
 
 
 def _check(rows: Sequence[Row]) -> None:

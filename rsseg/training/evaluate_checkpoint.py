@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rsseg.common.config import overridden, plain
@@ -12,7 +12,8 @@ from rsseg.switchable.unseen import interpolate_set, recalibrate
 from rsseg.training import task as tasks
 from rsseg.training.config import RunConfig
 from rsseg.training.evaluation import Evaluation
-from rsseg.training.task import C, Task, Tests
+from rsseg.training.metadata import RunMetadata
+from rsseg.training.task import C, EvalData, Task
 
 # What may differ when a checkpoint is evaluated again; the rest is part of what was trained.
 EVALUATION_KEYS = (
@@ -25,7 +26,7 @@ EVALUATION_KEYS = (
 )
 
 
-def evaluation_config(kind: type[C], metadata: Mapping[str, Any], overrides: Sequence[str]) -> C:
+def evaluation_config(kind: type[C], metadata: RunMetadata, overrides: Sequence[str]) -> C:
     """Return the settings for evaluating a checkpoint again.
 
     Raises:
@@ -37,16 +38,16 @@ def evaluation_config(kind: type[C], metadata: Mapping[str, Any], overrides: Seq
                 f"--set {assignment} changes nothing in a trained network; with --evaluate only "
                 f"{', '.join(EVALUATION_KEYS)} can be set"
             )
-    return overridden(kind, metadata["config"], overrides)
+    return overridden(kind, metadata.config, overrides)
 
 
 def evaluate_checkpoint(
     task: Task[C],
     config: C,
     net: SwitchableNet,
-    tests: Tests,
+    data: EvalData,
     *,
-    metadata: Mapping[str, Any],
+    metadata: RunMetadata,
     resolutions: Sequence[int],
 ) -> tuple[dict[str, Any], Evaluation[Any]]:
     """Evaluate a checkpoint; return results in the form of a run's results.json, and the details.
@@ -55,21 +56,21 @@ def evaluate_checkpoint(
         ValueError: If the classes are not those it was trained for, or a size does not fit.
     """
     # The names of imported classes are not known; their number is checked by the reader.
-    if "imported" not in metadata:
-        check_classes(tests.classes, metadata["classes"])
-    task.check(net.network, config, resolutions)
-    evaluation = tasks.evaluate_net(task, config, net, tests, resolutions)
+    if not metadata.imported:
+        check_classes(data.classes, metadata.classes)
+    task.check_sizes(net.network, config, resolutions)
+    evaluation = tasks.evaluate_net(task, config, net, data, resolutions)
     settings = plain(config)
     results = {
-        **metadata,
+        **metadata.plain(),
         "config": settings,
         "preprocessing": settings["preprocessing"],
-        "data": tests.fingerprint,
+        "data": data.fingerprint,
         "unseen": net.unseen,
         "macs": tasks.macs(config, net, resolutions),
         "metrics": evaluation.results(),
         "alpha": evaluation.alpha,
-        "unreadable": {"test": dict(tests.faults)},
+        "unreadable": {"test": dict(data.faults)},
     }
     return results, evaluation
 
@@ -92,7 +93,7 @@ def check_classes(given: Sequence[str], trained: Sequence[str]) -> None:
 
 
 def recalibrated(
-    net: SwitchableNet, config: RunConfig, tests: Tests, resolutions: Sequence[int], images: int
+    net: SwitchableNet, config: RunConfig, data: EvalData, resolutions: Sequence[int], images: int
 ) -> SwitchableNet:
     """Give a network sets for the resolutions that were not trained, measured on training images.
 
@@ -108,7 +109,7 @@ def recalibrated(
         interpolate_set(net.network, resolution)
         batches = (
             config.preprocessing.normalise(views.to(device))
-            for views in tests.calibration(resolution, images)
+            for views in data.calibration(resolution, images)
         )
         recalibrate(net.network, batches, resolution)
     return net

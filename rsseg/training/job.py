@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from rsseg.images.crops import CutBatch
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import RunConfig
 from rsseg.training.evaluation import Evaluation
+from rsseg.training.metadata import RunMetadata
 from rsseg.training.step import Loss
 
 
@@ -48,8 +49,7 @@ class Job:
         batches: The training batches.
         loss: From what a step gives to the losses.
         evaluate: Evaluates a network such as `net` as it is.
-        metadata: What `load_checkpoint` needs and returns; plain values. Its "data" tells one
-            data set from another.
+        metadata: What `load_checkpoint` needs and returns.
         report: Writes what the task adds to results.json into the run folder.
         metric: The metric whose mean over the resolutions decides what is best.
         mix: Mixes the images of a batch, or None.
@@ -62,7 +62,7 @@ class Job:
     batches: Batches
     loss: Loss
     evaluate: Callable[[SwitchableNet], Evaluation[Any]]
-    metadata: Mapping[str, Any]
+    metadata: RunMetadata
     report: Callable[[Evaluation[Any], Path], None]
     metric: str
     mix: Mix | None = None

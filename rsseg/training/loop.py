@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,11 +61,9 @@ class Training:
             CheckpointError: If there is no whole one, or it is of another network or other data.
         """
         training, (content, path) = cls(job, folder), folder.read_last()
-        if content["metadata"].get("data") != job.metadata.get("data"):
-            raise CheckpointError(
-                f"{path} was trained on other data: {content['metadata'].get('data')}, "
-                f"given is {job.metadata.get('data')}"
-            )
+        trained, given = content["metadata"].get("data", {}), job.metadata.data
+        if trained != given:
+            raise CheckpointError(f"{path} was trained on other data: {trained}, given is {given}")
         training.stepper.restore(content, str(path))
         check_agreed((training.stepper.global_step, path.name), "the step to continue from")
         training._resumed = True
@@ -77,13 +76,13 @@ class Training:
         """Where the run is."""
         return self.stepper.progress
 
-    def save(self, path: Path, **metadata: object) -> None:
-        """Write the state of the run into a checkpoint; `metadata` is added to the job's.
+    def save(self, path: Path, chosen: str) -> None:
+        """Write the state of the run into a checkpoint; `chosen` says why this state is kept.
 
         All processes have to call this, the first one writes.
         """
-        known = {**self.job.metadata, "epoch": self.progress.epoch, **metadata}
-        content = {"metadata": known, **self.stepper.state()}
+        metadata = replace(self.job.metadata, epoch=self.progress.epoch, chosen=chosen)
+        content = {"metadata": metadata.plain(), **self.stepper.state()}
         if is_first():
             self.folder.save(path, content)
         self._saved = time.monotonic()
@@ -211,9 +210,7 @@ class Training:
                 f"the epoch is saved; continue with --resume {self.folder.path}"
             ) from error
         results = {
-            **job.metadata,
-            "epoch": progress.epoch,
-            "chosen": "the last epoch",
+            **replace(job.metadata, epoch=progress.epoch, chosen="the last epoch").plain(),
             "training_seconds": round(progress.seconds, 1),
             "skipped_steps": progress.skipped,
             "metrics": evaluation.results(),

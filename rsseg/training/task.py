@@ -1,15 +1,16 @@
 """What is common to the tasks: the network, the job and the results of a run, from its settings.
 
-A `Task` says what makes segmentation or classification special; the functions do the rest.
+A `Task` says what makes a kind of training special; the functions do the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,19 +22,21 @@ from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import set_names
 from rsseg.training.config import RunConfig
 from rsseg.training.evaluation import Evaluation, Evaluator, evaluate
+from rsseg.training.head import Head
 from rsseg.training.job import Batches, Job, Mix
+from rsseg.training.metadata import RunMetadata
 from rsseg.training.step import Loss
 
 
-class Read(Protocol):
-    """What is read from files."""
+class DataFiles(Protocol):
+    """Images that are read from files."""
 
     @property
     def faults(self) -> dict[str, str]:
         """The files that could not be read so far, and why."""
 
 
-class TrainingBatches(Batches, Read, Protocol):
+class TrainData(Batches, DataFiles, Protocol):
     """The training batches of a run."""
 
     @property
@@ -41,7 +44,7 @@ class TrainingBatches(Batches, Read, Protocol):
         """Plain values that tell these training images from others."""
 
 
-class Tests(Read, Protocol):
+class EvalData(DataFiles, Protocol):
     """The test images of a run."""
 
     @property
@@ -68,34 +71,50 @@ class Tests(Read, Protocol):
 C = TypeVar("C", bound=RunConfig)
 
 
-@dataclass(frozen=True)
-class Task(Generic[C]):
-    """What makes a task special.
+class Task(ABC, Generic[C]):
+    """What makes a task special in training; the functions below do the rest.
 
-    Args:
-        name: Its name in checkpoints, a key of `rsseg.load.BUILDERS`.
+    Attributes:
+        head: What its networks answer.
         config: Kind of its settings.
-        network: Builds the network of a run, with its pretrained weights if there are any and
-            the second argument is true.
-        check: Raises a ValueError if a network cannot take views of some resolutions.
-        loss: Builds the loss of a run, which may ask for the classes' names, on a device.
-        evaluator: Makes an empty evaluator.
-        report: Writes into a folder what the task adds to results.json.
-        metric: The metric whose mean over the resolutions decides what is best.
-        shown: Metrics of the table that a run ends with.
-        mix: Builds what mixes the images of a batch, or gives None.
     """
 
-    name: str
+    head: ClassVar[Head]
     config: type[C]
-    network: Callable[[C, bool], nn.Module]
-    check: Callable[[nn.Module, C, Sequence[int]], None]
-    loss: Callable[[C, Tests, torch.device], Loss]
-    evaluator: Callable[[Tests], Evaluator]
-    report: Callable[[Evaluation[Any], Tests, Path], None]
-    metric: str
-    shown: tuple[str, ...]
-    mix: Callable[[C], Mix | None]
+
+    @abstractmethod
+    def network(self, config: C, *, pretrained: bool) -> nn.Module:
+        """Build the network of a run, `pretrained` with the weights that its settings name."""
+
+    @abstractmethod
+    def check_sizes(self, network: nn.Module, config: C, resolutions: Sequence[int]) -> None:
+        """Check that a network can take views of some resolutions.
+
+        Raises:
+            ValueError: If it cannot.
+        """
+
+    @abstractmethod
+    def loss(self, config: C, data: EvalData, device: torch.device) -> Loss:
+        """Return the loss of a run as a function of what a step gives.
+
+        Args:
+            config: Settings of the run.
+            data: The test images, whose classes a teacher has to know.
+            device: Where the run computes.
+        """
+
+    @abstractmethod
+    def evaluator(self, data: EvalData) -> Evaluator:
+        """Return an empty evaluator for the classes of some test images."""
+
+    @abstractmethod
+    def report(self, evaluation: Evaluation[Any], data: EvalData, folder: Path) -> None:
+        """Write what the task adds to results.json into a folder."""
+
+    def mix(self, _config: C) -> Mix | None:
+        """Return what mixes the images of a batch; None where nothing does."""
+        return None
 
 
 def build_net(
@@ -114,8 +133,8 @@ def build_net(
         ValueError: If the network cannot be built, or cannot take views of these sizes.
     """
     torch.manual_seed(config.seed)
-    network = task.network(config, pretrained)
-    task.check(network, config, config.resolutions)
+    network = task.network(config, pretrained=pretrained)
+    task.check_sizes(network, config, config.resolutions)
     net = SwitchableNet(
         network,
         config.resolutions,
@@ -127,55 +146,54 @@ def build_net(
 
 
 def build_job(
-    task: Task[C], config: C, net: SwitchableNet, batches: TrainingBatches, tests: Tests
+    task: Task[C], config: C, net: SwitchableNet, batches: TrainData, data: EvalData
 ) -> Job:
     """Put together all that a run needs."""
 
     def evaluate_it(used: SwitchableNet) -> Evaluation[Any]:
-        return evaluate_net(task, config, used, tests, config.resolutions)
+        return evaluate_net(task, config, used, data, config.resolutions)
 
-    metadata = describe(task, config, net, tests)
+    metadata = describe(task, config, net, data)
     return Job(
         config=config,
         net=net,
         batches=batches,
-        loss=task.loss(config, tests, next(net.parameters()).device),
+        loss=task.loss(config, data, next(net.parameters()).device),
         evaluate=evaluate_it,
-        metadata={**metadata, "data": {**metadata["data"], **batches.fingerprint}},
-        report=lambda evaluation, folder: task.report(evaluation, tests, folder),
-        metric=task.metric,
+        metadata=replace(metadata, data={**metadata.data, **batches.fingerprint}),
+        report=lambda evaluation, folder: task.report(evaluation, data, folder),
+        metric=task.head.metric,
         mix=task.mix(config),
-        faults={"train": batches.faults, "test": tests.faults},
+        faults={"train": batches.faults, "test": data.faults},
     )
 
 
-def describe(task: Task[C], config: C, net: SwitchableNet, tests: Tests) -> dict[str, Any]:
-    """Return the metadata of a run's checkpoints and results, as plain values."""
+def describe(task: Task[C], config: C, net: SwitchableNet, data: EvalData) -> RunMetadata:
+    """Return the metadata of a run's checkpoints and results."""
     settings = plain(config)
-    return {
-        "task": task.name,
-        "model": settings["model"],
-        "resolutions": settings["resolutions"],
-        "batchnorm": config.batchnorm,
-        "preprocessing": settings["preprocessing"],
-        "classes": list(tests.classes),
-        "data": tests.fingerprint,
-        "parameters": count_parameters(net),
-        "batchnorm_parameters": batchnorm_parameters(net),
-        "macs": macs(config, net, net.resolutions),
-        "versions": {"torch": str(torch.__version__)},
-        "config": settings,
-    }
+    return RunMetadata(
+        task=task.head.name,
+        model=settings["model"],
+        resolutions=config.resolutions,
+        batchnorm=config.batchnorm,
+        preprocessing=config.preprocessing,
+        classes=tuple(data.classes),
+        data=data.fingerprint,
+        parameters=count_parameters(net),
+        batchnorm_parameters=batchnorm_parameters(net),
+        macs=macs(config, net, net.resolutions),
+        config=settings,
+    )
 
 
 def evaluate_net(
-    task: Task[C], config: C, net: SwitchableNet, tests: Tests, resolutions: Sequence[int]
+    task: Task[C], config: C, net: SwitchableNet, data: EvalData, resolutions: Sequence[int]
 ) -> Evaluation[Any]:
     """Evaluate a network on test batches at the given resolutions."""
     return evaluate(
         net,
-        tests.batches(resolutions),
-        partial(task.evaluator, tests),
+        data.batches(resolutions),
+        partial(task.evaluator, data),
         resolutions=resolutions,
         preprocessing=config.preprocessing,
         device=next(net.parameters()).device,

@@ -92,4 +92,4 @@ def test_phase_is_summed_up() -> None:
 def test_drawn_image_and_network_can_be_served(tmp_path: Path) -> None:
     assert 20_000 < len(overload.drawn_jpeg(0)) < 200_000
     _, _, metadata = load_checkpoint(overload.make_network(tmp_path, "mobilenetv2_035"))
-    assert metadata["resolutions"] == list(overload.RESOLUTIONS)
+    assert metadata.resolutions == tuple(overload.RESOLUTIONS)

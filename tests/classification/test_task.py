@@ -29,7 +29,7 @@ def teacher_file(root: Path, **values: Any) -> Path:
     net = build_net(CLASSIFICATION, config, CPU)
     randomise(net)
     metadata = describe(CLASSIFICATION, config, net, TestImages(config))
-    save_checkpoint(root / "teacher.pt", {"metadata": metadata, "net": net.state_dict()})
+    save_checkpoint(root / "teacher.pt", {"metadata": metadata.plain(), "net": net.state_dict()})
     return root / "teacher.pt"
 
 

@@ -43,7 +43,7 @@ def test_checkpoint_predicts_what_the_published_file_does(tmp_path: Path, build:
         assert torch.equal(net.predict(images, resolution), theirs.predict(images, resolution))
     assert preprocessing == expected
     assert found == metadata
-    assert found["classes"][:2] == ["class 0", "class 1"]
+    assert found.classes[:2] == ("class 0", "class 1")
 
 
 def test_imported_network_is_evaluated_on_folders_with_its_own_preprocessing(
@@ -81,6 +81,6 @@ def test_command_imports_and_names_what_it_found(
     command = ["import", path, "--out", tmp_path / "ours.pt", "--names", tmp_path / "names.txt"]
     assert cli.main([str(part) for part in command]) == 0
     assert "resnet18, 7 classes, 224, 192, 160, 128, 96" in capsys.readouterr().out
-    assert load_checkpoint(tmp_path / "ours.pt")[2]["classes"] == list("abcdefg")
+    assert load_checkpoint(tmp_path / "ours.pt")[2].classes == tuple("abcdefg")
     assert cli.main([str(part) for part in command]) == 2
     assert "exists; choose another name" in capsys.readouterr().err

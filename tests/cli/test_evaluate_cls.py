@@ -36,7 +36,7 @@ def whole(config: Path) -> Path:
 
 def test_checkpoint_predicts_as_the_network_was_evaluated(whole: Path, config: Path) -> None:
     net, preprocessing, metadata = load_checkpoint(whole / "last.pt")
-    assert (metadata["task"], preprocessing.fit) == ("classification", "crop")
+    assert (metadata.task, preprocessing.fit) == ("classification", "crop")
     tests = TestImages(image_config(config.parent / "data"))
     answers = np.load(whole / "correctness.npz")
     with torch.no_grad():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +15,12 @@ from rsseg.cli import main as cli
 from rsseg.cli import predict as cli_predict
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.metadata import RunMetadata
 
 CLASSES = ["wall", "floor", "lamp"]
 
 
-def checkpoint(path: Path) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:
+def checkpoint(path: Path) -> tuple[SwitchableNet, Preprocessing, RunMetadata]:
     """Stand in for reading a checkpoint: the name of the file seeds the weights."""
     if "gone" in path.name:
         raise ValueError(f"there is no checkpoint {path}")
@@ -28,8 +28,15 @@ def checkpoint(path: Path) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]
     net = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
     classes = ["a", "b", "c"] if "other" in path.name else CLASSES
     task = "classification" if "classifier" in path.name else "segmentation"
-    metadata = {"task": task, "classes": classes}
-    return SwitchableNet(net, [32, 16]).eval(), Preprocessing(), metadata
+    preprocessing = Preprocessing()
+    metadata = RunMetadata(
+        task=task,
+        model={},
+        classes=tuple(classes),
+        resolutions=(32, 16),
+        preprocessing=preprocessing,
+    )
+    return SwitchableNet(net, [32, 16]).eval(), preprocessing, metadata
 
 
 @pytest.fixture
@@ -174,7 +181,7 @@ def test_compare_lays_out_every_results_file(
     table = [
         "resolution  pixel accuracy  mean accuracy  mean iou  alpha  GMACs",
         "        32            50.0           25.0      12.5  0.750   2.50",
-        "        16            25.0           12.5       6.2  0.250       ",
+        "        16            25.0           12.5       6.2  0.250",
     ]
     assert lines == ["rs", *table, "", "i lower", *table]
     assert cli.main(["compare", str(second), "--metrics", "kappa"]) == 0

@@ -307,7 +307,7 @@ def test_evaluation_repeats_the_results_of_the_run(whole: Path, tmp_path: Path) 
 @torch.no_grad()
 def test_evaluation_at_unseen_resolutions_follows_the_rule(whole: Path, tmp_path: Path) -> None:
     net, preprocessing, metadata = load_checkpoint(whole / "last.pt")
-    config = validate(SegmentationConfig, metadata["config"], "the test")
+    config = validate(SegmentationConfig, metadata.config, "the test")
     reader = TestSamples(config).reader
     for rule in ("interpolate", "nearest"):
         out = tmp_path / rule

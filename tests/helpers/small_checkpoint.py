@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from rsseg.common.checkpoint import save_checkpoint
-from rsseg.load import BUILDERS
+from rsseg.load import HEADS
 from rsseg.switchable.net import SwitchableNet
 from tests.helpers.small_networks import randomise
 
@@ -25,7 +25,7 @@ MODELS: dict[str, dict[str, Any]] = {
 def write_checkpoint(path: Path, task: str = "classification", **values: Any) -> Path:
     """Write the checkpoint of a network with random weights, the same each time."""
     torch.manual_seed(0)
-    net = SwitchableNet(BUILDERS[task](MODELS[task]), RESOLUTIONS)
+    net = SwitchableNet(HEADS[task].network(MODELS[task]), RESOLUTIONS)
     randomise(net)
     metadata = {
         "task": task,

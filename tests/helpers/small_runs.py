@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.common.config import validate
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import MREDLosses
 from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.segmentation.evaluate import SegmentationEvaluator
@@ -23,6 +24,7 @@ from rsseg.training.config import RunConfig
 from rsseg.training.evaluation import evaluate
 from rsseg.training.interrupt import StopRequest
 from rsseg.training.job import Job
+from rsseg.training.metadata import RunMetadata
 from rsseg.training.run_folder import RunFolder
 from rsseg.training.step import Outputs, train_step
 
@@ -53,6 +55,12 @@ def small_config(**values: Any) -> RunConfig:
         "optim": {"lr": 0.05, "weight_decay": 0.01},
     }
     return validate(RunConfig, {**settings, **values}, "the test")
+
+
+def small_metadata(**values: Any) -> RunMetadata:
+    return RunMetadata(
+        task="test", model={}, resolutions=RESOLUTIONS, preprocessing=Preprocessing(), **values
+    )
 
 
 def draw(seed: int) -> tuple[list[Tensor], Tensor]:
@@ -104,7 +112,7 @@ def small_job(config: RunConfig | None = None, **options: Any) -> Job:
             preprocessing=config.preprocessing,
             device=torch.device("cpu"),
         ),
-        "metadata": {"task": "test"},
+        "metadata": small_metadata(),
         "report": lambda evaluation, folder: None,
         "metric": "mean_iou",
     }

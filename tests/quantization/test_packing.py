@@ -105,7 +105,7 @@ def test_file_is_read_as_a_checkpoint_and_gives_the_same_logits(tmp_path: Path) 
     size = save_packed(net, metadata(), out)
     loaded, preprocessing, read = load_checkpoint(out)
     assert preprocessing.fit == "crop"
-    assert read["classes"] == ["a", "b", "c"]
+    assert read.classes == ("a", "b", "c")
     assert not loaded.training
     for side in (*SIDES, 40):
         images = torch.randn(2, 3, side, side)

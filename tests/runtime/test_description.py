@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import pytest
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.runtime.description import describe, name_of, parse
+from rsseg.training.metadata import RunMetadata
 from tests.helpers.small_exported import description
 
 PATH = Path("net.onnx")
-METADATA: dict[str, Any] = {
-    "task": "segmentation",
-    "classes": ["wall", "floor"],
-    "resolutions": [64, 64, 32],
-    "epoch": 3,
-}
+METADATA = RunMetadata(
+    task="segmentation",
+    model={},
+    classes=("wall", "floor"),
+    resolutions=(64, 64, 32),
+    preprocessing=Preprocessing(),
+    epoch=3,
+)
 
 
 def test_description_survives_its_file() -> None:
@@ -55,7 +59,7 @@ def test_what_is_no_mapping_is_refused_with_its_file(text: str) -> None:
 
 def test_checkpoint_is_named_by_itself_its_file_or_its_folder() -> None:
     def named(path: str, **values: Any) -> str:
-        told = describe({**METADATA, **values}, Preprocessing(), Path(path), unseen="nearest")
+        told = describe(replace(METADATA, **values), Path(path), unseen="nearest")
         return told.name
 
     assert named("runs/rooms/last.pt") == "rooms"
@@ -65,11 +69,11 @@ def test_checkpoint_is_named_by_itself_its_file_or_its_folder() -> None:
 
 
 def test_resolutions_that_can_be_computed_are_named_once() -> None:
-    told = describe(METADATA, Preprocessing(), PATH, unseen="nearest")
+    told = describe(METADATA, PATH, unseen="nearest")
     assert (told.usable, told.unseen, told.layout) == ((64, 32), "nearest", "all")
     assert description(layout="one", resolution=32).usable == (32,)
 
 
 def test_checkpoint_without_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="classes"):
-        describe({**METADATA, "classes": None}, Preprocessing(), PATH, unseen="nearest")
+        describe(replace(METADATA, classes=()), PATH, unseen="nearest")

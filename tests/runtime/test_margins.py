@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from classification import evaluate
 from classification.evaluate import ClassificationEvaluator, softmax_margins
-from classification.task import report_answers
+from classification.task import CLASSIFICATION
 from rsseg.analysis.correctness import read_answers
 from rsseg.common.files import RunError
 from rsseg.training import task
@@ -63,8 +63,8 @@ def test_margins_of_all_processes_stand_beside_their_answers(
 
 def test_report_is_read_again_in_the_order_of_the_names(tmp_path: Path) -> None:
     filled, logits = evaluator(3)
-    tests = cast(task.Tests, SimpleNamespace(names=["c", "a", "b"]))
-    report_answers(Evaluation({"64": filled, "ensemble": filled}, None), tests, tmp_path)
+    tests = cast(task.EvalData, SimpleNamespace(names=["c", "a", "b"]))
+    CLASSIFICATION.report(Evaluation({"64": filled, "ensemble": filled}, None), tests, tmp_path)
     answers = read_answers(tmp_path)
     expected = softmax_margins(logits)[[1, 2, 0]].tolist()
     assert answers.names.tolist() == ["a", "b", "c"]

@@ -69,7 +69,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeExecutor:
 def test_classes_are_those_of_predict_to_the_bit(classifier: Path) -> None:
     opened, image = Predictor.open(classifier), drawn()
     net, preprocessing, metadata = load_checkpoint(classifier)
-    expected = Classifier(net, preprocessing, metadata["classes"])
+    expected = Classifier(net, preprocessing, metadata.classes)
     for resolution in (64, 32, 48, 80):
         probabilities, _ = expected(image, resolution)
         prediction = opened.predict(image, resolution)

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image as Pictures
 
+from rsseg.common.figures import save_figure
 from rsseg.images.preprocessing import Image, LabelMap
-from rsseg.segmentation.figure import Panel, Row, comparison_figure, save_figure
+from rsseg.segmentation.figure import DOTS_PER_INCH, Panel, Row, comparison_figure
 from rsseg.segmentation.palette import VOID_COLOUR, colourise
 
 CLASSES = [*(f"class {i}" for i in range(38)), "otherstructure", "a$b$c"]
@@ -156,7 +157,7 @@ def test_label_that_is_no_class_is_refused() -> None:
 
 def test_saved_figure_has_the_size_of_the_figure(tmp_path: Path) -> None:
     figure = comparison_figure([some_row()], CLASSES)
-    save_figure(figure, tmp_path / "figure.png")
+    save_figure(figure, tmp_path / "figure.png", DOTS_PER_INCH)
     with Pictures.open(tmp_path / "figure.png") as picture:
         inches = figure.get_size_inches()
         assert abs(picture.width - 200 * inches[0]) <= 1

@@ -15,7 +15,7 @@ import torch
 from rsseg.common.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from rsseg.training.loop import Training
 from rsseg.training.run_folder import RunFolder, check_unused
-from tests.helpers.small_runs import assert_equal, small_job
+from tests.helpers.small_runs import assert_equal, small_job, small_metadata
 
 
 class Killed(BaseException):
@@ -202,10 +202,12 @@ def test_run_on_other_data_names_the_file_that_was_read(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     Training(small_job(), folder).fit()
     folder.last.unlink()
-    job = small_job(metadata={"task": "test", "data": "other"})
+    job = small_job(metadata=small_metadata(data={"images": "others"}))
     with (
         pytest.warns(UserWarning, match="there is no checkpoint"),
-        pytest.raises(CheckpointError, match=r"previous\.pt was trained on other data: None"),
+        pytest.raises(
+            CheckpointError, match=r"previous\.pt was trained on other data: {}, given is {'images'"
+        ),
     ):
         Training.resume(job, folder)
 
@@ -221,4 +223,4 @@ def test_network_without_a_run_cannot_be_continued(tmp_path: Path) -> None:
     net = small_job().net.state_dict()
     save_checkpoint(folder.last, {"metadata": {}, "net": net})
     with pytest.raises(CheckpointError, match=r"last\.pt holds a network to use and nothing to"):
-        Training.resume(small_job(metadata={}), folder)
+        Training.resume(small_job(), folder)

@@ -73,7 +73,7 @@ def test_scale_of_half_precision_is_saved_and_continued(tmp_path: Path) -> None:
     training.stepper.scaler._init_scale = 2.0**20
     training.stepper.step(*draw(0))
     training.stepper.scaler.update(512.0)
-    training.save(training.folder.last)
+    training.save(training.folder.last, "the last step")
     again = Training.resume(small_job(config), RunFolder(tmp_path))
     assert again.stepper.scaler.get_scale() == 512.0
 

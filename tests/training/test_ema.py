@@ -53,7 +53,7 @@ def test_checkpoint_holds_the_average_to_use_and_the_network_to_go_on_with(tmp_p
     for step in range(3):
         training.stepper.step(*draw(step))
         states.append(copy.deepcopy(floats(job.net.state_dict())))
-    training.save(training.folder.last)
+    training.save(training.folder.last, "the last step")
     saved = read_checkpoint(training.folder.last)
     weights = [0.8**3, 0.2 * 0.8**2, 0.2 * 0.8, 0.2]
     for name, value in floats(saved["net"]).items():
@@ -64,7 +64,7 @@ def test_checkpoint_holds_the_average_to_use_and_the_network_to_go_on_with(tmp_p
 
 def test_run_without_average_has_one_network_in_its_checkpoint(tmp_path: Path) -> None:
     training = Training(small_job(), RunFolder(tmp_path))
-    training.save(training.folder.last)
+    training.save(training.folder.last, "the last step")
     assert "trained_net" not in read_checkpoint(training.folder.last)
     assert training.stepper.used_net is training.job.net
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rsseg.analysis.results import default_metrics, results_table
+from rsseg.analysis.results import head_of_metrics, results_table
 from rsseg.common.config import load_config, plain
 from rsseg.common.files import RunError, check_output, write_csv, write_whole
 from rsseg.training.config import RunConfig
@@ -182,7 +182,7 @@ def test_table_shows_percent_shares_and_multiply_adds() -> None:
         "resolution  pixel accuracy  mean iou  alpha  GMACs",
         "        64            50.0      25.0  0.750   2.00",
         "        32            37.5      12.5  0.250   0.50",
-        "  ensemble           100.0      30.0              ",
+        "  ensemble           100.0      30.0",
     ]
 
 
@@ -193,10 +193,10 @@ def test_table_does_without_ensemble_and_multiply_adds() -> None:
 
 def test_default_metrics_are_those_of_the_task() -> None:
     held = {"mean_iou", "pixel_accuracy", "kappa", "mean_accuracy"}
-    assert default_metrics(held) == ("pixel_accuracy", "mean_accuracy", "mean_iou")
-    assert default_metrics({"images", "top5", "top1"}) == ("top1", "top5")
+    assert head_of_metrics(held).metrics == ("pixel_accuracy", "mean_accuracy", "mean_iou")
+    assert head_of_metrics({"images", "top5", "top1"}).metrics == ("top1", "top5")
     with pytest.raises(RunError, match=r"or top1, top5 among the metrics, there are: iou, kappa;"):
-        default_metrics(["kappa", "iou"])
+        head_of_metrics(["kappa", "iou"])
 
 
 def test_log_is_cut_behind_a_step_and_loses_a_line_that_a_crash_cut_off(tmp_path: Path) -> None:

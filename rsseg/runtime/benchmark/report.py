@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from rsseg.analysis.results import default_metrics
+from rsseg.analysis.results import head_of_metrics
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError, read_json
 from rsseg.images.preprocessing import PHOTO_SIZE
@@ -23,7 +23,6 @@ from rsseg.runtime.budget.budget import check_budget
 from rsseg.runtime.budget.table import Entry, Row, this_machine
 from rsseg.runtime.opening import CHECKPOINTS, EXECUTORS
 
-_SEGMENTERS: Final = "mean_iou"
 _MIB: Final = 2**20
 Accuracies = dict[int, float]
 
@@ -139,8 +138,7 @@ def read_accuracies(folder: Path) -> tuple[str, Accuracies] | None:
     try:
         results: dict[str, Any] = read_json(path)
         metrics = results["metrics"]
-        shown = default_metrics(next(iter(metrics.values())))
-        metric = _SEGMENTERS if _SEGMENTERS in shown else shown[0]
+        metric = head_of_metrics(next(iter(metrics.values()))).metric
         # Of a resolution that was trained twice, the first set answers.
         found = {int(name): float(row[metric]) for name, row in metrics.items() if name.isdecimal()}
         return metric, {side: value for side, value in found.items() if math.isfinite(value)}

@@ -39,7 +39,7 @@ class Cascade:
     """
 
     def __init__(self, predictor: Predictor, thresholds: Mapping[int, float]) -> None:
-        if predictor.task != "classification":
+        if predictor.head.dense:
             raise ValueError(
                 f"'{predictor.name}' is a network for {predictor.task}; a cascade needs a "
                 "classifier, whose margin tells how sure it is"

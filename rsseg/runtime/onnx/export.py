@@ -79,8 +79,8 @@ def export_checkpoint(
     check_output(out, overwrite=overwrite)
     if kind == ONNX:
         onnx_files.check_packages()
-    net, preprocessing, metadata = load_checkpoint(checkpoint)
-    told = describe(metadata, preprocessing, checkpoint, unseen=net.unseen)
+    net, _, metadata = load_checkpoint(checkpoint)
+    told = describe(metadata, checkpoint, unseen=net.unseen)
     if resolution is not None:
         _check_trained(resolution, net, checkpoint)
         told = replace(told, layout="one", resolution=resolution)

@@ -16,7 +16,7 @@ from PIL import ImageDraw, ImageFont
 
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.prediction import Prediction
-from rsseg.runtime.predictor import SEGMENTATION, Predictor
+from rsseg.runtime.predictor import Predictor
 from rsseg.segmentation.palette import palette
 
 _OPACITY: Final = 0.55  # that of `overlay`
@@ -30,7 +30,7 @@ class Caption:
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        segments = predictor.task == SEGMENTATION
+        segments = predictor.head.dense
         self._colours = palette(len(predictor.classes)) if segments else np.empty((0, 3), np.uint8)
         self._font: dict[int, ImageFont.FreeTypeFont] = {}
 

@@ -16,13 +16,14 @@ from typing import Any
 from PIL import Image as Pictures
 from tqdm import tqdm
 
+from rsseg.common.figures import save_figure
 from rsseg.common.files import written_whole
 from rsseg.common.messages import text_table
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.images.reading import image_size, read_image
 from rsseg.runtime.predict.row import Predictor, predict_row
 from rsseg.runtime.predict.truth import TruthFiles
-from rsseg.segmentation.figure import Panel, Row, comparison_figure, save_figure
+from rsseg.segmentation.figure import DOTS_PER_INCH, Panel, Row, comparison_figure
 from rsseg.segmentation.palette import overlay
 from rsseg.switchable.resolutions import check_resolutions
 
@@ -131,7 +132,7 @@ def predict_files(
         results += [_result(path, panel) for panel in row.panels]
         rows += [row.thumbnail()] if len(rows) < FIGURE_ROWS else []
     if len(images) > 1:
-        save_figure(comparison_figure(rows, predictors[0].classes), folder.figure)
+        save_figure(comparison_figure(rows, predictors[0].classes), folder.figure, DOTS_PER_INCH)
     return results
 
 
@@ -165,7 +166,7 @@ def _write_image(folder: OutputFolder, path: Path, row: Row, classes: Sequence[s
         _save(overlay(row.image, panel.labels, len(classes)), folder.overlay(*place))
     picture = folder.picture(path)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    save_figure(comparison_figure([row], classes), picture)
+    save_figure(comparison_figure([row], classes), picture, DOTS_PER_INCH)
 
 
 def _save(picture: Image | LabelMap, path: Path) -> None:

@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from rsseg.runtime.serve.body import MEGA, RefusedError, Store, check_headers, receive_body
 from rsseg.runtime.serve.metrics import Metrics
-from rsseg.runtime.serve.request import CLASSIFICATION, FORMATS, parse
+from rsseg.runtime.serve.request import parse
 from rsseg.runtime.serve.response import Draining, body_is_whole, colours
 from rsseg.runtime.serve.service import Answer, Service
 
@@ -123,7 +123,7 @@ class Pages:
 
     async def _predict(self, request: Request) -> Answer:
         service, headers = self.service, request.headers
-        asked = parse(request.query_params, service.predictor.task, service.allowed)
+        asked = parse(request.query_params, service.predictor.head, service.allowed)
         length = headers.get("content-length")
         check_headers(headers.get("content-type"), headers.get("content-encoding"), length)
         with self.store.body() as body:
@@ -148,12 +148,12 @@ class Pages:
             "classes": classes,
             "resolutions": list(predictor.resolutions),
             "allowed": list(self.service.allowed),
-            "formats": list(FORMATS[predictor.task]),
+            "formats": list(predictor.head.formats),
             "budget_ms": self.service.budget_ms,
             "preprocessing": asdict(predictor.preprocessing),
             "limits": {"body_mb": limits.body_mb, "megapixels": limits.megapixels},
         }
-        if predictor.task != CLASSIFICATION:
+        if predictor.head.dense:
             described["colours"] = colours(len(classes))
         return JSONResponse(described)
 

@@ -12,6 +12,7 @@ from typing import Final
 from rsseg.runtime.budget.measure import drawn_image
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.body import RefusedError
+from rsseg.training.head import Head
 
 STEPS: Final = (16, 32)  # Encoders of segmenters halve an image up to five times.
 
@@ -40,11 +41,7 @@ def _takes(predictor: Predictor, image: object, resolution: int) -> bool:
     return True
 
 
-CLASSIFICATION: Final = "classification"
-# The first is the default of its task.
-FORMATS: Final = {CLASSIFICATION: ("json",), "segmentation": ("png", "overlay", "json")}
-KNOWN: Final = {CLASSIFICATION: ("resolution", "budget_ms", "format", "top")}
-_SEGMENTERS: Final = ("resolution", "budget_ms", "format")
+PARAMETERS: Final = ("resolution", "budget_ms", "format")
 TOP: Final = 5
 
 
@@ -53,7 +50,7 @@ class Asked:
     """What a client asks for.
 
     Args:
-        format: Of the answer, one of `FORMATS`.
+        format: Of the answer, one of the head's `formats`.
         resolution: Side of the view in pixels, None if the service may choose.
         budget_ms: Milliseconds that it gives, waiting included; None for those of the service.
         top: How many classes a classifier names.
@@ -65,20 +62,20 @@ class Asked:
     top: int = TOP
 
 
-def parse(query: Mapping[str, str], task: str, allowed: Sequence[int]) -> Asked:
+def parse(query: Mapping[str, str], head: Head, allowed: Sequence[int]) -> Asked:
     """Read a query.
 
     Args:
         query: Its values by name.
-        task: Of the network.
+        head: Of the network.
         allowed: Resolutions that may be asked for.
 
     Raises:
         RefusedError: If something in it is not valid; says what is.
     """
-    _check_names(query, KNOWN.get(task, _SEGMENTERS))
+    _check_names(query, PARAMETERS if head.dense else (*PARAMETERS, "top"))
     asked = Asked(
-        format=_format(query.get("format"), FORMATS[task]),
+        format=_format(query.get("format"), head.formats),
         resolution=_resolution(query.get("resolution"), allowed),
         budget_ms=_budget(query.get("budget_ms")),
         top=_top(query.get("top")),

@@ -17,7 +17,7 @@ from rsseg.cli import main as cli
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.load import BUILDERS, load_checkpoint
+from rsseg.load import HEADS, load_checkpoint
 from rsseg.runtime import program_files
 from rsseg.runtime.description import KEY, Description, parse
 from rsseg.runtime.onnx import check as export_check
@@ -53,7 +53,9 @@ def checkpoint(path: Path, task: str = "classification", **values: Any) -> Path:
         "classes": ["church", "tench", "golf ball"],
         **values,
     }
-    net = SwitchableNet(BUILDERS[task](MODELS[task]), RESOLUTIONS, batchnorm=metadata["batchnorm"])
+    net = SwitchableNet(
+        HEADS[task].network(MODELS[task]), RESOLUTIONS, batchnorm=metadata["batchnorm"]
+    )
     randomise(net)
     save_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
     return path
@@ -90,7 +92,7 @@ def test_file_tells_classes_resolutions_and_preprocessing(folder: Path) -> None:
     expected = Description(
         task="classification",
         name="classification",
-        classes=metadata["classes"],
+        classes=metadata.classes,
         resolutions=tuple(RESOLUTIONS),
         preprocessing=preprocessing,
     )

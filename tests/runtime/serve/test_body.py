@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pictures
 
 from rsseg.images.reading import read_image
+from rsseg.load import HEADS
 from rsseg.runtime.serve.body import Limits, RefusedError, Store, check_headers, receive_body
 from rsseg.runtime.serve.decoding import decode
 from rsseg.runtime.serve.request import Asked, parse
@@ -185,13 +186,13 @@ ALLOWED = (32, 48, 64)
 
 
 def test_query_is_read() -> None:
-    assert parse({}, "classification", ALLOWED) == Asked("json")
-    assert parse({"resolution": "48", "top": "2"}, "classification", ALLOWED) == Asked(
+    assert parse({}, HEADS["classification"], ALLOWED) == Asked("json")
+    assert parse({"resolution": "48", "top": "2"}, HEADS["classification"], ALLOWED) == Asked(
         "json", resolution=48, top=2
     )
-    assert parse({"budget_ms": "7.5", "format": "overlay"}, "segmentation", ALLOWED) == Asked(
-        "overlay", budget_ms=7.5
-    )
+    assert parse(
+        {"budget_ms": "7.5", "format": "overlay"}, HEADS["segmentation"], ALLOWED
+    ) == Asked("overlay", budget_ms=7.5)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_query_is_read() -> None:
 )
 def test_query_that_makes_no_sense_is_refused(task: str, query: dict[str, str], told: str) -> None:
     with pytest.raises(RefusedError, match=told) as caught:
-        parse(query, task, ALLOWED)
+        parse(query, HEADS[task], ALLOWED)
     assert caught.value.status == 400
 
 
@@ -229,4 +230,4 @@ def test_query_that_makes_no_sense_is_refused(task: str, query: dict[str, str], 
 @given(st.dictionaries(st.sampled_from(["resolution", "budget_ms", "format", "top"]), st.text()))
 def test_any_query_is_read_or_refused(query: dict[str, str]) -> None:
     with contextlib.suppress(RefusedError):
-        assert parse(query, "segmentation", ALLOWED).resolution in (*ALLOWED, None)
+        assert parse(query, HEADS["segmentation"], ALLOWED).resolution in (*ALLOWED, None)

@@ -1,0 +1,7 @@
+"""Run the command `rsseg`: python -m rsseg."""
+
+import sys
+
+from rsseg.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,39 @@
+"""Options that several verbs share, spelled and described in one way."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_out(verb: argparse.ArgumentParser, metavar: str, meaning: str | None = None) -> None:
+    """Add --out, the file to write, and --overwrite.
+
+    Args:
+        verb: Parser of the verb.
+        metavar: Kind of the file, such as PNG.
+        meaning: Help of an --out that may be left out; None makes it required.
+    """
+    verb.add_argument(
+        "--out",
+        type=Path,
+        required=meaning is None,
+        metavar=metavar,
+        help=meaning or "file to write",
+    )
+    add_overwrite(verb)
+
+
+def add_overwrite(verb: argparse.ArgumentParser) -> None:
+    """Add --overwrite."""
+    verb.add_argument("--overwrite", action="store_true", help="write over what exists")
+
+
+def add_resolutions(verb: argparse.ArgumentParser, meaning: str) -> None:
+    """Add --resolutions."""
+    verb.add_argument("--resolutions", type=int, nargs="+", metavar="R", help=meaning)
+
+
+def add_json(verb: argparse.ArgumentParser) -> None:
+    """Add --json."""
+    verb.add_argument("--json", action="store_true", help="print JSON")

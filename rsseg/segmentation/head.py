@@ -1,0 +1,30 @@
+"""Segmenters: a class for each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import nn
+
+from rsseg.common.config import validate
+from rsseg.training.head import Head
+
+
+class SegmentationHead(Head):
+    """A class for each pixel, metrics over all pixels of a data set."""
+
+    name: ClassVar = "segmentation"
+    noun: ClassVar = "segmenter"
+    dense: ClassVar = True
+    metrics: ClassVar = ("pixel_accuracy", "mean_accuracy", "mean_iou")
+    metric: ClassVar = "mean_iou"
+    formats: ClassVar = ("png", "overlay", "json")
+
+    def network(self, model: Mapping[str, Any]) -> nn.Module:
+        """Build a segmenter from the values of a `ModelConfig`, see `Head`."""
+        from rsseg.segmentation.model import ModelConfig, build_segmenter
+
+        # The weights come from the checkpoint; the encoder's own need not be there any more.
+        values = {**model, "encoder_weights": None}
+        return build_segmenter(validate(ModelConfig, values, "the checkpoint"))

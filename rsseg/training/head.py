@@ -1,0 +1,45 @@
+"""What a kind of network answers: all that a table, a service or a checkpoint has to know of it.
+
+A `Head` is light: no library of networks is imported before a network is built. What training adds
+is in `task`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import nn
+
+
+class Head(ABC):
+    """What a kind of network answers.
+
+    Attributes:
+        name: Its name in checkpoints, exported files and results, where the key is "task".
+        noun: What messages call its networks, such as "classifier".
+        dense: Whether there is an answer for each pixel: logits are of shape (B, K, h, w) then,
+            else (B, K).
+        metrics: Metrics that tables show, shares in 0..1.
+        metric: The one that decides what is best, and that pictures show.
+        formats: How a service gives its answers; the first is the default.
+    """
+
+    name: ClassVar[str]
+    noun: ClassVar[str]
+    dense: ClassVar[bool]
+    metrics: ClassVar[tuple[str, ...]]
+    metric: ClassVar[str]
+    formats: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def network(self, model: Mapping[str, Any]) -> nn.Module:
+        """Build the network that a checkpoint describes, without pretrained weights.
+
+        Args:
+            model: Settings of the network, as the checkpoint's metadata hold them.
+
+        Raises:
+            ValueError: If they describe no network.
+        """

@@ -1,0 +1,73 @@
+"""What a checkpoint says of its network: the one record of a run's metadata."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any, Literal
+
+import torch
+from pydantic import ConfigDict, field_validator
+from pydantic.dataclasses import dataclass
+
+from rsseg.common.config import plain, validate
+from rsseg.images.preprocessing import Preprocessing
+from rsseg.switchable.resolutions import check_resolutions
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore"))
+class RunMetadata:
+    """What a checkpoint says of its network, and results of theirs.
+
+    Args:
+        task: Name of the head, a key of `rsseg.load.HEADS`.
+        model: Settings of the network, as the head's `network` takes them.
+        resolutions: Sides that it is trained for in pixels, from large to small.
+        preprocessing: How it reads images.
+        batchnorm: "private" or "shared".
+        classes: Names of its classes, in the order of the logits.
+        name: What pictures and tables call it; None takes the name of the run's folder.
+        imported: The published file that the weights are from, whose classes have no names.
+        data: Plain values that tell one data set from another.
+        config: Settings of the whole run, as plain values.
+        parameters: Numbers in the network.
+        batchnorm_parameters: Of these, gamma and beta of all sets.
+        macs: Multiply-adds by name of the BatchNorm set.
+        versions: Versions of the libraries by name.
+        epoch: Epochs that are done.
+        chosen: Why this state of the run was kept.
+    """
+
+    task: str
+    model: dict[str, Any]
+    resolutions: tuple[int, ...]
+    preprocessing: Preprocessing
+    batchnorm: Literal["private", "shared"] = "private"
+    classes: tuple[str, ...] = ()
+    name: str | None = None
+    imported: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    batchnorm_parameters: int | None = None
+    macs: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=lambda: {"torch": str(torch.__version__)})
+    epoch: int | None = None
+    chosen: str | None = None
+
+    @field_validator("resolutions")
+    @classmethod
+    def _sorted(cls, resolutions: tuple[int, ...]) -> tuple[int, ...]:
+        return check_resolutions(resolutions)
+
+    @classmethod
+    def read(cls, values: dict[str, Any], source: str) -> RunMetadata:
+        """Read the record from plain values; what later versions have added is passed over.
+
+        Raises:
+            ConfigError: If something is missing or not valid; names `source`.
+        """
+        return validate(cls, values, source)
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values, as checkpoints and JSON hold them, without what is not known."""
+        return {key: value for key, value in plain(self).items() if value is not None}
