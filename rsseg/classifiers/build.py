@@ -28,7 +28,8 @@ from rsseg.common.config import validate
 from rsseg.common.messages import check_name
 from rsseg.common.state_files import State, read_state
 from rsseg.quantization.convert import FLOAT, QUANTIZERS, QuantizerSettings, quantize
-from rsseg.quantization.quantizer import BITS, Basis
+from rsseg.quantization.quantizer import BITS
+from rsseg.switchable.layers import Sharing
 
 # The auxiliary classifiers of these two would make a tuple of their output.
 _PLAIN = {"aux_logits": False, "init_weights": True}
@@ -67,7 +68,7 @@ class QuantizationConfig:
     weights: int = 2
     activations: int = 2
     quantizer: str = "lq"
-    basis: Basis = "shared"
+    basis: Sharing = "shared"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     debias: bool = True
 

@@ -2,8 +2,8 @@
 
 Convert an ordinary network as one converts its BatchNorms; either conversion may come first.
 Parameters keep their names, so weights of the network before load into the network after. The
-layers are in `quantized_layers`, the quantisers in `lq_quantizers` and `learned_step`, files with
-K bits for each weight in `packing`.
+layers are in `layers.py`, the quantisers in `lqnets.py` and `lsq.py`, files with K bits for each
+weight in `packing.py`.
 
 Source: Zhang, Yang, Ye, Hua, "LQ-Nets", ECCV 2018, https://arxiv.org/abs/1807.10029, as used in
 Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Table 3.
@@ -27,9 +27,9 @@ from rsseg.quantization.layers import (
 )
 from rsseg.quantization.lqnets import ActivationQuantizer, WeightQuantizer
 from rsseg.quantization.lsq import LearnedStepQuantizer
-from rsseg.quantization.quantizer import BITS, Basis, Quantizer
+from rsseg.quantization.quantizer import BITS, Quantizer
 from rsseg.switchable.convert import held_sets, replace_layers, switchable_layers
-from rsseg.switchable.layers import Switchable
+from rsseg.switchable.layers import Sharing, Switchable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class QuantizerSettings:
         debias: Let the moving average begin with the first fit.
     """
 
-    basis: Basis = "shared"
+    basis: Sharing = "shared"
     momentum: float = 0.9
     debias: bool = True
 

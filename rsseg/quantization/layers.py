@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from rsseg.quantization.quantizer import Quantizer
-from rsseg.quantization.steps import paused
 from rsseg.switchable.convert import replace_layers, sharing_copy
 from rsseg.switchable.layers import Switchable
+from rsseg.switchable.step_scopes import paused
 
 
 class QuantizationPoint(nn.Identity):

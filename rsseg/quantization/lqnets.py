@@ -1,6 +1,6 @@
 """The quantisers of LQ-Nets, of weights and of activations: first levels and gradients.
 
-What they learn, and how, is in `quantizers`.
+What they learn, and how, is in `quantizer.py`.
 
 Source: Zhang, Yang, Ye, Hua, "LQ-Nets", ECCV 2018, https://arxiv.org/abs/1807.10029, Section 3.
 """
@@ -14,7 +14,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from rsseg.quantization.quantizer import Basis, LearnedLevels
+from rsseg.quantization.quantizer import LearnedLevels
+from rsseg.switchable.layers import Sharing
 
 _QUARTILE: Final = 0.6745  # Half of a normal distribution lies within so many deviations.
 
@@ -64,13 +65,13 @@ class WeightQuantizer(LearnedLevels):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, weight: Tensor) -> Tensor:
         """Quantise weights (C_out, ...); the gradient goes to the weights as it is."""
-        found = self.held
-        if found is None:
-            found = self.quantized(weight.flatten(1)).view_as(weight)
-            found = found.contiguous(memory_format=_layout(weight))
-        if self.holding:
-            self.held = found
-        output: Tensor = _StraightThrough.apply(weight, found)
+        quantized = self.cached
+        if quantized is None:
+            quantized = self.quantized(weight.flatten(1)).view_as(weight)
+            quantized = quantized.contiguous(memory_format=_layout(weight))
+        if self.caching:
+            self.cached = quantized
+        output: Tensor = _StraightThrough.apply(weight, quantized)
         return output
 
 
@@ -103,16 +104,18 @@ class ActivationQuantizer(LearnedLevels):
         ValueError: As `LearnedLevels`.
     """
 
+    per_process = True
+
     def __init__(
         self,
         bits: int,
         *,
-        basis: Basis = "shared",
+        basis: Sharing = "shared",
         momentum: float = 0.9,
         debias: bool = True,
     ) -> None:
         first = 2.0 ** torch.arange(bits) * _QUARTILE * 2 / (2**bits - 1)
-        super().__init__(first[None], signed=False, kind=basis, momentum=momentum, debias=debias)
+        super().__init__(first[None], signed=False, sharing=basis, momentum=momentum, debias=debias)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.common.distributed import all_sum, world_size
-from rsseg.quantization.quantizer import Basis, Quantizer
+from rsseg.quantization.quantizer import Quantizer
+from rsseg.switchable.layers import Sharing
 
 
 class _LearnedStep(torch.autograd.Function):
@@ -60,7 +61,7 @@ class LearnedStepQuantizer(Quantizer):
     """
 
     def __init__(
-        self, bits: int, *, signed: bool, basis: Basis = "shared", first: Tensor | None = None
+        self, bits: int, *, signed: bool, basis: Sharing = "shared", first: Tensor | None = None
     ) -> None:
         super().__init__(bits, basis)
         if signed and bits == 1:
@@ -79,8 +80,7 @@ class LearnedStepQuantizer(Quantizer):
         if self.learns and not self.started:
             # The mean over all processes: they have to go on with the same step.
             self._start(all_sum(x.detach().abs().mean(dtype=torch.float32)) / world_size())
-        taught = self.at_largest or self.basis_of != "largest_only"
-        step = self.step if taught else self.step.detach()
+        step = self.step if self.learns_here else self.step.detach()
         output: Tensor = _LearnedStep.apply(x, step.to(x.dtype), self.lowest, self.highest)
         return output
 

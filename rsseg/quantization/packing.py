@@ -25,9 +25,9 @@ from rsseg.common.files import check_output, written_whole
 from rsseg.common.state_files import State
 from rsseg.quantization.convert import QuantizedConv2d, quantized_convolutions
 from rsseg.quantization.quantizer import Quantizer
-from rsseg.quantization.steps import paused
 from rsseg.switchable.convert import held_sets, trained_sets
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.step_scopes import paused
 
 FORMAT: Final = "rsseg packed 1"
 SUFFIX: Final = ".safetensors"

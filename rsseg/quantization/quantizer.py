@@ -1,11 +1,9 @@
 """Quantisers: what turns the weights of a layer, or an activation, into few levels.
 
-`Quantizer` is the interface; `LearnedLevels` is what the quantisers of LQ-Nets in `lq_quantizers`
-have in common, another kind is in `learned_step`. Where they sit in a network is in `quantization`.
+`Quantizer` is the interface; `LearnedLevels` is what the quantisers of LQ-Nets in `lqnets.py` have
+in common, another kind is in `lsq.py`. Where they sit in a network is in `convert.py`.
 
-A quantiser of LQ-Nets learns as a BatchNorm does: each forward pass in training mode is one step.
-Where a step has several passes, as that of a network with several resolutions has, `one_step` (in
-`quantizer_steps`) lets all of them use the same levels and learns once, from all together.
+A quantiser of LQ-Nets learns as a BatchNorm does, see `rsseg.switchable.step_scopes`.
 
 Source: Zhang, Yang, Ye, Hua, "LQ-Nets", ECCV 2018, https://arxiv.org/abs/1807.10029. Departures:
 a small ridge keeps the fit of activations regular too, and in `one_step` the values of all
@@ -15,17 +13,17 @@ resolutions and of all processes count at once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Final, Literal
+from collections.abc import Iterator
+from typing import Final, get_args
 
 import torch
 from torch import Tensor, nn
 
 from rsseg.quantization.levels import Buckets, Levels, fit_basis, levels_of, nearest_levels
-from rsseg.switchable.layers import FollowsLargest
+from rsseg.switchable.layers import FollowsLargest, Sharing
+from rsseg.switchable.step_scopes import StepLearner
 
 BITS: Final = (1, 2, 3, 4)
-BASES: Final = ("shared", "largest_only", "private")
-Basis = Literal["shared", "largest_only", "private"]
 
 
 class Quantizer(FollowsLargest, ABC):
@@ -40,20 +38,18 @@ class Quantizer(FollowsLargest, ABC):
         ValueError: If the number of bits or the basis is not known.
     """
 
-    def __init__(self, bits: int, basis: Basis = "shared") -> None:
-        super().__init__()
+    def __init__(self, bits: int, basis: Sharing = "shared") -> None:
+        super().__init__(basis)
         if bits not in BITS:
             raise ValueError(f"a quantiser has one of {list(BITS)} bits, got {bits}")
-        if basis not in BASES:
-            raise ValueError(f"unknown basis {basis!r}, expected one of {list(BASES)}")
+        if basis not in get_args(Sharing):
+            raise ValueError(f"unknown basis {basis!r}, expected one of {list(get_args(Sharing))}")
         self.bits = bits
-        self.basis_of = basis
-        self.per_resolution = basis == "private"
 
     @property
     def learns(self) -> bool:
         """Whether a forward pass at the present resolution may change the levels."""
-        return self.training and (self.at_largest or self.basis_of != "largest_only")
+        return self.training and self.learns_here
 
     @abstractmethod
     def level_values(self) -> Tensor:
@@ -72,7 +68,12 @@ class Quantizer(FollowsLargest, ABC):
 
     def extra_repr(self) -> str:
         """Name the number of bits when the layer is printed."""
-        return f"bits={self.bits}, basis={self.basis_of}"
+        return f"bits={self.bits}, basis={self.sharing}"
+
+
+def quantizers(network: nn.Module) -> Iterator[Quantizer]:
+    """Yield every quantiser of a network once, those of all resolutions included."""
+    return (layer for layer in network.modules() if isinstance(layer, Quantizer))
 
 
 class Staircase(nn.Module):
@@ -98,7 +99,7 @@ class Staircase(nn.Module):
         return taken + x * 0  # What is not finite is not hidden.
 
 
-class LearnedLevels(Quantizer):
+class LearnedLevels(Quantizer, StepLearner):
     """A quantiser of LQ-Nets: its levels are the sums of a basis of K numbers for each row.
 
     The basis is a buffer. It learns without gradients, by one alternation of the QEM algorithm in
@@ -108,7 +109,7 @@ class LearnedLevels(Quantizer):
     Args:
         basis: First basis, shape (R, K).
         signed: Whether a level adds and subtracts basis entries, or takes and leaves them.
-        kind: See `Quantizer`.
+        sharing: The `basis` of `Quantizer`.
         momentum: Share of the old basis in the moving average, 0..1.
         debias: Let the moving average begin with the first fit, in place of the first basis.
 
@@ -125,11 +126,11 @@ class LearnedLevels(Quantizer):
         basis: Tensor,
         *,
         signed: bool,
-        kind: Basis = "shared",
+        sharing: Sharing = "shared",
         momentum: float = 0.9,
         debias: bool = True,
     ) -> None:
-        super().__init__(basis.shape[1], kind)
+        super().__init__(basis.shape[1], sharing)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in 0..1 (1 excluded), got {momentum}")
         self.signed = signed
@@ -139,12 +140,6 @@ class LearnedLevels(Quantizer):
         self.updates: Tensor
         self.register_buffer("basis", basis.clone())
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-        # Set by the context managers below.
-        self.pooling = False
-        self.paused = False
-        self.holding = False
-        self.pooled: Buckets | None = None
-        self.held: Tensor | None = None
 
     def levels(self) -> Levels:
         """Return the present levels."""
@@ -163,19 +158,18 @@ class LearnedLevels(Quantizer):
         """Return the nearest levels of values of shape (R, N), and learn from them in training."""
         learning = self.learns and not self.paused
         with torch.autocast(rows.device.type, enabled=False):
-            found, buckets = nearest_levels(rows, self.levels(), count=learning)
-            if buckets is not None and self.pooling:
-                self.pooled = buckets if self.pooled is None else _added(self.pooled, buckets)
-            elif buckets is not None:
-                self.learn(buckets)
-        return found
+            quantized, buckets = nearest_levels(rows, self.levels(), count=learning)
+            if buckets is not None:
+                self.observe(torch.stack(buckets))
+        return quantized
 
     @torch.no_grad()
-    def learn(self, buckets: Buckets) -> None:
-        """Move the basis towards its fit to what the buckets hold, see `Buckets`.
+    def learn(self, evidence: Tensor) -> None:
+        """Move the basis towards its fit to stacked `Buckets`, shape (2, R, L).
 
         Buckets of no value, or of values that are not finite, teach nothing.
         """
+        buckets = Buckets(*evidence)
         fitted = fit_basis(buckets, self.levels().codes, self.basis)
         useful = fitted.isfinite().all() & (buckets.counts.sum() > 0)
         self.updates += useful
@@ -189,7 +183,3 @@ class LearnedLevels(Quantizer):
     def extra_repr(self) -> str:
         """Name what is special about the quantiser when the layer is printed."""
         return f"{super().extra_repr()}, rows={len(self.basis)}, signed={self.signed}"
-
-
-def _added(first: Buckets, second: Buckets) -> Buckets:
-    return Buckets(first.counts + second.counts, first.sums + second.sums)

@@ -124,7 +124,7 @@ def convert_to_switchable(
     quantisers = {
         layer: Switchable(layer, names, memos=memos)
         for layer in network.modules()
-        if isinstance(layer, FollowsLargest) and layer.per_resolution
+        if isinstance(layer, FollowsLargest) and layer.sharing == "private"
     }
     replace_layers(network, found | quantisers)
     return network

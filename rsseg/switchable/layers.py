@@ -11,24 +11,35 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Literal, cast
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+Sharing = Literal["shared", "largest_only", "private"]
+
 
 class FollowsLargest(nn.Module):
-    """A layer that may be shared by all resolutions, and be told which one passes through.
+    """A layer that is not a BatchNorm, but may differ between resolutions.
+
+    Args:
+        sharing: "shared" by all resolutions, shared but learnt at the largest resolution alone
+            ("largest_only"), or "private": `convert_to_switchable` gives each resolution a copy.
+            Only a "shared" layer can do without the knowledge which resolution passes through.
 
     Attributes:
         at_largest: Whether the network is switched to the largest resolution.
-        per_resolution: Whether `convert_to_switchable` gives each resolution a copy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sharing: Sharing = "shared") -> None:
         super().__init__()
+        self.sharing: Sharing = sharing
         self.at_largest = True
-        self.per_resolution = False
+
+    @property
+    def learns_here(self) -> bool:
+        """Whether the layer may learn at the resolution that the network is switched to."""
+        return self.at_largest or self.sharing != "largest_only"
 
 
 class Switchable(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from rsseg.quantization.steps import paused
+from rsseg.switchable.step_scopes import paused
 
 MODES = ("normal", "checkpoint", "two_pass")
 Forward = Callable[[], Tensor]

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.profiler import record_function
 
-from rsseg.quantization.steps import quantizers
 from rsseg.switchable.convert import (
     convert_to_switchable,
     held_sets,
@@ -27,6 +26,7 @@ from rsseg.switchable.convert import (
     switchable_layers,
     trained_sets,
 )
+from rsseg.switchable.layers import FollowsLargest
 from rsseg.switchable.memory import forward_largest_last
 from rsseg.switchable.resolutions import check_resolutions, set_names
 from rsseg.switchable.unseen import RULES, borrowed_set
@@ -40,7 +40,8 @@ def resolution_of(images: Tensor) -> int:
 
 
 def _refuse_bases_of_resolutions(network: nn.Module) -> None:
-    bases = {layer.basis_of for layer in quantizers(network)} - {"shared"}
+    layers = (layer for layer in network.modules() if isinstance(layer, FollowsLargest))
+    bases = {layer.sharing for layer in layers} - {"shared"}
     if bases:
         raise ValueError(
             f"quantisers with the basis {', '.join(sorted(bases))} have to know the resolution, "

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from rsseg.common.distributed import is_first
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import ensemble_logits
-from rsseg.quantization.steps import held_weights
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import set_names
+from rsseg.switchable.step_scopes import held_weights
 
 ENSEMBLE = "ensemble"
 

@@ -21,10 +21,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.common.distributed import average, gathered
 from rsseg.losses.mred import MREDLosses
-from rsseg.quantization.steps import one_step
 from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.memory import TwoPasses
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.step_scopes import one_step
 from rsseg.training.diagnose import describe_largest
 
 

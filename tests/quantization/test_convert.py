@@ -23,7 +23,7 @@ from rsseg.quantization.convert import (
     quantized_convolutions,
 )
 from rsseg.quantization.lqnets import ActivationQuantizer, WeightQuantizer
-from rsseg.quantization.steps import quantizers
+from rsseg.quantization.quantizer import quantizers
 from rsseg.switchable.layers import Switchable
 from rsseg.switchable.unseen import remove_set
 from tests.helpers.small_quantized import SIDES, bases, network, train, views

@@ -15,7 +15,7 @@ from rsseg.quantization.levels import levels_of, nearest_levels
 from rsseg.quantization.lqnets import ActivationQuantizer, WeightQuantizer
 from rsseg.quantization.lsq import LearnedStepQuantizer
 from rsseg.quantization.quantizer import LearnedLevels, Quantizer
-from rsseg.quantization.steps import held_weights, one_step, paused
+from rsseg.switchable.step_scopes import held_weights, one_step, paused
 
 FEW = settings(max_examples=40, deadline=None)
 SHAPE = (6, 4, 3, 3)
@@ -209,7 +209,7 @@ def test_weights_are_quantised_once_in_a_step_and_teach_once() -> None:
     once(weight)
     assert torch.equal(quantizer.basis, once.basis)
     assert torch.equal(weight.grad, torch.full(SHAPE, 3.0))  # type: ignore[arg-type]
-    assert quantizer.held is None
+    assert quantizer.cached is None
 
 
 def test_step_that_fails_teaches_nothing() -> None:
@@ -232,7 +232,7 @@ def test_held_weights_are_let_go_at_the_end() -> None:
     quantizer, weight = WeightQuantizer(SHAPE, 2).eval(), weights()
     with held_weights(quantizer):
         assert torch.equal(quantizer(weight), quantizer(weight))
-        assert quantizer.held is not None
+        assert quantizer.cached is not None
         assert torch.equal(quantizer(2 * weight), quantizer(weight))  # As it was told.
     assert not torch.equal(quantizer(2 * weight), quantizer(weight))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from rsseg import SwitchableNet, interpolate_set, specialize
 from rsseg.quantization.convert import QuantizerSettings, quantize
 from rsseg.quantization.lqnets import ActivationQuantizer
-from rsseg.quantization.steps import quantizers
+from rsseg.quantization.quantizer import quantizers
 from rsseg.switchable.layers import Switchable
 from rsseg.switchable.unseen import remove_set
 from rsseg.training.config import OptimConfig
@@ -79,7 +79,7 @@ def test_modes_with_less_memory_learn_the_same(mode: str, basis: Any) -> None:
     net = SwitchableNet(quantize(network(), settings=QuantizerSettings(basis=basis)), SIDES)
     other = copy.deepcopy(net)
     torch.testing.assert_close(train(net), train(other, mode=mode), rtol=1e-5, atol=1e-6)
-    assert all(layer.updates == 2 for layer in quantizers(other) if layer.basis_of != "private")
+    assert all(layer.updates == 2 for layer in quantizers(other) if layer.sharing != "private")
     assert net.state_dict().keys() == other.state_dict().keys()
     torch.testing.assert_close(net.state_dict(), other.state_dict(), rtol=1e-4, atol=1e-6)
 
