@@ -36,6 +36,7 @@ from rsseg.runtime.description import Description
 from rsseg.runtime.onnx import files as onnx_files
 from rsseg.segmentation import RefineNet
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import Resolutions
 
 RESOLUTIONS: Final = (224, 160, 96)
 NETWORKS: Final[dict[str, tuple[str, Callable[[], nn.Module]]]] = {
@@ -64,7 +65,7 @@ def describe(name: str, resolutions: Sequence[int], resolution: int | None) -> D
         task="segmentation" if NETWORKS[name][0] == "segmentation" else "classification",
         name=name,
         classes=("none",),
-        resolutions=tuple(resolutions),
+        resolutions=Resolutions(resolutions),
         preprocessing=Preprocessing(),
         layout="all" if resolution is None else "one",
         resolution=resolution,

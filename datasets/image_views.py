@@ -23,7 +23,7 @@ from datasets.samples import Draw
 from rsseg.classifiers.config import CropConfig
 from rsseg.images.crops import Cut
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 
 
 class TrainingImages(Dataset[Item]):
@@ -47,7 +47,7 @@ class TrainingImages(Dataset[Item]):
         resize: bool = True,
     ) -> None:
         self.images = images
-        self.resolutions = check_resolutions(resolutions)
+        self.resolutions = Resolutions(resolutions)
         self.resize = resize
         self.augmentation = augmentation
         self.max_unreadable = max_unreadable

@@ -25,7 +25,7 @@ from datasets.loader import Item
 from datasets.samples import Draw, Reader
 from rsseg.images.preprocessing import VOID, Preprocessing, resize_image, resize_labels
 from rsseg.segmentation.config import AugmentationConfig
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 
 # Set before the import: the library would look for a newer version of itself on the network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -97,7 +97,7 @@ class TrainingViews(Dataset[Item]):
     ) -> None:
         self.reader = reader
         self.max_unreadable = max_unreadable
-        self.resolutions = check_resolutions(resolutions)
+        self.resolutions = Resolutions(resolutions)
         self.recolour = A.Compose([A.ColorJitter(0.3, 0.3, 0.3, 0.05, p=augmentation.photometric)])
         self.reshape = _reshaping(augmentation, preprocessing.mean_colour)
 

@@ -27,7 +27,7 @@ from rsseg.load import load_checkpoint
 from rsseg.quantization.stored_size import stored_sizes
 from rsseg.segmentation.model import ModelConfig, build_segmenter
 from rsseg.switchable.net import SwitchableNet
-from rsseg.switchable.resolutions import check_resolutions, set_names
+from rsseg.switchable.resolutions import Resolutions
 
 # The image whose views are counted: with the fit "aspect" they are no squares.
 
@@ -112,9 +112,9 @@ def profile(
         9600
     """
     net, preprocessing = _opened(network, resolutions, classes)
-    resolutions = check_resolutions(resolutions or net.resolutions)
-    names, private = set_names(resolutions), net.batchnorm == "private"
-    views = [preprocessing.size(resolution, *PHOTO_SIZE) for resolution in resolutions]
+    sides = Resolutions(resolutions or net.resolutions)
+    names, private = sides.names, net.batchnorm == "private"
+    views = [preprocessing.size(side, *PHOTO_SIZE) for side in sides]
     scores = 0 if net.scores is None else net.scores.numel()
     return Profile(
         network=network,
@@ -139,7 +139,7 @@ def _opened(
         return net, preprocessing
     if not resolutions:
         raise ValueError(f"{network} has no resolutions of its own; give --resolutions")
-    sizes = check_resolutions(resolutions)
+    sizes = Resolutions(resolutions)
     build = _builder(network, {} if classes is None else {"classes": classes})
 
     def switchable() -> SwitchableNet:

@@ -14,7 +14,6 @@ from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import plain
 from rsseg.common.files import check_output
-from rsseg.switchable.resolutions import set_names
 from rsseg.training.metadata import RunMetadata
 
 
@@ -52,7 +51,7 @@ def import_published(
             f"{path} knows {model.classes} classes, but {len(names)} names are given"
         )
     sides = net.resolutions
-    macs = {name: count_macs(net, side) for name, side in zip(set_names(sides), sides, strict=True)}
+    macs = {name: count_macs(net, side) for name, side in zip(sides.names, sides, strict=True)}
     metadata = RunMetadata(
         task=ClassificationHead.name,
         name=path.name,

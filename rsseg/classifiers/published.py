@@ -30,7 +30,7 @@ from rsseg.common.messages import listed
 from rsseg.common.state_files import State, read_state
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.switchable.net import SwitchableNet
-from rsseg.switchable.resolutions import check_resolutions, set_names
+from rsseg.switchable.resolutions import Resolutions
 
 # bn_0 belongs to 224, bn_4 to 96.
 RESOLUTIONS = (224, 192, 160, 128, 96)
@@ -103,7 +103,7 @@ def published_names(net: SwitchableNet, prefix: str = "") -> dict[str, str]:
     Shared layers of its ResNet or MobileNetV2 lie under `module`, the BatchNorm of the i-th
     resolution under `bn_i`, the raw scores of the ensemble under `alpha`, all after `prefix`.
     """
-    sets = set_names(net.resolutions)
+    sets = net.resolutions.names
     return {key: prefix + _published_name(key, sets) for key in net.state_dict()}
 
 
@@ -170,9 +170,7 @@ def _is_ours(path: Path) -> bool:
     return True
 
 
-def _resolutions(
-    state: State, prefix: str, given: Sequence[int] | None, path: Path
-) -> tuple[int, ...]:
+def _resolutions(state: State, prefix: str, given: Sequence[int] | None, path: Path) -> Resolutions:
     """Check that there is one resolution for each of the file's BatchNorm sets."""
     matches = (re.search(r"\.bn_(\d{1,4})\.", name) for name in state)
     numbers = [int(match[1]) for match in matches if match]
@@ -185,7 +183,7 @@ def _resolutions(
     alpha = state.get(f"{prefix}alpha", torch.empty(0))
     # Where a set is missing, alpha still tells how many there should be.
     count = max(*numbers, alpha.numel() - 1) + 1
-    sizes = check_resolutions(RESOLUTIONS if given is None else given)
+    sizes = Resolutions(RESOLUTIONS if given is None else given)
     if len(sizes) != count:
         raise CheckpointError(
             f"{path} holds {count} BatchNorm sets for each layer, but there are {len(sizes)} "

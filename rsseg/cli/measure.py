@@ -16,7 +16,7 @@ from rsseg.runtime.benchmark.report import layout, measure_entry, read_accuracie
 from rsseg.runtime.budget.budget import check_budget
 from rsseg.runtime.budget.table import Entry, latency_file, update_entries
 from rsseg.runtime.opening import EXECUTORS
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 
 
 def measure(args: argparse.Namespace, *, runs: int) -> None:
@@ -79,7 +79,7 @@ def _checked(args: argparse.Namespace, runs: int) -> tuple[Path, int, int]:
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if args.resolutions:
-        check_resolutions(args.resolutions)
+        Resolutions(args.resolutions)
     if args.budget is not None:
         check_budget(args.budget)
     return path, runs, threads

@@ -30,7 +30,7 @@ from rsseg.common.files import check_output
 from rsseg.common.messages import message_of
 from rsseg.load import load_checkpoint
 from rsseg.switchable.net import SwitchableNet
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 from rsseg.switchable.unseen import RULES
 from rsseg.training import task as tasks
 from rsseg.training.cost import estimate, profile_steps, wait_for_kernels
@@ -141,8 +141,7 @@ class Script(Generic[C]):
     def _evaluate(
         self, args: argparse.Namespace, net: SwitchableNet, metadata: RunMetadata, config: C
     ) -> dict[str, Any]:
-        resolutions = sorted(args.resolutions or net.resolutions, reverse=True)
-        check_resolutions(resolutions)
+        resolutions = Resolutions(sorted(args.resolutions or net.resolutions, reverse=True))
         folder = RunFolder.create(args.out, plain(config)) if args.out and is_first() else None
         tests = self.tests(config)
         if args.unseen == RECALIBRATE:

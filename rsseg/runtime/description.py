@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from rsseg.common.config import validate
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import head_of
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.head import Head
 from rsseg.training.metadata import RunMetadata
 
@@ -43,7 +43,7 @@ class Description:
     task: str
     name: str
     classes: tuple[str, ...] = Field(min_length=1)
-    resolutions: tuple[int, ...]
+    resolutions: Resolutions
     preprocessing: Preprocessing
     layout: Literal["one", "all"] = "all"
     resolution: int | None = None
@@ -55,11 +55,6 @@ class Description:
     @classmethod
     def _known(cls, task: str) -> str:
         return head_of(task).name
-
-    @field_validator("resolutions")
-    @classmethod
-    def _sorted(cls, resolutions: tuple[int, ...]) -> tuple[int, ...]:
-        return check_resolutions(resolutions)
 
     @property
     def head(self) -> Head:

@@ -20,7 +20,7 @@ from rsseg.common.device import choose_device
 from rsseg.common.messages import first_line
 from rsseg.quantization.convert import has_private_quantizers, plain_network
 from rsseg.switchable.net import SwitchableNet
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import check_resolution
 
 Views = NDArray[np.float32]  # (B, 3, h, w), normalised
 Logits = NDArray[np.float32]  # (B, K) or (B, K, h, w)
@@ -96,7 +96,7 @@ class TorchExecutor:
     def _network(self, resolution: int) -> nn.Module:
         if resolution in self._trained:
             return self._trained[resolution]
-        check_resolutions([resolution])
+        check_resolution(resolution)
         # Making one lends the shared network a BatchNorm set: one thread at a time.
         with self._lock:
             network = self._others.pop(resolution, None) or self._specialized(resolution)

@@ -25,7 +25,7 @@ from rsseg.runtime.executors import Executor, Logits, Views
 from rsseg.runtime.opening import open_executor
 from rsseg.runtime.prediction import Prediction
 from rsseg.segmentation.evaluate import predict_labels
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import check_resolution
 
 
 class Predictor:
@@ -172,7 +172,7 @@ class Predictor:
         )
 
     def _view(self, pixels: Image, resolution: int) -> Views:
-        check_resolutions([resolution])
+        check_resolution(resolution)
         view = self.preprocessing.view(pixels, resolution)[None]
         normalised: Views = self.preprocessing.normalise(view).numpy()
         return normalised

@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from rsseg.switchable.layers import FollowsLargest, Switchable, SwitchableBatchNorm2d
-from rsseg.switchable.resolutions import check_resolutions, set_names
+from rsseg.switchable.resolutions import Resolutions
 
 __all__ = [
     "SwitchableBatchNorm2d",
@@ -105,7 +105,7 @@ def convert_to_switchable(
         >>> sorted(convert_to_switchable(network, [64, 32])[1].sets)
         ['32', '64']
     """
-    names = set_names(check_resolutions(resolutions))
+    names = Resolutions(resolutions).names
     _refuse_unconvertible(network)
     memos: dict[str, dict[int, object]] = {name: {} for name in names}
     found: dict[nn.Module, nn.Module] = {

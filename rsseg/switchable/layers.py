@@ -50,7 +50,7 @@ class Switchable(nn.Module):
 
     Args:
         layer: It is copied, once for each name.
-        names: Names of the sets, the first is active. See `set_names`.
+        names: Names of the sets, the first is active. See `Resolutions`.
         memos: For each name, what `copy.deepcopy` has copied so far. Layers made with the same
             memos that share a parameter share its copy in each set.
     """

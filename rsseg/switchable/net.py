@@ -28,7 +28,7 @@ from rsseg.switchable.convert import (
 )
 from rsseg.switchable.layers import FollowsLargest
 from rsseg.switchable.memory import forward_largest_last
-from rsseg.switchable.resolutions import check_resolutions, set_names
+from rsseg.switchable.resolutions import Resolutions, check_resolution
 from rsseg.switchable.unseen import RULES, borrowed_set
 
 FORWARD = "forward "  # Begins the name of a forward pass in a profile; a BatchNorm set ends it.
@@ -88,8 +88,7 @@ class SwitchableNet(nn.Module):
         batchnorm: Literal["private", "shared"] = "private",
     ) -> None:
         super().__init__()
-        self.resolutions = check_resolutions(resolutions)
-        self._names = set_names(self.resolutions)
+        self.resolutions = Resolutions(resolutions)
         if batchnorm not in ("private", "shared"):
             raise ValueError(f"batchnorm must be 'private' or 'shared', got {batchnorm!r}")
         self.batchnorm = batchnorm
@@ -103,10 +102,10 @@ class SwitchableNet(nn.Module):
     def _converted(self, network: nn.Module) -> nn.Module:
         if not any(True for _ in switchable_layers(network)):
             return convert_to_switchable(network, self.resolutions)
-        held = trained_sets(network)
-        if held != self._names:
+        sets, names = trained_sets(network), self.resolutions.names
+        if sets != names:
             raise ValueError(
-                f"the network holds BatchNorm sets {list(held)}, expected {list(self._names)}; "
+                f"the network holds BatchNorm sets {list(sets)}, expected {list(names)}; "
                 "convert it with the resolutions of the SwitchableNet"
             )
         return network
@@ -159,7 +158,7 @@ class SwitchableNet(nn.Module):
                 f"got views with the sides {list(sizes)}"
             )
         return [
-            partial(self._forward_one, view, self._names[member])
+            partial(self._forward_one, view, self.resolutions.names[member])
             for view, member in zip(views, chosen, strict=True)
         ]
 
@@ -205,7 +204,7 @@ class SwitchableNet(nn.Module):
     def _holds(self, resolution: int | str) -> bool:
         held = held_sets(self.network)
         if not isinstance(resolution, str):
-            check_resolutions([resolution])
+            check_resolution(resolution)
         elif resolution not in held:
             raise ValueError(f"no BatchNorm set is named {resolution!r}; there are {list(held)}")
         return str(resolution) in held

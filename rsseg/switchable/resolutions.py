@@ -1,48 +1,77 @@
-"""Resolutions: which are valid, and the names of their BatchNorm sets."""
+"""Resolutions: a value that is checked when it is made, and names its BatchNorm sets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from numbers import Integral
+from typing import Any, SupportsIndex
+
+from pydantic_core import CoreSchema, core_schema
 
 LARGEST_RESOLUTION = 4096
 
 
-def check_resolutions(resolutions: Sequence[int]) -> tuple[int, ...]:
-    """Return resolutions as a tuple, or say what is wrong with them.
-
-    Args:
-        resolutions: Sides in pixels, 1..4096, from large to small; one may be listed twice.
+def check_resolution(resolution: SupportsIndex) -> int:
+    """Return a resolution as an int; numpy's integers are taken, bool is not.
 
     Raises:
-        ValueError: If there is none, one is no whole number in range, or they are unsorted.
+        ValueError: If it is not a whole number of pixels, 1..4096.
     """
-    given = list(resolutions)
-    if not given:
-        raise ValueError("no resolution given; expected at least one, such as [224, 192, 160]")
-    for resolution in given:
-        whole = isinstance(resolution, int) and not isinstance(resolution, bool)
-        if not whole or not 1 <= resolution <= LARGEST_RESOLUTION:
-            raise ValueError(
-                f"resolution {resolution!r} is not a whole number of pixels from 1 to "
-                f"{LARGEST_RESOLUTION}"
-            )
-    if given != sorted(given, reverse=True):
+    whole = isinstance(resolution, Integral) and not isinstance(resolution, bool)
+    side = int(resolution) if whole else 0
+    if not 1 <= side <= LARGEST_RESOLUTION:
         raise ValueError(
-            f"resolutions must run from large to small, got {given}; "
-            f"write {sorted(given, reverse=True)}"
+            f"resolution {resolution!r} is not a whole number of pixels from 1 to "
+            f"{LARGEST_RESOLUTION}"
         )
-    return tuple(given)
+    return side
 
 
-def set_names(resolutions: Sequence[int]) -> tuple[str, ...]:
-    """Name one BatchNorm set for each resolution; repeated ones are numbered from the second on.
+class Resolutions(tuple[int, ...]):
+    """Sides of the views in pixels, from large to small: a tuple that is valid.
+
+    Whoever is given one need not check it again; made from another one, it is that one.
+
+    Args:
+        sides: 1..4096, from large to small; one may be listed twice.
+
+    Attributes:
+        names: One for each BatchNorm set; repeated ones are numbered from the second on.
+
+    Raises:
+        ValueError: If there is none, one is not a whole number in range, or they are unsorted.
 
     Example:
-        >>> set_names([224, 224, 96])
+        >>> Resolutions([224, 224, 96]).names
         ('224', '224_2', '96')
     """
-    names = []
-    for index, resolution in enumerate(resolutions):
-        count = list(resolutions[: index + 1]).count(resolution)
-        names.append(str(resolution) if count == 1 else f"{resolution}_{count}")
-    return tuple(names)
+
+    names: tuple[str, ...]
+
+    def __new__(cls, sides: Iterable[SupportsIndex]) -> Resolutions:
+        """Return valid resolutions; they themselves, if they are valid already."""
+        if isinstance(sides, Resolutions):
+            return sides
+        given = [check_resolution(side) for side in sides]
+        if not given:
+            raise ValueError("no resolution given; expected at least one, such as [224, 192, 160]")
+        if given != sorted(given, reverse=True):
+            raise ValueError(
+                f"resolutions must run from large to small, got {given}; "
+                f"write {sorted(given, reverse=True)}"
+            )
+        made = super().__new__(cls, given)
+        made.names = tuple(_name(given[:index], side) for index, side in enumerate(given))
+        return made
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, _source: Any, handler: Callable[[Any], CoreSchema]
+    ) -> CoreSchema:
+        """Let configurations of pydantic hold resolutions, validated from a list or a tuple."""
+        return core_schema.no_info_after_validator_function(cls, handler(tuple[Any, ...]))
+
+
+def _name(earlier: list[int], side: int) -> str:
+    count = earlier.count(side) + 1
+    return str(side) if count == 1 else f"{side}_{count}"

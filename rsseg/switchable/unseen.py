@@ -24,7 +24,7 @@ from rsseg.switchable.convert import (
     switchable_layers,
     trained_sets,
 )
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import check_resolution
 
 RULES = ("interpolate", "nearest", "extrapolate")
 # An extrapolated variance may fall below 0; BatchNorm needs it above.
@@ -102,7 +102,7 @@ def interpolate_set(network: nn.Module, resolution: int, *, rule: str = "interpo
         ValueError: If the network is not converted, has a set of this name, or the resolution
             or the rule is not valid.
     """
-    check_resolutions([resolution])
+    check_resolution(resolution)
     names = held_sets(network)
     if str(resolution) in names:
         raise ValueError(

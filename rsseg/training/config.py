@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from rsseg.common.config import STRICT, Count, NotNegative, Positive
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.distillation import VARIANTS
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -105,7 +105,7 @@ class RunConfig:
         timeout_minutes: How long a process waits for the others of its run before it gives up.
     """
 
-    resolutions: Annotated[tuple[int, ...], Field(max_length=64)]
+    resolutions: Annotated[Resolutions, Field(max_length=64)]
     epochs: Count
     batch_size: Count
     optim: OptimConfig
@@ -130,11 +130,6 @@ class RunConfig:
     workers: Annotated[int, Field(ge=0, le=1024)] = 4
     device: str = "auto"
     timeout_minutes: Positive = 10.0
-
-    @field_validator("resolutions", mode="before")
-    @classmethod
-    def _valid_resolutions(cls, given: object) -> object:
-        return check_resolutions(given) if isinstance(given, list | tuple) else given
 
     @field_validator("distillation")
     @classmethod

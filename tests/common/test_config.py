@@ -70,7 +70,10 @@ def test_resolutions_that_cannot_be_used_are_named(resolutions: list[Any], expec
 
 
 def test_repeated_resolutions_are_kept() -> None:
-    assert validate(RunConfig, {**SMALL, "resolutions": [64, 64]}, "").resolutions == (64, 64)
+    config = validate(RunConfig, {**SMALL, "resolutions": [64, 64]}, "")
+    assert tuple(config.resolutions) == (64, 64)
+    assert config.resolutions.names == ("64", "64_2")
+    assert type(plain(config)["resolutions"]) is list  # As checkpoints hold them.
 
 
 @pytest.mark.parametrize("schedule", [{"warmup_epochs": 2}, {"kind": "staged", "milestones": [5]}])

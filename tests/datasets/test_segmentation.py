@@ -14,6 +14,7 @@ from datasets.segmentation import Subset, TestSamples, open_reader, training_bat
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig, DataConfig, SegmentationConfig
 from rsseg.segmentation.model import ModelConfig
+from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.config import OptimConfig
 from tests.helpers.small_reader import noise, noisy_reader
 
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(root: Path, **data: int) -> SegmentationConfig:
     return SegmentationConfig(
-        resolutions=(40, 32),
+        resolutions=Resolutions([40, 32]),
         epochs=1,
         batch_size=2,
         optim=OptimConfig(lr=0.1),

@@ -6,9 +6,12 @@ Real networks are in `test_switchable_zoo`.
 from __future__ import annotations
 
 import copy
+import json
+import pickle
 from collections.abc import Callable
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from timm.layers import BatchNormAct2d
@@ -24,7 +27,7 @@ from rsseg.switchable.convert import (
     switchable_layers,
     trained_sets,
 )
-from rsseg.switchable.resolutions import check_resolutions, set_names
+from rsseg.switchable.resolutions import Resolutions
 from tests.helpers.small_networks import TENSORS, at, converted, randomise, run, small
 
 
@@ -43,7 +46,7 @@ def images() -> Tensor:
 
 @pytest.mark.parametrize("given", [[64], [4096, 1], (224, 192, 160), [224, 224, 96]])
 def test_resolutions_from_large_to_small_are_taken(given: list[int]) -> None:
-    assert check_resolutions(given) == tuple(given)
+    assert Resolutions(given) == tuple(given)
 
 
 @pytest.mark.parametrize(
@@ -61,14 +64,26 @@ def test_resolutions_from_large_to_small_are_taken(given: list[int]) -> None:
 )
 def test_wrong_resolutions_are_refused_with_their_value(given: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_resolutions(given)
+        Resolutions(given)
     with pytest.raises(ValueError, match=message):
         convert_to_switchable(small(), given)
 
 
+def test_resolutions_are_integers_of_python_and_names_survive_copies_and_pickles() -> None:
+    made = Resolutions(np.array([224, 224, 96]))
+    assert [type(side) for side in made] == [int] * 3
+    assert Resolutions(made) is made
+    for again in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert tuple(again) == (224, 224, 96)
+        assert again.names == ("224", "224_2", "96")
+    assert json.dumps(made) == "[224, 224, 96]"
+    with pytest.raises(ValueError, match=r"resolution np\.True_ is not a whole number"):
+        Resolutions(np.array([True]))
+
+
 def test_five_equal_resolutions_get_five_names() -> None:
-    assert set_names([224] * 5) == ("224", "224_2", "224_3", "224_4", "224_5")
-    assert set_names([224, 96, 96]) == ("224", "96", "96_2")
+    assert Resolutions([224] * 5).names == ("224", "224_2", "224_3", "224_4", "224_5")
+    assert Resolutions([224, 96, 96]).names == ("224", "96", "96_2")
 
 
 # Conversion: what is private

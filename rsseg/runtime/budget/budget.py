@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rsseg.runtime.budget.level import Level
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Budget:
     """
 
     def __init__(self, idle: Mapping[int, float], *, fixed: float = 0.0) -> None:
-        self.resolutions = check_resolutions(sorted(idle, reverse=True))
+        self.resolutions = Resolutions(sorted(idle, reverse=True))
         for milliseconds in idle.values():
             _check(milliseconds, "the time of a resolution")
         if not 0 <= fixed < math.inf:

@@ -19,7 +19,7 @@ from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 
 
 class Cascade:
@@ -100,7 +100,7 @@ def check_thresholds(thresholds: Mapping[int, float]) -> dict[int, float]:
     Raises:
         ValueError: If there is none, or a resolution or a threshold is not valid.
     """
-    sides = check_resolutions(sorted(thresholds, reverse=True))
+    sides = Resolutions(sorted(thresholds, reverse=True))
     for resolution, threshold in thresholds.items():
         if not 0 <= threshold <= 1:
             raise ValueError(

@@ -18,9 +18,9 @@ from rsseg.common.files import check_output, write_csv
 from rsseg.common.messages import text_table
 from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.images.reading import image_size, read_image
+from rsseg.runtime.predict.timed_network import TimedNetwork
 from rsseg.switchable.net import SwitchableNet
-from rsseg.switchable.resolutions import check_resolutions
-from rsseg.timed_network import TimedNetwork
+from rsseg.switchable.resolutions import Resolutions
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,7 @@ def _best(
 
 
 def _check_given(images: Sequence[Path], resolutions: Sequence[int], top: int) -> None:
-    check_resolutions(resolutions)
-    repeated = [r for r in resolutions if list(resolutions).count(r) > 1]
+    repeated = [r for r in Resolutions(resolutions) if list(resolutions).count(r) > 1]
     if repeated:
         raise ValueError(f"resolution {repeated[0]} is given twice; give each once")
     if top < 1:

@@ -25,7 +25,7 @@ from rsseg.runtime.predict.row import Predictor, predict_row
 from rsseg.runtime.predict.truth import TruthFiles
 from rsseg.segmentation.figure import DOTS_PER_INCH, Panel, Row, comparison_figure
 from rsseg.segmentation.palette import overlay
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 
 FIGURE_ROWS = 6  # Images in the common figure; with more of them it no longer fits a screen.
 
@@ -195,8 +195,7 @@ def _check_networks(predictors: Sequence[Predictor]) -> None:
 
 
 def _check_distinct(resolutions: Sequence[int]) -> None:
-    check_resolutions(resolutions)
-    repeated = _repeated(resolutions)
+    repeated = _repeated(Resolutions(resolutions))
     if repeated:
         raise ValueError(f"resolution {repeated} is given twice; give each once")
 

@@ -23,7 +23,7 @@ from typing import Final, Literal
 
 from rsseg.runtime.budget.budget import Budget, check_budget
 from rsseg.runtime.budget.level import Level
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 
 _NO_LIMIT = 1e12  # milliseconds
 
@@ -104,7 +104,7 @@ class Policy:
         for name, value in (("workers", workers), ("the queue", capacity)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self.resolutions = check_resolutions(resolutions)
+        self.resolutions = Resolutions(resolutions)
         self.budget_ms = budget_ms
         self.workers = workers
         self.capacity = capacity

@@ -26,6 +26,7 @@ from rsseg.runtime.onnx.check import Difference, check, differences
 from rsseg.runtime.onnx.export import export_checkpoint, write_checked
 from rsseg.runtime.opening import open_executor
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import Resolutions
 from tests.helpers.small_exported import description, small_net
 from tests.helpers.small_networks import randomise
 
@@ -93,7 +94,7 @@ def test_file_tells_classes_resolutions_and_preprocessing(folder: Path) -> None:
         task="classification",
         name="classification",
         classes=metadata.classes,
-        resolutions=tuple(RESOLUTIONS),
+        resolutions=Resolutions(RESOLUTIONS),
         preprocessing=preprocessing,
     )
     assert told == expected
