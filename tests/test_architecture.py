@@ -1,21 +1,82 @@
-"""Imports point one way, `datasets` is ours, and the public names are the agreed ones.
+"""The rules of who may import whom, each as a table; where things live is in CONTRIBUTING.md.
 
-Files are read, not imported; parts of the tree that are not there are not checked.
+Files are read, not imported. The last tests show that the checker finds what it is to find.
 """
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import datasets
 import rsseg
+from tests.helpers.import_graph import (
+    ROOT,
+    Graph,
+    below,
+    circles,
+    forbidden_arrows,
+    grouped,
+    import_graph,
+    imports,
+    modules_in_strings,
+    name_of,
+    reachable,
+    sources,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("rsseg", "datasets", "classification", "benchmarks")
+# What is installed or run; tests may import whatever they like.
+TEXTS = sources("rsseg", "classification", "datasets", "benchmarks", "")
+GRAPH = import_graph(TEXTS)
+MOST_MODULES = 26  # in a folder
+
+# Which of our folders and scripts each of them may import. Only the scripts know all.
+TOP = {"rsseg", "classification", "datasets", "configs", "benchmarks", "tests"}
+TOP |= {"train_cls", "train_seg"}
+TOP_MAY_IMPORT: dict[str, set[str]] = {
+    "rsseg": set(),
+    "classification": {"rsseg"},
+    "datasets": {"rsseg"},
+    "train_cls": {"rsseg", "classification", "datasets"},
+    "train_seg": {"rsseg", "datasets"},
+    "benchmarks": {"rsseg", "classification", "datasets"},
+}
+
+# The rooms of rsseg, from the ground up, and which others each may import.
+GROUND = {"common", "switchable", "losses", "images"}
+MIDDLE = GROUND | {"quantization", "training"}
+TASKS = MIDDLE | {"classifiers", "segmentation"}
+LIBRARY = TASKS | {"load", "analysis", "runtime", "doctor"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "common": set(),
+    "losses": set(),
+    "images": set(),
+    "switchable": {"common"},
+    "quantization": GROUND,
+    "training": GROUND,
+    "classifiers": MIDDLE,
+    "segmentation": MIDDLE,
+    "load": TASKS,
+    "doctor": TASKS | {"load"},
+    "analysis": TASKS | {"load"},
+    # Reports on cascades and latencies read the results of runs, which `analysis` reads for all.
+    "runtime": TASKS | {"load", "analysis"},
+    "cli": LIBRARY | {"__init__"},
+    "__init__": LIBRARY,
+    "__main__": {"cli"},
+}
+
+# Where a user comes in. All that is not reached from here is dead.
+ENTRY_POINTS = {
+    "rsseg",
+    "rsseg.cli.main",
+    "rsseg.segmentation",
+    "rsseg.runtime.cascade.cascade",  # Python only, see docs/RUNTIME.md
+    "train_cls",
+    "train_seg",
+}
+
 PUBLIC = {
     "SwitchableBatchNorm2d",
     "convert_to_switchable",
@@ -32,99 +93,94 @@ PUBLIC = {
     "load_published",
     "count_macs",
 }
-NETWORKS = ("rsseg.switchable.convert", "rsseg.switchable.net", "rsseg.segmentation")
-# Module (with all that lies below it) and what it must not import.
-FORBIDDEN = [
-    ("rsseg", ("classification", "datasets", "configs", "train_cls", "train_seg", "tests")),
-    ("datasets", ("classification", "configs", "train_cls", "train_seg", "tests")),
-    ("classification", ("datasets", "configs", "train_cls", "train_seg", "tests")),
-    ("rsseg.switchable.resolutions", ("rsseg",)),
-    (
-        "rsseg.switchable.convert",
-        (
-            "rsseg.switchable.net",
-            "rsseg.switchable.unseen",
-            "rsseg.segmentation",
-            "rsseg.losses.mred",
-        ),
-    ),
-    ("rsseg.switchable.unseen", ("rsseg.switchable.net", "rsseg.segmentation")),
-    ("rsseg.switchable.net", ("rsseg.segmentation",)),
-    *((f"rsseg.{name}", NETWORKS) for name in ("mred", "distillation", "pixelwise", "optim")),
-    ("rsseg.common.checkpoint", NETWORKS),
-    ("rsseg.common.distributed", NETWORKS),
-]
 
 
-def below(module: str, package: str) -> bool:
-    return module == package or module.startswith(f"{package}.")
+def top_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
-def name_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def room_of(module: str) -> str:
+    """Return the room of a module of rsseg: its folder, or itself if it lies in none."""
+    return "__init__" if module == "rsseg" else module.split(".")[1]
 
 
-def files() -> list[Path]:
-    found = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    return sorted([*found, *ROOT.glob("*.py")])
+def rsseg_graph() -> Graph:
+    inside = {m: {i for i in ours if below(i, "rsseg")} for m, ours in GRAPH.items()}
+    return {module: ours for module, ours in inside.items() if below(module, "rsseg")}
 
 
-def imports(source: str, module: str, *, package: bool = False) -> Iterator[str]:
-    """Yield what a module imports: `from a import b` as a and as a.b, which may be a module."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        if isinstance(node, ast.ImportFrom):
-            parts = module.split(".")
-            up = len(parts) - node.level + package if node.level else 0
-            base = ".".join([*parts[:up], *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+# Folders
 
 
-def imports_of(path: Path) -> set[str]:
-    package = path.name == "__init__.py"
-    return set(imports(path.read_text(encoding="utf-8"), name_of(path), package=package))
-
-
-def faults(module: str, forbidden: tuple[str, ...]) -> list[str]:
-    return [
-        f"{path.relative_to(ROOT)} imports {imported}"
-        for path in files()
-        if below(name_of(path), module)
-        for imported in sorted(imports_of(path))
-        if any(below(imported, other) for other in forbidden)
+@pytest.mark.parametrize("top", TOP_MAY_IMPORT)
+def test_folder_imports_the_folders_it_may_and_no_other(top: str) -> None:
+    texts = {module: text for module, text in TEXTS.items() if top_of(module) == top}
+    faults = [
+        f"{module} imports {name}"
+        for module, text in texts.items()
+        for name in imports(text, module)
+        if top_of(name) in TOP - TOP_MAY_IMPORT[top] - {top}
     ]
+    assert texts
+    assert faults == []
 
 
-@pytest.mark.parametrize(("module", "forbidden"), FORBIDDEN, ids=[m for m, _ in FORBIDDEN])
-def test_module_imports_nothing_that_stands_on_it(module: str, forbidden: tuple[str, ...]) -> None:
-    assert faults(module, forbidden) == []
+def test_every_folder_with_code_is_in_the_table() -> None:
+    assert {top_of(module) for module in TEXTS} == set(TOP_MAY_IMPORT)
+    assert list((ROOT / "configs").rglob("*.py")) == []
 
 
-def test_every_file_of_the_library_is_found() -> None:
-    names = {name_of(path) for path in files()}
-    assert {
-        "rsseg",
-        "rsseg.switchable.convert",
-        "rsseg.switchable.net",
-        "rsseg.switchable.unseen",
-        "datasets",
-    } <= names
+def test_no_folder_holds_too_many_modules() -> None:
+    folders = {p.parent for top in TOP for p in (ROOT / top).rglob("*.py")}
+    sizes = {name_of(folder / "__init__.py"): len(list(folder.glob("*.py"))) for folder in folders}
+    assert {name: size for name, size in sizes.items() if size > MOST_MODULES} == {}
 
 
-def test_every_spelling_of_an_import_is_seen() -> None:
-    source = "import a.b as x\nfrom c import d\nfrom . import e\nfrom .f import g\n"
-    source += "def h():\n    from ..i import j\n"
-    expected = {"a.b", "c", "c.d", "p.q", "p.q.e", "p.q.f", "p.q.f.g", "p.i", "p.i.j"}
-    assert set(imports(source, "p.q.module")) == expected
-    assert set(imports("from . import e", "p.q", package=True)) == {"p.q", "p.q.e"}
+# Rooms of rsseg
+
+
+def test_room_imports_what_stands_below_it_and_nothing_else() -> None:
+    rooms = grouped(rsseg_graph(), room_of)
+    assert forbidden_arrows(rooms, MAY_IMPORT) == []
+
+
+def test_every_room_is_in_the_table() -> None:
+    assert {room_of(module) for module in rsseg_graph()} <= set(MAY_IMPORT)
+
+
+def test_core_knows_no_quantiser_and_no_task() -> None:
+    core = [m for m in rsseg_graph() if room_of(m) in ("switchable", "losses")]
+    reached = {room_of(module) for module in reachable(GRAPH, core)}
+    assert reached == {"switchable", "losses", "common"}
+
+
+def test_no_module_and_no_room_imports_itself_through_others() -> None:
+    assert circles(GRAPH) == []
+    assert circles(grouped(rsseg_graph(), room_of)) == []
+
+
+def test_no_import_hides_from_the_interpreter() -> None:
+    assert [module for module, text in TEXTS.items() if "TYPE_CHECKING" in text] == []
+
+
+def test_every_module_is_reached_from_an_entry_point() -> None:
+    graph = {
+        module: ours | set(modules_in_strings(TEXTS[module])) for module, ours in GRAPH.items()
+    }
+    programs = {module for module in TEXTS if module.endswith(".__main__")}
+    reached = reachable(graph, ENTRY_POINTS | programs)
+    packages = {module.rpartition(".")[0] for module in TEXTS}
+    unused = set(TEXTS) - reached - packages
+    # Each benchmark is a program; what it alone imports is dead all the same.
+    assert sorted(module for module in unused if not below(module, "benchmarks")) == []
 
 
 def test_albumentations_is_imported_by_the_views_only() -> None:
-    users = {name_of(p) for p in files() if any(below(i, "albumentations") for i in imports_of(p))}
+    users = {m for m, text in TEXTS.items() for i in imports(text, m) if below(i, "albumentations")}
     assert users <= {"datasets.views"}
+
+
+# Names
 
 
 def test_datasets_is_the_folder_of_this_checkout() -> None:
@@ -132,11 +188,53 @@ def test_datasets_is_the_folder_of_this_checkout() -> None:
     assert Path(datasets.__file__).resolve() == ROOT / "datasets" / "__init__.py"
 
 
-def test_configs_hold_no_code() -> None:
-    assert list((ROOT / "configs").rglob("*.py")) == []
-
-
 def test_exported_names_are_agreed_ones_and_resolve() -> None:
     exported = set(getattr(rsseg, "__all__", ()))
     assert exported <= PUBLIC
     assert all(hasattr(rsseg, name) for name in exported)
+
+
+# The checker itself, on small sources
+
+
+def test_every_spelling_of_an_import_is_seen() -> None:
+    source = "import a.b as x\nfrom c import d\nfrom . import e\nfrom .f import g\n"
+    source += "def h():\n    from ..i import j\n"
+    expected = {"a.b", "c.d", "p.q.e", "p.q.f.g", "p.i.j"}
+    assert set(imports(source, "p.q.module")) == expected
+    assert set(imports("from . import e", "p.q", package=True)) == {"p.q.e"}
+
+
+def test_imported_name_stands_for_the_module_that_holds_it() -> None:
+    texts = {"p": "", "p.a": "from p import b\nfrom p.b import name\nimport torch", "p.b": ""}
+    assert import_graph(texts) == {"p": set(), "p.a": {"p.b"}, "p.b": set()}
+    assert import_graph({"p": "from .a import x", "p.a": ""})["p"] == {"p.a"}
+
+
+def test_circle_is_found() -> None:
+    texts = {"p.a": "import p.b", "p.b": "import p.c", "p.c": "import p.a", "p.d": "import p.a"}
+    assert circles(import_graph(texts)) == [["p.a", "p.b", "p.c"]]
+
+
+def test_circle_through_an_import_inside_a_function_is_found() -> None:
+    hidden = "class B:\n    def f(self):\n        if self:\n            from p.a import x"
+    assert circles(import_graph({"p.a": "from p import b", "p.b": hidden})) == [["p.a", "p.b"]]
+
+
+def test_circle_between_rooms_is_found_where_no_modules_form_one() -> None:
+    texts = {"rsseg.r.a": "import rsseg.s.a", "rsseg.s.b": "import rsseg.r.b"}
+    graph = import_graph(texts | {"rsseg.s.a": "", "rsseg.r.b": ""})
+    assert circles(graph) == []
+    assert circles(grouped(graph, room_of)) == [["r", "s"]]
+
+
+def test_forbidden_arrow_is_found_and_an_unknown_room_may_import_nothing() -> None:
+    texts = {"rsseg.common.a": "def f():\n    from rsseg.training import a", "rsseg.training.a": ""}
+    rooms = grouped(import_graph(texts | {"rsseg.new.a": "import rsseg.common.a"}), room_of)
+    expected = ["common imports training", "new imports common"]
+    assert forbidden_arrows(rooms, MAY_IMPORT) == expected
+
+
+def test_module_that_nobody_imports_is_not_reached() -> None:
+    texts = {"p.main": "import p.a", "p.a": "", "p.dead": "import p.island", "p.island": ""}
+    assert reachable(import_graph(texts), ["p.main"]) == {"p.main", "p.a"}

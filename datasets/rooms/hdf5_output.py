@@ -7,10 +7,8 @@ that is then still open.
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer  # of collections.abc from Python 3.12 on
+from typing_extensions import Buffer  # of collections.abc from Python 3.12 on; torch needs it too
 
 
 class HDF5Output(io.FileIO):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -18,13 +18,22 @@ import torch
 from rsseg.images.preprocessing import PHOTO_SIZE, Image
 from rsseg.runtime.budget.budget import Budget
 from rsseg.runtime.budget.table import Row, find_rows, this_machine
-
-if TYPE_CHECKING:  # Predictors measure themselves with this module.
-    from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.executors import Executor
+from rsseg.runtime.prediction import Prediction
 
 WARM_UP: Final = 2
 _QUICK_RUNS: Final = 7
 _QUICK_SECONDS: Final = 0.5  # for each resolution, after the runs that warm up
+
+
+class Measurable(Protocol):
+    """What can be timed: a `Predictor`, which measures itself with this module."""
+
+    executor: Executor
+    resolutions: tuple[int, ...]
+
+    def predict(self, image: Image, resolution: int) -> Prediction:
+        """Predict an image, RGB, uint8, shape (H, W, 3), at one resolution."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ def drawn_image(seed: int = 0) -> Image:
 
 
 def measure(
-    predictor: Predictor,
+    predictor: Measurable,
     resolutions: Sequence[int],
     *,
     runs: int,
@@ -89,14 +98,14 @@ def measure(
     }
 
 
-def measured_budget(predictor: Predictor) -> Budget:
+def measured_budget(predictor: Measurable) -> Budget:
     """Measure briefly what `Budget` has to know."""
     times = measure(predictor, predictor.resolutions, runs=_QUICK_RUNS, seconds=_QUICK_SECONDS)
     idle = {resolution: float(np.median(held.network)) for resolution, held in times.items()}
     return Budget(idle, fixed=max(0.0, *(held.fixed for held in times.values())))
 
 
-def saved_budget(predictor: Predictor, *, path: Path, threads: int | None) -> Budget:
+def saved_budget(predictor: Measurable, *, path: Path, threads: int | None) -> Budget:
     """Take what `Budget` has to know from a table beside the file, or else measure it.
 
     Args:

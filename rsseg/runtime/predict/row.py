@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from rsseg.images.preprocessing import VOID, Image, LabelMap, Preprocessing
+from rsseg.runtime.predict.timed_network import TimedNetwork
 from rsseg.segmentation.evaluate import predict_labels
 from rsseg.segmentation.figure import Panel, Row
 from rsseg.switchable.net import SwitchableNet
-from rsseg.timed_network import TimedNetwork
 
 
 def pixel_accuracy(labels: LabelMap, truth: LabelMap) -> float | None:
