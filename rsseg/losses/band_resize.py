@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Columns of one product. A CPU wants products narrow enough to leave out most of the zeros among
-# the interpolation weights; other devices want few and large kernels.
+# Columns of one product. A CPU is fastest with products narrow enough to leave out most of the
+# zeros among the interpolation weights, other devices with few and large kernels.
 _CPU_COLUMNS, _OTHER_COLUMNS = 88, 1 << 24
 
 
 def slices(length: int, step: int) -> list[slice]:
-    """Cut 0..length into slices of `step`; the last may be shorter."""
+    """Return slices of `step` that cover 0..length; the last may be shorter."""
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
@@ -49,13 +49,13 @@ class BandResize:
 
 
 def _weights_of_axis(size: int, target_size: int, like: Tensor) -> Tensor:
-    """Give the matrix (target_size, size) that interpolates one axis just as PyTorch does."""
+    """Return the matrix (target_size, size) that interpolates one axis just as PyTorch does."""
     unit = torch.eye(size, dtype=like.dtype, device=like.device)
     return F.interpolate(unit[None], size=target_size, mode="linear")[0].t().contiguous()
 
 
 def _sources(outputs: slice, weights: Tensor) -> slice:
-    """Give the inputs that these outputs read, with a margin of one against rounding."""
+    """Return the inputs that these outputs read, with a margin of one against rounding."""
     target_size, size = weights.shape
     first = int((outputs.start + 0.5) * size / target_size - 0.5)
     last = int((outputs.stop - 0.5) * size / target_size - 0.5)

@@ -1,6 +1,6 @@
-"""Who teaches whom: the variants of the distillation as lists of terms.
+"""The variants of the distillation, each as a list of (teacher, student, weight) terms.
 
-Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 8 and 10, and Table 5.
+Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 2, 7, 8 and 10, and Table 5.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ EXTERNAL = -1  # A fixed teacher from outside, as the teacher of a term.
 
 
 class Term(NamedTuple):
-    """One distillation term: weight * D_kl(p_teacher || p_student).
+    """One distillation term: weight * D_kl(p_teacher || p_student) (Eq. 7).
 
     Resolutions count from 1, the largest; teacher 0 is the ensemble, EXTERNAL a fixed network.
     """
@@ -36,17 +36,17 @@ def vanilla(count: int) -> list[Term]:
 
 
 def dense(count: int) -> list[Term]:
-    """The full variant without the ensemble; the paper gives no weight, so we keep its weight."""
+    """The full variant without the ensemble; the paper names no weight, this keeps that of full."""
     return [term for term in full(count) if term.teacher > 0]
 
 
 def from_largest(count: int) -> list[Term]:
-    """Every resolution learns from the largest; the paper gives no weight, we take 1."""
+    """Every resolution learns from the largest; the paper names no weight, this takes 1."""
     return [Term(1, s, 1.0) for s in range(2, count + 1)]
 
 
 def none(_count: int) -> list[Term]:
-    """No distillation: parallel training (Eq. 3)."""
+    """No distillation: parallel training, the plain sum over the resolutions (Eq. 2)."""
     return []
 
 
@@ -60,7 +60,11 @@ VARIANTS: dict[str, Callable[[int], list[Term]]] = {
 
 
 def distillation_terms(variant: str, count: int, scores: Tensor | None, scale: float) -> list[Term]:
-    """Give a variant's terms for `count` resolutions, weights times scale, or a ValueError."""
+    """Return a variant's terms for `count` resolutions, their weights times `scale`.
+
+    Raises:
+        ValueError: If the variant is unknown, or needs scores that are None or of another shape.
+    """
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
     terms = [Term(t, s, weight * scale) for t, s, weight in VARIANTS[variant](count)]

@@ -6,7 +6,7 @@ knows a network, a dataset or a device. This is the readable reference; `pixelwi
 computes the same loss over label maps with little memory.
 
 Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image
-Recognition", ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 5 to 10 and Table 5.
+Recognition", ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 2, 5 to 10 and Table 5.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class MREDLosses(NamedTuple):
     """The loss of a batch and its three parts, scalars; total is their sum.
 
     Attributes:
-        total: What training minimises.
-        classification: Cross entropy, summed over the resolutions.
-        ensemble: Cross entropy of the ensemble; trains the scores alone.
-        distillation: Weighted sum of the distillation terms.
+        total: What training minimises (Eq. 9).
+        classification: Cross entropy, summed over the resolutions (Eq. 2).
+        ensemble: Cross entropy of the ensemble; trains the scores alone (Eq. 6).
+        distillation: Weighted sum of the distillation terms (Eq. 8 or 10).
     """
 
     total: Tensor
@@ -38,7 +38,7 @@ class MREDLosses(NamedTuple):
 
 
 def ensemble_logits(logits: Tensor, scores: Tensor) -> Tensor:
-    r"""Average the logits of all resolutions into the logits of the teacher.
+    r"""Average the logits of all resolutions into the logits of the teacher (Eq. 5).
 
     .. math:: z_0 = \sum_s \mathrm{softmax}(a)_s \, z_s
 
@@ -79,7 +79,7 @@ def mred_loss(
     teacher: Tensor | None = None,
     teacher_weight: float = 1.0,
 ) -> MREDLosses:
-    r"""Compute classification, ensemble and distillation loss of a batch.
+    r"""Compute classification, ensemble and distillation loss of a batch (Eq. 9).
 
     .. math:: L = \sum_s CE(z_s, y) + CE(z_0, y)
               + \sum_{(t, s, w)} w \, D_{kl}(p_t \| p_s)
@@ -97,7 +97,7 @@ def mred_loss(
             point, shape (B, K), as mixed images have it.
         scores: Raw ensemble scores a, shape (S,); None for no ensemble, whose loss is then 0.
         variant: Name of the distillation terms, a key of VARIANTS.
-        ignore_index: Target of the positions that teach nothing.
+        ignore_index: Target of the positions that do not count.
         distillation_scale: Factor on the distillation loss.
         label_smoothing: Share of the target that goes to all classes alike, 0..1.
         teacher: Logits of a fixed network, shape (B, K), that teaches every resolution besides:
@@ -145,16 +145,16 @@ def mred_loss(
 def _divergence(weights: dict[int, float], teachers: dict[int, Tensor], log_p: Tensor) -> Tensor:
     r"""Return \sum_t w_t D_kl(p_t || p_s) of one student at every position.
 
-    The student meets all its teachers as one mixture, \sum_t w_t p_t, so that only one tensor of
-    the logits' size is kept for the backward pass, however many teachers there are.
+    All teachers are mixed first, \sum_t w_t p_t: only one tensor of the logits' size is kept for
+    the backward pass, however many teachers there are.
     """
-    mixture, certainty = torch.zeros_like(log_p), torch.zeros_like(log_p[:, 0])
+    mixture, negative_entropy = torch.zeros_like(log_p), torch.zeros_like(log_p[:, 0])
     with torch.no_grad():
         for t, weight in weights.items():
             p = weight * teachers[t].exp()
             mixture += p
-            certainty += (p * teachers[t]).sum(dim=1)
-    return certainty - (mixture * log_p).sum(dim=1)
+            negative_entropy += (p * teachers[t]).sum(dim=1)
+    return negative_entropy - (mixture * log_p).sum(dim=1)
 
 
 def _checked(target: Tensor, stacked: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -177,12 +177,12 @@ def _external(teacher: Tensor, stacked: Tensor, weight: float) -> list[Term]:
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:
-    """Give float64 if any tensor is float64, else float32."""
+    """Return float64 if any tensor is float64, else float32."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
 def _stacked(logits: Tensor | Sequence[Tensor]) -> Tensor:
-    """Bring logits into one tensor (S, B, K) or (S, B, K, H, W) of the working type."""
+    """Return logits as one tensor (S, B, K) or (S, B, K, H, W) of the working type."""
     if len(logits) == 0:
         raise ValueError("logits hold no resolution; pass at least one")
     if not isinstance(logits, Tensor):

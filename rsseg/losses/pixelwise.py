@@ -7,11 +7,11 @@ matrix products, and has the value and the gradient in closed form,
 .. math:: \partial L / \partial z_s = (p_s - \mathrm{onehot}(y) + \sum_t w_{ts} (p_s - p_t)) / N
 
 over N valid pixels, w_ts the weight of teacher t for student s. On CUDA one Triton kernel does the
-same, see `pixelwise_triton.py`, unless any tensor is float64, deterministic algorithms are demanded
+same, see `pixelwise_triton.py`, unless any tensor is float64, deterministic algorithms are required
 or the environment holds RSSEG_TRITON=0. Otherwise it is plain PyTorch, on any device.
 
 Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image
-Recognition", ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 5 to 10 and appendix C.
+Recognition", ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 2, 5 to 10 and appendix C.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from rsseg.losses.mred import MREDLosses, working_dtype
 from rsseg.losses.pixelwise_triton import fused_losses, runs_fused
 from rsseg.losses.targets import check_target
 
-# Values of one band, all resolutions together. A CPU wants bands that stay in its cache; other
-# devices want few and large kernels.
+# Values of one band, all resolutions together. A CPU is fastest with bands that stay in its cache,
+# other devices with few and large kernels.
 _CPU_BAND, _OTHER_BAND = 1 << 19, 1 << 24
 
 # Logits count in bits inside the pass, e^x = 2^(x / ln 2): exp2 runs up to 4 x as fast as exp.
@@ -46,7 +46,7 @@ def pixelwise_mred_loss(
     ignore_index: int = 255,
     distillation_scale: float = 1.0,
 ) -> MREDLosses:
-    """Compute the MRED losses of label maps from logits at their own sizes.
+    """Compute the MRED losses (Eq. 9) of label maps from logits at their own sizes.
 
     Args:
         logits: S tensors, largest resolution first, shapes (B, K, h_s, w_s).
@@ -54,7 +54,7 @@ def pixelwise_mred_loss(
             are an error on the CPU; elsewhere the reader has to guarantee the range.
         scores: Raw ensemble scores a, shape (S,); None for no ensemble, whose loss is then 0.
         variant: Name of the distillation terms, a key of `rsseg.losses.distillation.VARIANTS`.
-        ignore_index: Target of the pixels that teach nothing.
+        ignore_index: Target of the pixels that do not count.
         distillation_scale: Factor on the distillation loss.
 
     Returns:
@@ -89,7 +89,7 @@ def _check_shapes(logits: Sequence[Tensor], target: Tensor) -> None:
 
 
 class _Options(NamedTuple):
-    """What the pass is to compute, next to its tensors."""
+    """Options of the pass, beside its tensors."""
 
     terms: list[Term]
     ignore_index: int
@@ -97,7 +97,7 @@ class _Options(NamedTuple):
 
 
 class _PixelwiseMRED(torch.autograd.Function):
-    """Finds the gradients along with the losses, as both come out of the same pass."""
+    """Computes the gradients in the forward pass: they cost little beside the losses."""
 
     @staticmethod
     def forward(
@@ -128,7 +128,7 @@ def _apply(*inputs: Any) -> Any:
 def _compute(
     options: _Options, target: Tensor, scores: Tensor | None, logits: Sequence[Tensor]
 ) -> tuple[MREDLosses, list[Tensor | None]]:
-    """Give the losses, and the gradients of their total for the scores and for each logits."""
+    """Return the losses, and the gradients of their total for the scores and for each logits."""
     alpha = None if scores is None else scores.to(working_dtype(*logits)).softmax(dim=0)
     if runs_fused(target, logits, scores):
         return fused_losses(target, logits, alpha, **options._asdict())
@@ -138,7 +138,7 @@ def _compute(
 def _stream(
     options: _Options, target: Tensor, alpha: Tensor | None, logits: Sequence[Tensor]
 ) -> tuple[MREDLosses, list[Tensor | None]]:
-    """Compute in bands of rows, see `_compute`; alpha are the shares in the ensemble."""
+    """Return the same as `_compute`, from bands of rows; alpha are the shares in the ensemble."""
     dtype = working_dtype(*logits)
     like = logits[0].new_empty(0, dtype=dtype)
     weights = _weight_matrix(options.terms, len(logits), alpha is not None, like)
@@ -164,7 +164,7 @@ def _stream(
 
 
 def _weight_matrix(terms: list[Term], count: int, ensemble: bool, like: Tensor) -> Tensor:
-    """Spread the weights over a matrix (student, teacher), with row 0 for an ensemble."""
+    """Return the weights as a matrix (student, teacher), with row 0 for an ensemble."""
     first = 0 if ensemble else 1
     weights = like.new_zeros(count + 1 - first, count + 1 - first)
     for t, s, weight in terms:
@@ -173,7 +173,7 @@ def _weight_matrix(terms: list[Term], count: int, ensemble: bool, like: Tensor) 
 
 
 def _tiles(target: Tensor, values_per_pixel: int) -> tuple[list[slice], list[slice]]:
-    """Cut the batch into chunks of images and those into bands of rows."""
+    """Return slices of the batch (chunks of images) and slices of the rows (bands)."""
     budget = _CPU_BAND if target.device.type == "cpu" else _OTHER_BAND
     rows = max(1, budget // (values_per_pixel * target.shape[2]))
     images = max(1, rows // target.shape[1])
@@ -189,20 +189,20 @@ def _rows_first(maps: Tensor, dtype: torch.dtype) -> Tensor:
 def _resized(
     maps: list[Tensor], resizes: list[BandResize], rows: slice, alpha: Tensor | None
 ) -> Tensor:
-    """Give a band's logits, shape (S, rows * B, K, W), behind the ensemble's if there is one."""
+    """Return a band's logits, shape (S, rows * B, K, W), after the ensemble's if there is one."""
     first = 0 if alpha is None else 1
     _, images, classes, _ = maps[0].shape
     count = (rows.stop - rows.start) * images
     z = maps[0].new_empty(len(maps) + first, count, classes, len(resizes[0].columns))
-    for part, resize, own in zip(z[first:], resizes, maps, strict=True):
-        resize.forward(own, rows, part)
+    for part, resize, cells in zip(z[first:], resizes, maps, strict=True):
+        resize.forward(cells, rows, part)
     if alpha is not None:
         torch.mm(alpha[None], z[1:].flatten(1), out=z[:1].flatten(1))
     return z
 
 
 def _band(z: Tensor, labels: Tensor, options: _Options, mix: Tensor) -> Tensor:
-    """Sum up what the losses are made of, and turn a band's logits into gradients.
+    """Return a band's sums, which the losses are made of; overwrite its logits by gradients.
 
     Of the logits z in bits, (R, N, K, W), the first S are overwritten by gradients; labels are
     (N, W), and mix (S, R) holds the factors of the probabilities in the gradients. The sums, in
@@ -227,7 +227,7 @@ def _band(z: Tensor, labels: Tensor, options: _Options, mix: Tensor) -> Tensor:
 def _losses(
     means: Tensor, weights: Tensor, alpha: Tensor | None
 ) -> tuple[MREDLosses, Tensor | None]:
-    """Put together the losses, and the gradient for the raw scores, from means over pixels."""
+    """Return the losses, and the gradient for the raw scores, from means over pixels."""
     products, log_sum, picked = torch.split(means * _LN2, [len(weights), 1, 1], dim=1)
     cross_entropy = (log_sum - picked)[:, 0]
     # D_kl(p_t || p_s) = <p_t, log p_t> - <p_t, log p_s>, as a matrix (s, t).

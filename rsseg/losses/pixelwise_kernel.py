@@ -28,7 +28,7 @@ def _jit(function: Callable[..., Any]) -> Any:
 
 @_jit
 def _neighbours(pixel: tl.tensor, size: tl.tensor, labels: tl.tensor) -> tl.tuple:
-    """Give the two of `size` cells that pixels of `labels` lie between, and their weights."""
+    """Return the two of `size` cells that pixels of `labels` lie between, and their weights."""
     # Where a pixel's centre lies among the cells' centres, times 2 * labels: a whole number.
     position = tl.maximum((2 * pixel + 1) * size - labels, 0)
     position = tl.minimum(position, 2 * labels * (size - 1))
@@ -54,7 +54,7 @@ def _sample(cells: tl.tensor, tile: tl.tuple, size: tl.tuple, block: tl.constexp
 
 @_jit
 def _weights(cell: tl.tensor, pixel: tl.tensor, size: tl.tensor, labels: tl.tensor) -> tl.tensor:
-    """Weights of some cells in some pixels along one axis, shape (cells, pixels)."""
+    """Return the weights of cells in pixels along one axis, shape (cells, pixels)."""
     low, high, rest, share = _neighbours(pixel[None, :], size, labels)
     cell = cell[:, None]
     return tl.where(cell == low, rest, 0.0) + tl.where(cell == high, share, 0.0)
@@ -83,7 +83,7 @@ def _scatter(
 
 @_jit
 def _log_softmax(z: tl.tensor, valid: tl.tensor, block: tl.constexpr) -> tl.tuple:
-    """Log-probabilities, and probabilities that are 0 in the padding and at void pixels."""
+    """Return log-probabilities, and probabilities that are 0 in the padding and at void pixels."""
     known = tl.arange(0, block[3])[None, :] < block[4]
     z -= tl.max(tl.where(known, z, float("-inf")), axis=1)[:, None]
     p = tl.where(known, tl.exp(z), 0.0)
@@ -93,23 +93,23 @@ def _log_softmax(z: tl.tensor, valid: tl.tensor, block: tl.constexpr) -> tl.tupl
 
 @_jit
 def _predict(z: tl.tuple, alpha: tl.tensor, valid: tl.tensor, block: tl.constexpr) -> tl.tuple:
-    """Log-probabilities and probabilities: of the ensemble, if any, then of each resolution."""
+    """Return log-probabilities and probabilities: of the ensemble, then of each resolution."""
     log_p: tl.tuple = ()
     p: tl.tuple = ()
     mean = tl.zeros_like(z[0])
     for s in tl.static_range(len(z)):
-        own = _log_softmax(z[s], valid, block)
-        log_p += (own[0],)
-        p += (own[1],)
+        single = _log_softmax(z[s], valid, block)
+        log_p += (single[0],)
+        p += (single[1],)
         if alpha is not None:
-            mean += tl.load(alpha + s) * own[0]  # Differs from z by a constant for each pixel.
-    own = _log_softmax(mean, valid, block)
-    return (own[0],) + log_p, (own[1],) + p  # noqa: RUF005  # Triton knows no star.
+            mean += tl.load(alpha + s) * single[0]  # Differs from z by a constant for each pixel.
+    ensemble = _log_softmax(mean, valid, block)
+    return (ensemble[0],) + log_p, (ensemble[1],) + p  # noqa: RUF005  # Triton knows no star.
 
 
 @_jit
 def _tile(label_map: tl.tuple, block: tl.constexpr) -> tl.tuple:
-    """Give this program's image and tile, and label and validity of the pixels, (P, 1)."""
+    """Return this program's image and tile, and label and validity of the pixels, (P, 1)."""
     labels, height, width, ignore_index = label_map
     across, down = tl.cdiv(width, block[1]), tl.cdiv(height, block[0])
     program = tl.program_id(0)

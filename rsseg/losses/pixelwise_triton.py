@@ -37,9 +37,10 @@ _OLDEST = (3, 5)  # Before, Triton did not know tuples of constants.
 
 
 def runs_fused(target: Tensor, logits: Sequence[Tensor], scores: Tensor | None) -> bool:
-    """Tell whether the kernel takes these: tensors of one CUDA device, none of them float64.
+    """Return whether the kernel takes these: tensors of one CUDA device, none of them float64.
 
-    Under TRITON_INTERPRET=1 the CPU will do. RSSEG_TRITON=0 and deterministic algorithms forbid it.
+    Under TRITON_INTERPRET=1 they may lie on the CPU. RSSEG_TRITON=0 and deterministic algorithms
+    turn the kernel off.
     """
     tensors = [*logits] if scores is None else [*logits, scores]
     sides = [2 * a * b for z in logits for a, b in zip(target.shape[1:], z.shape[2:], strict=True)]
@@ -56,7 +57,7 @@ def runs_fused(target: Tensor, logits: Sequence[Tensor], scores: Tensor | None) 
 
 @functools.cache
 def _usable(device: torch.device) -> bool:
-    """Tell whether Triton is there, new enough, and can run kernels on this device."""
+    """Return whether Triton is installed, new enough, and can run kernels on this device."""
     if triton is None or tuple(map(int, triton.__version__.split(".")[:2])) < _OLDEST:
         return False
     if not isinstance(tile_losses, triton.JITFunction):  # The interpreter has taken over.
@@ -71,7 +72,7 @@ def _usable(device: torch.device) -> bool:
 
 
 def agrees(device: torch.device) -> bool:
-    """Compare the kernel with the reference on a small example; warn where it fails or differs.
+    """Return whether the kernel agrees with the reference on a small example; warn if not.
 
     A new device or version of Triton must not train with a wrong loss.
     """
@@ -120,7 +121,7 @@ def fused_losses(
     ignore_index: int,
     gradients: bool,
 ) -> tuple[MREDLosses, list[Tensor | None]]:
-    """Give the losses, and the gradients of their total for the raw scores and for each logits.
+    """Return the losses, and the gradients of their total for the raw scores and for each logits.
 
     Target (B, H, W) and logits (B, K, h_s, w_s) are as in `pixelwise_mred_loss`, alpha (S,) are
     the shares in the ensemble, if any; without `gradients` those for the logits are None.
@@ -129,13 +130,13 @@ def fused_losses(
     block, options = _launch(len(logits), classes)
     # A cell's values lie side by side then; logits of channels_last networks are not copied.
     maps = [z.contiguous(memory_format=torch.channels_last) for z in logits]
-    own = [torch.zeros_like(z, dtype=torch.float32) if gradients else None for z in maps]
+    slopes = [torch.zeros_like(z, dtype=torch.float32) if gradients else None for z in maps]
     tiles = [-(-a // b) for a, b in zip(target.shape[1:], block, strict=False)]
     scale = 1 / (target.long() != ignore_index).sum().clamp(min=1)
     sums = scale.new_zeros(batch * math.prod(tiles), 3 + len(logits))
     with torch.cuda.device(target.device if target.is_cuda else -1):  # -1 changes nothing.
         tile_losses[(len(sums),)](
-            tuple((z, g, *z.shape[2:]) for z, g in zip(maps, own, strict=True)),
+            tuple((z, g, *z.shape[2:]) for z, g in zip(maps, slopes, strict=True)),
             (target.contiguous(), *target.shape[1:], ignore_index),
             alpha,
             tuple(float(term.weight) for term in terms),
@@ -146,14 +147,16 @@ def fused_losses(
             **options,
         )
     parts = sums.sum(dim=0) * scale
-    slope = parts[3:]
-    score_gradient = None if alpha is None else alpha * (slope - (alpha * slope).sum())
-    return MREDLosses(parts[:3].sum(), *parts[:3]), [score_gradient, *own]
+    of_alpha = parts[3:]
+    score_gradient = None if alpha is None else alpha * (of_alpha - (alpha * of_alpha).sum())
+    return MREDLosses(parts[:3].sum(), *parts[:3]), [score_gradient, *slopes]
 
 
 def _launch(count: int, classes: int) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """Choose a block, and options that leave common sizes in registers, two blocks at a time."""
-    padded = max(16, triton.next_power_of_2(classes))
+    """Return a block, and options that keep common sizes in registers, two blocks at a time."""
+    padded = max(16, triton.next_power_of_2(classes))  # tl.dot takes sides of 16 and more.
+    # A thread holds 4 * 8 * padded * count / (32 * warps) logits: 24 of 3 resolutions, 64 classes.
     warps = 8 if padded <= 64 and count <= 3 else 16
     block = (4, 8 if padded <= 64 else 4, 16, padded, classes)
+    # 128 registers for each of 8 * 32 threads are half of the 65536 that a multiprocessor has.
     return block, {"num_warps": warps, "maxnreg": 128, "enable_fp_fusion": True}

@@ -1,4 +1,4 @@
-"""What a network is to answer: classes, or shares of the classes; checked, and compared.
+"""Targets: classes, or shares of the classes; checks, and the cross entropy with them.
 
 Functions over tensors only.
 """
@@ -47,5 +47,5 @@ def cross_entropy(log_p: Tensor, target: Tensor, valid: Tensor, smoothing: float
 
 
 def valid_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Average over the valid positions; 0 if there are none."""
+    """Return the mean over the valid positions; 0 if there are none."""
     return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)

@@ -2,10 +2,10 @@
 
 Convert an ordinary network, switch it to a resolution, specialize it to an ordinary network
 again. Convolutions and all other layers stay shared. Sets for resolutions that were not trained
-are made in `unseen`.
+come from `unseen.py`.
 
 Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
-ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 and Eq. 2.
+ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 and Eq. 3.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def convert_to_switchable(
     *,
     where: Callable[[str, nn.Module], bool] | None = None,
 ) -> Network:
-    """Give every BatchNorm of a network one private set for each resolution (Eq. 2).
+    """Convert every BatchNorm of a network to one private set for each resolution (Eq. 3).
 
     The network is changed in place and returned; its outputs stay the same at every resolution
     until it is trained. An optimiser made before knows nothing of the new sets: make it after.
@@ -108,39 +108,39 @@ def convert_to_switchable(
     names = Resolutions(resolutions).names
     _refuse_unconvertible(network)
     memos: dict[str, dict[int, object]] = {name: {} for name in names}
-    found: dict[nn.Module, nn.Module] = {
+    batchnorms: dict[nn.Module, nn.Module] = {
         layer: SwitchableBatchNorm2d(layer, names, memos=memos)
         for name, layer in network.named_modules()
         if isinstance(layer, _BatchNorm) and (where is None or where(name, layer))
     }
-    if not found:
+    if not batchnorms:
         raise ValueError(
             f"no BatchNorm to convert found in {type(network).__name__}; only a network with "
             "BatchNorm layers (not frozen into constants, and not excluded by `where`) can "
             "keep a private set for each resolution"
         )
     if isinstance(network, _BatchNorm):
-        return found[network]  # type: ignore[return-value]
-    quantisers = {
+        return batchnorms[network]  # type: ignore[return-value]
+    private = {
         layer: Switchable(layer, names, memos=memos)
         for layer in network.modules()
         if isinstance(layer, FollowsLargest) and layer.sharing == "private"
     }
-    replace_layers(network, found | quantisers)
+    replace_layers(network, batchnorms | private)
     return network
 
 
-def replace_layers(network: nn.Module, found: Mapping[nn.Module, nn.Module]) -> None:
-    """Put other layers in the places of layers of a network, in all of them if there are several.
+def replace_layers(network: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
+    """Replace layers of a network, each in all the places where it stands.
 
     Args:
-        network: Changed in place; it is itself no key of `found`.
-        found: The new layer of each old one.
+        network: Changed in place; it is not itself a key of `replacements`.
+        replacements: The new layer of each old one.
     """
     for parent in list(network.modules()):
         for child_name, child in parent._modules.items():
-            if child is not None and child in found:
-                setattr(parent, child_name, found[child])
+            if child is not None and child in replacements:
+                setattr(parent, child_name, replacements[child])
 
 
 def _refuse_unconvertible(network: nn.Module) -> None:
@@ -162,7 +162,7 @@ def _refuse_unconvertible(network: nn.Module) -> None:
 
 
 def switch(network: nn.Module, resolution: int | str) -> None:
-    """Make the BatchNorm sets of one resolution the active ones.
+    """Activate the BatchNorm sets of one resolution.
 
     Args:
         network: A converted network.
@@ -178,23 +178,23 @@ def switch(network: nn.Module, resolution: int | str) -> None:
         ['32']
     """
     name = str(resolution)
-    _check_held(network, name)
+    _check_has_set(network, name)
     for layer in private_layers(network):
         layer.active = name
-    _tell_resolution(network, at_largest=name == trained_sets(network)[0])
+    _set_at_largest(network, at_largest=name == trained_sets(network)[0])
 
 
-def _tell_resolution(network: nn.Module, *, at_largest: bool) -> None:
+def _set_at_largest(network: nn.Module, *, at_largest: bool) -> None:
     for layer in network.modules():
         if isinstance(layer, FollowsLargest):
             layer.at_largest = at_largest
 
 
-def _check_held(network: nn.Module, name: str) -> None:
-    held = held_sets(network)
-    if name not in held:
+def _check_has_set(network: nn.Module, name: str) -> None:
+    sets = held_sets(network)
+    if name not in sets:
         raise ValueError(
-            f"resolution {name} has no BatchNorm set; this network holds {', '.join(held)}"
+            f"resolution {name} has no BatchNorm set; this network holds {', '.join(sets)}"
         )
 
 
@@ -216,14 +216,14 @@ def specialize(network: nn.Module, resolution: int | str) -> nn.Module:
     Raises:
         ValueError: If the network is not converted or has no set for the resolution.
     """
-    own = getattr(network, "specialize", None)
-    if callable(own):
-        plain: nn.Module = own(resolution)
+    method = getattr(network, "specialize", None)
+    if callable(method):
+        plain: nn.Module = method(resolution)
         return plain
     name = str(resolution)
-    _check_held(network, name)
+    _check_has_set(network, name)
     special = sharing_copy(network, name)
-    _tell_resolution(special, at_largest=name == trained_sets(network)[0])
+    _set_at_largest(special, at_largest=name == trained_sets(network)[0])
     return special
 
 

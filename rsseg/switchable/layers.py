@@ -1,10 +1,10 @@
 """Layers that hold a private part for each resolution, one of them active.
 
 `Switchable` holds copies of any layer, `SwitchableBatchNorm2d` those of a BatchNorm. Converting
-and switching whole networks is in `switchable`.
+and switching whole networks is in `convert.py`.
 
 Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
-ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 and Eq. 2.
+ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 and Eq. 3.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Switchable(nn.Module):
         memos = memos or {name: {} for name in names}
         # Copied, not rebuilt: a BatchNorm subclass may fuse an activation.
         self.sets = nn.ModuleDict({name: copy.deepcopy(layer, memos[name]) for name in names})
-        self.trained = tuple(names)  # Sets for other resolutions may be added, see `unseen`.
+        self.trained = tuple(names)  # Sets for other resolutions may be added, see `unseen.py`.
         self.active = names[0]
         self.training = layer.training
 
@@ -76,7 +76,7 @@ class Switchable(nn.Module):
         return output
 
     def extra_repr(self) -> str:
-        """Name the active set when the layer is printed."""
+        """Return what `print` shows of the layer: the active set."""
         return f"active={self.active}"
 
 

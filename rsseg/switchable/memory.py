@@ -27,7 +27,10 @@ Forward = Callable[[], Tensor]
 
 @contextmanager
 def kept_statistics(network: nn.Module) -> Iterator[None]:
-    """Let BatchNorms and quantisers work as in training in a `with` block, and learn nothing."""
+    """Run forward passes in a `with` block as in training, and keep all statistics as they are.
+
+    Those of BatchNorms, and what layers learn from that learn in the forward pass.
+    """
     layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
     before = [(layer, layer.momentum, _counter(layer)) for layer in layers]
     for layer in layers:
@@ -49,7 +52,7 @@ def _counter(layer: _BatchNorm) -> Tensor | None:
 
 
 def checkpointed(network: nn.Module, forward: Forward, views: Tensor) -> Tensor:
-    """Run a forward pass of which the backward pass keeps nothing but its input.
+    """Run a forward pass whose activations are not kept: the backward pass runs it again.
 
     Args:
         network: Whose BatchNorm statistics the repeated pass leaves alone.

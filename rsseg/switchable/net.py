@@ -1,7 +1,7 @@
 """SwitchableNet: S views of the images go in, S logits come out; or one view, one resolution.
 
-It holds the network, the resolutions and the scores of the ensemble. What it learns from the
-logits is in `mred` and `pixelwise`; how it is trained is in `engine`.
+It holds the network, the resolutions and the scores of the ensemble. The losses of its logits are
+in `rsseg.losses`, the training step in `rsseg.training.step`.
 
 Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.
 """
@@ -39,7 +39,7 @@ def resolution_of(images: Tensor) -> int:
     return min(images.shape[-2:])
 
 
-def _refuse_bases_of_resolutions(network: nn.Module) -> None:
+def _refuse_layers_that_need_the_resolution(network: nn.Module) -> None:
     layers = (layer for layer in network.modules() if isinstance(layer, FollowsLargest))
     bases = {layer.sharing for layer in layers} - {"shared"}
     if bases:
@@ -66,7 +66,7 @@ class SwitchableNet(nn.Module):
         unseen: Rule of `predict` for resolutions that were not trained: "interpolate",
             "nearest" or "extrapolate".
         checkpointing: Keep the graph of the largest resolution alone in `forward` while training,
-            see `memory`.
+            see `memory.py`.
 
     Raises:
         ValueError: If the resolutions are not valid, the network has no BatchNorm or has been
@@ -93,7 +93,7 @@ class SwitchableNet(nn.Module):
             raise ValueError(f"batchnorm must be 'private' or 'shared', got {batchnorm!r}")
         self.batchnorm = batchnorm
         if batchnorm == "shared":
-            _refuse_bases_of_resolutions(network)
+            _refuse_layers_that_need_the_resolution(network)
         self.network = self._converted(network) if batchnorm == "private" else network
         self.scores = nn.Parameter(torch.ones(len(self.resolutions))) if scores else None
         self._unseen = RULES[0]
@@ -150,8 +150,8 @@ class SwitchableNet(nn.Module):
     ) -> list[Callable[[], Tensor]]:
         """Return one function for each view, which computes its logits; see `forward`."""
         sizes = tuple(resolution_of(view) for view in views)
-        chosen = range(len(self.resolutions)) if members is None else members
-        expected = [self.resolutions[member] for member in chosen]
+        members = range(len(self.resolutions)) if members is None else members
+        expected = [self.resolutions[member] for member in members]
         if list(sizes) != expected:
             raise ValueError(
                 f"expected one view for each resolution {expected}, largest first, "
@@ -159,7 +159,7 @@ class SwitchableNet(nn.Module):
             )
         return [
             partial(self._forward_one, view, self.resolutions.names[member])
-            for view, member in zip(views, chosen, strict=True)
+            for view, member in zip(views, members, strict=True)
         ]
 
     def _forward_one(self, images: Tensor, name: str) -> Tensor:
@@ -194,7 +194,7 @@ class SwitchableNet(nn.Module):
 
     @contextmanager
     def holding(self, resolutions: Sequence[int]) -> Iterator[None]:
-        """Keep the sets of untrained resolutions inside a `with` block of many predictions."""
+        """Keep the sets of untrained resolutions for all predictions inside a `with` block."""
         with ExitStack() as stack:
             for resolution in dict.fromkeys(resolutions):
                 if self.batchnorm == "private" and not self._holds(resolution):
@@ -202,12 +202,12 @@ class SwitchableNet(nn.Module):
             yield
 
     def _holds(self, resolution: int | str) -> bool:
-        held = held_sets(self.network)
+        sets = held_sets(self.network)
         if not isinstance(resolution, str):
             check_resolution(resolution)
-        elif resolution not in held:
-            raise ValueError(f"no BatchNorm set is named {resolution!r}; there are {list(held)}")
-        return str(resolution) in held
+        elif resolution not in sets:
+            raise ValueError(f"no BatchNorm set is named {resolution!r}; there are {list(sets)}")
+        return str(resolution) in sets
 
     def specialize(self, resolution: int | str) -> nn.Module:
         """Return the ordinary network of one resolution, see `rsseg.specialize`.
@@ -222,5 +222,5 @@ class SwitchableNet(nn.Module):
             return specialize(self.network, resolution)
 
     def extra_repr(self) -> str:
-        """Name resolutions and kind of BatchNorm when the network is printed."""
+        """Return what `print` shows of the network: resolutions and kind of BatchNorm."""
         return f"resolutions={list(self.resolutions)}, batchnorm={self.batchnorm}"

@@ -30,7 +30,7 @@ def check_resolution(resolution: SupportsIndex) -> int:
 class Resolutions(tuple[int, ...]):
     """Sides of the views in pixels, from large to small: a tuple that is valid.
 
-    Whoever is given one need not check it again; made from another one, it is that one.
+    Code that receives one does not check it again: `Resolutions` of one is the same object.
 
     Args:
         sides: 1..4096, from large to small; one may be listed twice.
@@ -52,23 +52,25 @@ class Resolutions(tuple[int, ...]):
         """Return valid resolutions; they themselves, if they are valid already."""
         if isinstance(sides, Resolutions):
             return sides
-        given = [check_resolution(side) for side in sides]
-        if not given:
+        checked = [check_resolution(side) for side in sides]
+        if not checked:
             raise ValueError("no resolution given; expected at least one, such as [224, 192, 160]")
-        if given != sorted(given, reverse=True):
+        descending = sorted(checked, reverse=True)
+        if checked != descending:
             raise ValueError(
-                f"resolutions must run from large to small, got {given}; "
-                f"write {sorted(given, reverse=True)}"
+                f"resolutions must run from large to small, got {checked}; write {descending}"
             )
-        made = super().__new__(cls, given)
-        made.names = tuple(_name(given[:index], side) for index, side in enumerate(given))
-        return made
+        resolutions = super().__new__(cls, checked)
+        resolutions.names = tuple(
+            _name(checked[:index], side) for index, side in enumerate(checked)
+        )
+        return resolutions
 
     @classmethod
     def __get_pydantic_core_schema__(
         cls, _source: Any, handler: Callable[[Any], CoreSchema]
     ) -> CoreSchema:
-        """Let configurations of pydantic hold resolutions, validated from a list or a tuple."""
+        """Return how pydantic validates a field of this type: from a list or a tuple."""
         return core_schema.no_info_after_validator_function(cls, handler(tuple[Any, ...]))
 
 

@@ -32,8 +32,8 @@ class StepLearner(FollowsLargest, ABC):
         per_process: Whether the evidence differs between processes and has to be exchanged; that
             of weights does not.
         paused: Set by `paused`: forward passes bring no evidence.
-        caching: Set by `held_weights`: `cached` may be returned in place of a new result.
-        cached: The result that is held.
+        caching: Set by `held_weights`: the first result is kept and returned again.
+        cached: That result.
     """
 
     per_process: ClassVar[bool] = False
@@ -77,7 +77,7 @@ def held_weights(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def paused(network: nn.Module) -> Iterator[None]:
-    """Let all layers work inside a `with` block as in training, and learn nothing."""
+    """Run forward passes inside a `with` block as in training, without learning from them."""
     layers = [layer for layer in _learners(network) if not layer.paused]
     for layer in layers:
         layer.paused = True
@@ -90,7 +90,7 @@ def paused(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def one_step(network: nn.Module) -> Iterator[None]:
-    """Make all forward passes inside a `with` block one step of the layers that learn in them.
+    """Count all forward passes inside a `with` block as one step of the layers that learn in them.
 
     All passes see the state from before. At the end each layer learns once, from all passes and
     all processes; if the block ends with an error, none does. No weight may change inside.

@@ -34,7 +34,7 @@ SMALLEST_VARIANCE = 1e-5
 def neighbours(
     resolution: int, trained: Sequence[int], rule: str = "interpolate"
 ) -> tuple[int, int, float]:
-    r"""Choose two trained resolutions a, b and the share t of a in the set of `resolution`.
+    r"""Return two trained resolutions a, b and the share t of a in the set of `resolution`.
 
     .. math:: t = (r - b) / (a - b), \quad set_r = t \, set_a + (1 - t) \, set_b
 
@@ -66,14 +66,14 @@ def neighbours(
 
 def _blend(a: nn.Module, b: nn.Module, share: float) -> nn.Module:
     nearer = copy.deepcopy(a if share >= 0.5 else b)
-    # Between two bases of a quantiser there is none: each may have its entries in another order.
+    # Two bases of a quantiser cannot be mixed: each may have its entries in another order.
     if share in (0.0, 1.0) or not isinstance(nearer, _BatchNorm):
         return nearer
     first, second = a.state_dict(), b.state_dict()
-    for name, made in nearer.state_dict().items():
-        if made.is_floating_point():
+    for name, value in nearer.state_dict().items():
+        if value.is_floating_point():
             # Not lerp: this form gives the end points exactly.
-            made.copy_(share * first[name] + (1 - share) * second[name])
+            value.copy_(share * first[name] + (1 - share) * second[name])
     variance = getattr(nearer, "running_var", None)
     if variance is not None and not 0 <= share <= 1:
         variance.clamp_(min=SMALLEST_VARIANCE)
@@ -86,12 +86,12 @@ def sides_of(names: Iterable[str]) -> list[int]:
 
 
 def interpolate_set(network: nn.Module, resolution: int, *, rule: str = "interpolate") -> None:
-    """Give a network a BatchNorm set for a resolution that was not trained.
+    """Add a BatchNorm set for a resolution that was not trained to a network.
 
     Gamma, beta, mean and variance are interpolated linearly between the two neighbours (a private
-    quantiser's levels are those of the nearer one). The set
-    is added under the resolution's name: `switch` and `specialize` then know it, and it is part
-    of the state dict. `SwitchableNet.predict` needs no such call, it makes the set on its way.
+    quantiser's levels are those of the nearer one). The set is named after the resolution: `switch`
+    and `specialize` then know it, and it is part of the state dict. `SwitchableNet.predict` needs
+    no such call.
 
     Args:
         network: A converted network.
@@ -116,13 +116,13 @@ def interpolate_set(network: nn.Module, resolution: int, *, rule: str = "interpo
 
 
 def remove_set(network: nn.Module, resolution: int | str) -> None:
-    """Take an added BatchNorm set out of a network, which is switched to its first set if need be.
+    """Remove an added BatchNorm set; a network switched to it is switched to its first set.
 
     Raises:
         ValueError: If the network is not converted, has no such set, or was trained with it.
     """
     name, trained = str(resolution), trained_sets(network)
-    added = [held for held in held_sets(network) if held not in trained]
+    added = [other for other in held_sets(network) if other not in trained]
     if name not in added:
         raise ValueError(
             f"cannot remove the set {name}: only added sets can be removed, this network has "
@@ -136,7 +136,7 @@ def remove_set(network: nn.Module, resolution: int | str) -> None:
 
 @contextmanager
 def borrowed_set(network: nn.Module, resolution: int, rule: str) -> Iterator[None]:
-    """Hold a set for a resolution that was not trained inside a `with` block, then remove it."""
+    """Add a set for a resolution that was not trained inside a `with` block, then remove it."""
     interpolate_set(network, resolution, rule=rule)
     try:
         yield

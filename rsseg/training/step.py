@@ -3,7 +3,7 @@
 It knows neither the task nor the data set; it is given the loss. Epochs and files are in
 `training`.
 
-Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 3.
+Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 2.
 """
 
 from __future__ import annotations
