@@ -204,7 +204,7 @@ def test_processor_gets_plain_pytorch() -> None:
 COMPILE = """
 import torch, triton
 from triton.backends.compiler import GPUTarget
-from rsseg import pixelwise_triton as p
+from rsseg.losses import pixelwise_triton as p
 
 class Driver:
     get_current_target = lambda self: GPUTarget("cuda", 90, 32)
