@@ -29,8 +29,6 @@ from rsseg.segmentation.model import ModelConfig, build_segmenter
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
 
-# The image whose views are counted: with the fit "aspect" they are no squares.
-
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any, SupportsIndex
 
@@ -25,6 +25,22 @@ def check_resolution(resolution: SupportsIndex) -> int:
             f"{LARGEST_RESOLUTION}"
         )
     return side
+
+
+def set_names(sides: Sequence[int]) -> tuple[str, ...]:
+    """Return one name for each side, in any order; repeated ones are numbered from the second on.
+
+    The names of valid resolutions are `Resolutions.names`.
+
+    Example:
+        >>> set_names([96, 224, 224])
+        ('96', '224', '224_2')
+    """
+    names = []
+    for index, side in enumerate(sides):
+        count = list(sides[: index + 1]).count(side)
+        names.append(str(side) if count == 1 else f"{side}_{count}")
+    return tuple(names)
 
 
 class Resolutions(tuple[int, ...]):
@@ -61,9 +77,7 @@ class Resolutions(tuple[int, ...]):
                 f"resolutions must run from large to small, got {checked}; write {descending}"
             )
         resolutions = super().__new__(cls, checked)
-        resolutions.names = tuple(
-            _name(checked[:index], side) for index, side in enumerate(checked)
-        )
+        resolutions.names = set_names(checked)
         return resolutions
 
     @classmethod
@@ -72,8 +86,3 @@ class Resolutions(tuple[int, ...]):
     ) -> CoreSchema:
         """Return how pydantic validates a field of this type: from a list or a tuple."""
         return core_schema.no_info_after_validator_function(cls, handler(tuple[Any, ...]))
-
-
-def _name(earlier: list[int], side: int) -> str:
-    count = earlier.count(side) + 1
-    return str(side) if count == 1 else f"{side}_{count}"

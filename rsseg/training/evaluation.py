@@ -16,7 +16,7 @@ from rsseg.common.distributed import is_first
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import ensemble_logits
 from rsseg.switchable.net import SwitchableNet
-from rsseg.switchable.resolutions import Resolutions
+from rsseg.switchable.resolutions import set_names
 from rsseg.switchable.step_scopes import held_weights
 
 ENSEMBLE = "ensemble"
@@ -99,7 +99,7 @@ def evaluate(
         preprocessing: Normalises the views.
         device: Device of the network.
     """
-    names, trained = list(Resolutions(resolutions).names), net.resolutions.names
+    names, trained = list(set_names(resolutions)), net.resolutions.names
     with_ensemble = len(trained) > 1 and set(trained) <= set(names)
     members = [names.index(name) for name in trained] if with_ensemble else []
     evaluators = {name: make_evaluator() for name in [*names, *[ENSEMBLE] * with_ensemble]}

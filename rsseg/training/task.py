@@ -19,7 +19,7 @@ from rsseg.common.complexity import batchnorm_parameters, count_macs, count_para
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.switchable.net import SwitchableNet
-from rsseg.switchable.resolutions import Resolutions
+from rsseg.switchable.resolutions import set_names
 from rsseg.training.config import RunConfig
 from rsseg.training.evaluation import Evaluation, Evaluator, evaluate
 from rsseg.training.head import Head
@@ -205,5 +205,5 @@ def macs(config: RunConfig, net: SwitchableNet, resolutions: Sequence[int]) -> d
     shapes = [config.preprocessing.size(r, *PHOTO_SIZE) for r in resolutions]
     return {
         name: count_macs(net, shape)
-        for name, shape in zip(Resolutions(resolutions).names, shapes, strict=True)
+        for name, shape in zip(set_names(resolutions), shapes, strict=True)
     }
