@@ -6,12 +6,12 @@ from dataclasses import field
 from typing import Any, Literal
 
 import torch
-from pydantic import ConfigDict, field_validator
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import plain, validate
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.switchable.resolutions import check_resolutions
+from rsseg.switchable.resolutions import Resolutions
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore"))
@@ -39,7 +39,7 @@ class RunMetadata:
 
     task: str
     model: dict[str, Any]
-    resolutions: tuple[int, ...]
+    resolutions: Resolutions
     preprocessing: Preprocessing
     batchnorm: Literal["private", "shared"] = "private"
     classes: tuple[str, ...] = ()
@@ -53,11 +53,6 @@ class RunMetadata:
     versions: dict[str, str] = field(default_factory=lambda: {"torch": str(torch.__version__)})
     epoch: int | None = None
     chosen: str | None = None
-
-    @field_validator("resolutions")
-    @classmethod
-    def _sorted(cls, resolutions: tuple[int, ...]) -> tuple[int, ...]:
-        return check_resolutions(resolutions)
 
     @classmethod
     def read(cls, values: dict[str, Any], source: str) -> RunMetadata:

@@ -15,6 +15,7 @@ from rsseg.cli import main as cli
 from rsseg.cli import predict as cli_predict
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.metadata import RunMetadata
 
 CLASSES = ["wall", "floor", "lamp"]
@@ -33,7 +34,7 @@ def checkpoint(path: Path) -> tuple[SwitchableNet, Preprocessing, RunMetadata]:
         task=task,
         model={},
         classes=tuple(classes),
-        resolutions=(32, 16),
+        resolutions=Resolutions([32, 16]),
         preprocessing=preprocessing,
     )
     return SwitchableNet(net, [32, 16]).eval(), preprocessing, metadata

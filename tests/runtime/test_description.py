@@ -12,6 +12,7 @@ import pytest
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.runtime.description import describe, name_of, parse
+from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.metadata import RunMetadata
 from tests.helpers.small_exported import description
 
@@ -20,7 +21,7 @@ METADATA = RunMetadata(
     task="segmentation",
     model={},
     classes=("wall", "floor"),
-    resolutions=(64, 64, 32),
+    resolutions=Resolutions([64, 64, 32]),
     preprocessing=Preprocessing(),
     epoch=3,
 )
