@@ -18,6 +18,7 @@ from rsseg.losses.mred import MREDLosses
 from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import Resolutions
 from rsseg.training import loop as training
 from rsseg.training import state as stepper
 from rsseg.training.config import RunConfig
@@ -59,7 +60,11 @@ def small_config(**values: Any) -> RunConfig:
 
 def small_metadata(**values: Any) -> RunMetadata:
     return RunMetadata(
-        task="test", model={}, resolutions=RESOLUTIONS, preprocessing=Preprocessing(), **values
+        task="test",
+        model={},
+        resolutions=Resolutions(RESOLUTIONS),
+        preprocessing=Preprocessing(),
+        **values,
     )
 
 
