@@ -39,6 +39,7 @@ from rsseg.training.interrupt import Interrupted
 from rsseg.training.job import Job
 from rsseg.training.loop import Training
 from rsseg.training.metadata import RunMetadata
+from rsseg.training.parallel import check_compression
 from rsseg.training.resume import Start, settings_of_run
 from rsseg.training.run_folder import RunFolder
 from rsseg.training.step import TrainingError
@@ -94,8 +95,11 @@ class Script(Generic[C]):
         config = start.load(self.task.config)
         # Whoever has come so far has seen the folder as it was before anyone writes into it.
         with joined(choose_device(config.device), config.timeout_minutes):
+            check_compression(config)
             check_agreed(start.resumed, "whether the run is continued")
             check_agreed(settings_of_run(plain(config)), "the settings")
+            sending = (config.memory, config.gradient_compression)
+            check_agreed(sending, "memory and gradient_compression")
             job = self._job(config, pretrained=not start.resumed)
             if is_first() and start.resumed:
                 start.reopen(plain(config))

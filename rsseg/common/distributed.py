@@ -1,9 +1,8 @@
 """Several processes that train one network: who they are, and what they tell each other.
 
 torchrun starts the processes; each holds the whole network and trains it with its share of every
-batch. Gradients are averaged once a step, behind its last backward pass and not during it: a step
-has several backward passes in one memory mode, leaves out resolutions in another, and its five
-forward passes are long beside one exchange. With one process nothing here does anything.
+batch. Gradients are averaged during the backward pass, see `rsseg.training.parallel`; here stands
+what else they tell each other. With one process nothing here does anything.
 
 Source: the variables that torchrun sets, https://docs.pytorch.org/docs/stable/elastic/run.html.
 """
@@ -161,6 +160,24 @@ def add_up(values: Tensor) -> None:
         raise LostProcessError(_what_happened(error)) from error
 
 
+@contextmanager
+def lost_process_errors() -> Iterator[None]:
+    """Raise the errors of a connection as LostProcessError, in a block that does more than send.
+
+    Raises:
+        LostProcessError: If another process is gone.
+    """
+    try:
+        yield
+    except LostProcessError:
+        raise
+    except RuntimeError as error:
+        # gloo has no class of errors of its own, but each message names the file it comes from.
+        if isinstance(error, dist.DistError) or "/gloo/" in str(error):
+            raise LostProcessError(_what_happened(error)) from error
+        raise
+
+
 def _what_happened(error: RuntimeError) -> str:
     return (
         f"process {rank()} of {world_size()} has lost another one, which has died or did not "
@@ -242,17 +259,10 @@ def average(tensors: Sequence[Tensor]) -> None:
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Put tensors of one dtype together, up to the size of a bucket."""
-    kinds: dict[torch.dtype, list[Tensor]] = {}
+    buckets: dict[torch.dtype, list[Tensor]] = {}
     for tensor in tensors:
-        kinds.setdefault(tensor.dtype, []).append(tensor)
-    for same in kinds.values():
-        bucket: list[Tensor] = []
-        held = 0
-        for tensor in same:
-            bucket.append(tensor)
-            held += tensor.numel()
-            if held >= _BUCKET:
-                yield bucket
-                bucket, held = [], 0
-        if bucket:
-            yield bucket
+        bucket = buckets.setdefault(tensor.dtype, [])
+        bucket.append(tensor)
+        if sum(member.numel() for member in bucket) >= _BUCKET:
+            yield buckets.pop(tensor.dtype)
+    yield from buckets.values()

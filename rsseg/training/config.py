@@ -92,6 +92,8 @@ class RunConfig:
             keeps the graph of the largest resolution alone, "two_pass" that of one at a time.
         compile: Compile the network (torch.compile). Each resolution is compiled by itself in the
             first steps, which takes minutes; "cuda_graphs" records CUDA graphs as well.
+        gradient_compression: What the processes of a run send each other: gradients as they are
+            ("none"), or rounded to "bf16", half as many bytes for a slow network.
         channels_last: Memory layout of images and convolution weights.
         evaluate_every: Evaluate after every so many epochs; the last epoch is always evaluated.
         checkpoint_minutes: Save the run after so many minutes, besides after each epoch.
@@ -121,6 +123,7 @@ class RunConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     memory: Literal["normal", "checkpoint", "two_pass"] = "normal"
     compile: Literal["none", "default", "cuda_graphs"] = "none"
+    gradient_compression: Literal["none", "bf16"] = "none"
     channels_last: bool = True
     evaluate_every: Count = 10
     checkpoint_minutes: Positive = 15.0
@@ -149,7 +152,18 @@ class RunConfig:
                 "memory 'checkpoint' changes the order of the forward passes, and so what one "
                 "shared BatchNorm learns; choose memory 'two_pass', or batchnorm 'private'"
             )
+        if self.gradient_compression != "none" and self.memory == "two_pass":
+            raise ValueError(
+                f"gradient_compression '{self.gradient_compression}' has no effect with memory "
+                "'two_pass', which sends gradients as they are; choose memory 'normal' or "
+                "'checkpoint', or gradient_compression 'none'"
+            )
         self._check_schedule()
+
+    @property
+    def draws_resolutions(self) -> bool:
+        """Whether a step leaves out resolutions: of up to three, a sandwich step takes all."""
+        return self.sandwich and len(self.resolutions) > 3
 
     def _check_schedule(self) -> None:
         stages = len(self.schedule.milestones) + 1 if self.schedule.kind == "staged" else 1

@@ -79,7 +79,7 @@ def default_folder(config: Path) -> Path:
 # What may differ on the machine that continues a run, and what may save one that has diverged.
 MACHINE_KEYS = (
     *("data.root", "device", "workers", "memory", "compile", "teacher.checkpoint"),
-    *("checkpoint_minutes", "timeout_minutes"),
+    *("checkpoint_minutes", "timeout_minutes", "gradient_compression"),
 )
 REMEDY_KEYS = (
     *("optim.lr", "optim.encoder_lr", "optim.clip_norm"),

@@ -25,6 +25,7 @@ from rsseg.training.compile import compile_network
 from rsseg.training.ema import WeightAverage
 from rsseg.training.job import Job, Progress
 from rsseg.training.optim import build_optimizer, learning_rates, set_learning_rates
+from rsseg.training.parallel import data_parallel
 from rsseg.training.step import (
     NotFiniteError,
     StepSettings,
@@ -46,6 +47,7 @@ class Stepper:
         optimizer: Moves the parameters.
         scaler: Scales the loss of fp16.
         average: The average of the weights, or None.
+        parallel: The network in a wrapper that averages gradients in the backward pass, or None.
     """
 
     def __init__(self, job: Job) -> None:
@@ -66,6 +68,8 @@ class Stepper:
         compile_network(job.net, config.compile)
         decay = config.ema_decay
         self.average = None if decay is None else WeightAverage(job.net, decay)
+        # Last: the parameters have their final device, type and requires_grad.
+        self.parallel = data_parallel(job.net, config)
         self._seed_process()
 
     def _seed_process(self) -> None:
@@ -178,6 +182,7 @@ class Stepper:
                 members=members,
                 settings=self.settings,
                 scaler=self.scaler,
+                parallel=self.parallel,
             )
         except NotFiniteError as error:
             return self._left_out(error, before)
@@ -215,9 +220,9 @@ class Stepper:
 
     def _members(self) -> list[int] | None:
         """Draw the resolutions of a sandwich step: the largest, the smallest and one between."""
-        count = len(self.job.net.resolutions)
-        if not self.job.config.sandwich or count <= 3:
+        if not self.job.config.draws_resolutions:
             return None
+        count = len(self.job.net.resolutions)
         # Seeded by the step: a run that is continued draws as if it had not stopped.
         draw = random.Random(f"{self.job.config.seed} {self.global_step}")
         return [0, draw.randrange(1, count - 1), count - 1]

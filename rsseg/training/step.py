@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.profiler import record_function
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
-from rsseg.common.distributed import average, gathered
+from rsseg.common.distributed import average, gathered, lost_process_errors
 from rsseg.losses.mred import MREDLosses
 from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.memory import TwoPasses
@@ -90,6 +91,7 @@ def train_step(
     members: Sequence[int] | None = None,
     settings: StepSettings = StepSettings(),
     scaler: torch.amp.GradScaler | None = None,
+    parallel: DistributedDataParallel | None = None,
 ) -> MREDLosses:
     """Train all resolutions with one batch.
 
@@ -107,6 +109,9 @@ def train_step(
         settings: How it is computed.
         scaler: Scales the loss of fp16, see `make_scaler`. A step whose scaled gradient overflows
             is left out, and the next one scaled less.
+        parallel: `net` in a wrapper whose backward pass averages the gradients of all processes,
+            see `parallel`, and that gives the scores as well; by default they are averaged behind
+            the last backward pass.
 
     Returns:
         The losses, detached.
@@ -117,19 +122,23 @@ def train_step(
     """
     scaler = scaler or make_scaler("fp32", views[0].device)
     with one_step(net):  # Quantisers learn from all passes together, if the step succeeds.
-        logits, passes = _forward(net, views, members, settings)
-        if scores is not None and members is not None:
-            scores = scores[list(members)]
+        if parallel is None:
+            logits, passes = _forward(net, views, members, settings)
+            if scores is not None and members is not None:
+                scores = scores[list(members)]
+        else:
+            (logits, scores), passes = _forward_parallel(parallel, views, members, settings), None
         with record_function("loss"):
             losses = loss(Outputs(logits, target, scores, views))
         optimizer.zero_grad(set_to_none=True)
-        with record_function("backward"):
+        with record_function("backward"), lost_process_errors():
             scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
             if passes:
                 passes.backward()
         with record_function("exchange"):
             found = MREDLosses(*_mean_losses(losses))
-            average([p.grad for p in net.parameters() if p.grad is not None])
+            if parallel is None:
+                average([p.grad for p in net.parameters() if p.grad is not None])
         with record_function("optimiser"):
             scaler.unscale_(optimizer)
             limit = math.inf if settings.clip_norm is None else settings.clip_norm
@@ -186,10 +195,10 @@ def _forward(
     net: nn.Module, views: Sequence[Tensor], members: Sequence[int] | None, settings: StepSettings
 ) -> tuple[Sequence[Tensor], TwoPasses | None]:
     """Compute the logits; with two passes also what sends their gradients back later."""
-    device, dtype = views[0].device, AUTOCAST[settings.precision]
+    device = views[0].device
 
     def cast(forward: Callable[[], Any]) -> Any:
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        with _autocast(settings, device):
             return forward()
 
     if not settings.two_pass:
@@ -199,6 +208,23 @@ def _forward(
     single = [partial(cast, forward) for forward in net.passes(views, members)]
     passes = TwoPasses(net, single, device)
     return passes.logits, passes
+
+
+def _forward_parallel(
+    parallel: DistributedDataParallel,
+    views: Sequence[Tensor],
+    members: Sequence[int] | None,
+    settings: StepSettings,
+) -> tuple[Sequence[Tensor], Tensor | None]:
+    """Compute the logits, and pick the scores of their resolutions."""
+    with _autocast(settings, views[0].device), lost_process_errors():
+        logits, scores = parallel(views, members)
+    return logits, scores
+
+
+def _autocast(settings: StepSettings, device: torch.device) -> torch.autocast:
+    dtype = AUTOCAST[settings.precision]
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def _what_is_not_finite(

@@ -18,7 +18,11 @@ from tests.helpers.processes import ROOT
 from tests.helpers.small_runs import small_job
 
 JOB = ROOT / "tests" / "helpers" / "distributed_job.py"
-SYNCHRONISED = ("classifier", "segmenter", "two_pass", "checkpoint")
+SYNCHRONISED = ("classifier", "segmenter", "two_pass", "checkpoint", "sandwich")
+OTHERS = (
+    *("sandwich segmenter", "sandwich checkpoint", "sandwich shared"),
+    *("frozen", "no ensemble", "clipped", "spare", "spare sandwich"),
+)
 
 
 def trained(folder: Path, count: int) -> dict[str, Any]:
@@ -36,19 +40,39 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return trained(tmp_path_factory.mktemp("alone"), 1)
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return trained(tmp_path_factory.mktemp("together"), request.param)
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return trained(tmp_path_factory.mktemp("two"), 2)
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return trained(tmp_path_factory.mktemp("four"), 4)
+
+
+@pytest.fixture(scope="module", params=["two", "four"])
+def together(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+def assert_same_run(one: dict[str, Any], all_: dict[str, Any]) -> None:
+    torch.testing.assert_close(all_["losses"], one["losses"], rtol=1e-6, atol=1e-6)
+    assert one["net"].keys() == all_["net"].keys()
+    torch.testing.assert_close(all_["net"], one["net"], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SYNCHRONISED)
 def test_losses_and_weights_are_those_of_one_process(
     alone: dict[str, Any], together: dict[str, Any], name: str
 ) -> None:
-    one, all_ = alone[name], together[name]
-    torch.testing.assert_close(all_["losses"], one["losses"], rtol=1e-6, atol=1e-6)
-    assert one["net"].keys() == all_["net"].keys()
-    torch.testing.assert_close(all_["net"], one["net"], rtol=1e-4, atol=1e-5)
+    assert_same_run(alone[name], together[name])
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_losses_and_weights_of_two_processes_are_those_of_one(
+    alone: dict[str, Any], two: dict[str, Any], name: str
+) -> None:
+    assert_same_run(alone[name], two[name])
 
 
 def test_quantisers_learn_from_the_images_of_all_processes(
@@ -61,6 +85,55 @@ def test_quantisers_learn_from_the_images_of_all_processes(
     assert len(bases) == 4
     for name in bases:
         torch.testing.assert_close(all_["net"][name], one["net"][name], rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["quantised sandwich", "learned step", "bf16 gradients"])
+def test_rounded_numbers_train_nearly_as_in_one_process(
+    alone: dict[str, Any], two: dict[str, Any], name: str
+) -> None:
+    torch.testing.assert_close(two[name]["losses"], alone[name]["losses"], rtol=2e-2, atol=2e-2)
+
+
+def test_step_that_overflows_in_one_process_is_left_out_in_all(two: dict[str, Any]) -> None:
+    assert two["fp16"]["equal"]
+    assert two["fp16"]["scale"] < 2.0**16  # The first scale, which every overflow halves.
+    assert two["fp16"]["losses"].isfinite().all()
+
+
+def test_gradients_are_compressed_on_demand(two: dict[str, Any]) -> None:
+    plain, compressed = two["classifier"], two["bf16 gradients"]
+    assert torch.equal(plain["losses"][0], compressed["losses"][0])
+    assert not torch.equal(plain["losses"][1:], compressed["losses"][1:])
+
+
+def test_gradients_are_averaged_by_torch_but_for_several_backward_passes(
+    alone: dict[str, Any], together: dict[str, Any]
+) -> None:
+    kinds = {name: found["parallel"] for name, found in together.items()}
+    assert kinds.pop("two_pass") == kinds.pop("sandwich afterwards", "NoneType") == "NoneType"
+    assert kinds.pop("spoiled") == ""
+    assert set(kinds.values()) == {"DistributedDataParallel"}
+    assert {found["parallel"] for found in alone.values()} == {"NoneType", ""}
+
+
+def test_torch_averages_gradients_as_we_do(two: dict[str, Any]) -> None:
+    during, afterwards = two["sandwich"], two["sandwich afterwards"]
+    assert torch.equal(during["losses"], afterwards["losses"])  # Halves are not rounded.
+    assert all(torch.equal(during["net"][key], afterwards["net"][key]) for key in during["net"])
+
+
+@pytest.mark.parametrize("name", ["spare", "spare sandwich"])
+def test_parameter_that_takes_no_part_stays_as_it_is(two: dict[str, Any], name: str) -> None:
+    # A gradient of zeros, in place of none, would let the weight decay move it.
+    assert torch.equal(two[name]["net"]["network.spare"], torch.ones(3))
+
+
+def test_state_of_a_wrapped_network_has_the_names_of_the_network(
+    alone: dict[str, Any], together: dict[str, Any]
+) -> None:
+    for name in together.keys() - {"spoiled"}:
+        assert together[name]["net"].keys() == alone[name]["net"].keys()
+        assert not any("module." in key for key in together[name]["net"])
 
 
 def test_every_process_holds_the_same(together: dict[str, Any]) -> None:
@@ -128,4 +201,4 @@ def test_buckets_hold_every_tensor_once_and_one_dtype_each(monkeypatch: pytest.M
     sizes = (3, 3, 1, 9, 2, 2)
     tensors = [torch.zeros(n, dtype=torch.float64 if n == 1 else torch.float32) for n in sizes]
     buckets = [[tensor.numel() for tensor in b] for b in distributed._buckets(tensors)]
-    assert buckets == [[3, 3], [9], [2, 2], [1]]
+    assert buckets == [[3, 3], [9], [1], [2, 2]]
