@@ -59,6 +59,7 @@ demo: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BENCH).imports --short --rounds 5
 	$(BENCH).step --short --rounds 3 --launches 2
+	$(BENCH).distributed --short --rounds 5
 	$(BENCH).pixelwise --short --allocator both --rounds 2 --launches 3
 	$(BENCH).pixelwise --step --short --allocator both --rounds 3
 	$(BENCH).loader --short --rounds 2 --launches 3

@@ -23,6 +23,7 @@ from rsseg.common.files import written_whole
 ORDER = (
     "imports",
     "step",
+    "distributed",
     "pixelwise",
     "loader",
     "nyudv2",

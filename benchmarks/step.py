@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import torchvision
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from rsseg.common.messages import first_line
 
@@ -111,6 +112,7 @@ class OurStep:
         compile_network(self.net, form.compile)
         self.settings = StepSettings(form.precision, two_pass=form.memory == "two_pass")
         self.scaler = make_scaler(form.precision, sizes.device)
+        self.parallel: DistributedDataParallel | None = None
 
     def __call__(self, views: Sequence[Tensor], target: Tensor) -> MREDLosses:
         """Train with one batch."""
@@ -123,6 +125,7 @@ class OurStep:
             scores=self.net.scores,
             settings=self.settings,
             scaler=self.scaler,
+            parallel=self.parallel,
         )
 
 

@@ -26,7 +26,11 @@ from rsseg.training.config import RunConfig
 
 Hook = Callable[[Any, Any], torch.futures.Future[Tensor]]
 # What a bucket of gradients is sent as; None is torch's own sum in the type of the gradients.
-COMPRESSIONS: dict[str, Hook | None] = {"none": None, "bf16": bf16_compress_hook}
+COMPRESSIONS: dict[str, Hook | None] = {
+    "none": None,
+    # A name of our own: under its own one it is refused where torch was built without CUDA.
+    "bf16": lambda state, bucket: bf16_compress_hook(state, bucket),  # noqa: PLW0108
+}
 
 
 class LogitsAndScores(nn.Module):

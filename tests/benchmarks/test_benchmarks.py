@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import (
+    distributed,
     growth,
     inference,
     loader,
@@ -35,6 +37,7 @@ from datasets.rooms.room import write_rooms
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import mred_loss
 from rsseg.training.step import StepSettings
+from tests.helpers import processes
 from tests.helpers.processes import ROOT
 
 CPU = torch.device("cpu")
@@ -399,3 +402,46 @@ def test_resized_logits_are_those_of_torch() -> None:
     logits, labels = torch.randn(1, 2, 4, 4).bfloat16(), torch.zeros(1, 8, 8, dtype=torch.uint8)
     expected: Tensor = F.interpolate(logits.float(), size=(8, 8), mode="bilinear")
     torch.testing.assert_close(resized([logits], labels)[0], expected)
+
+
+LINKED = """
+import sys, torch
+from benchmarks import distributed
+from benchmarks.step import Sizes
+from rsseg.common.distributed import joined
+device = torch.device("cpu")
+sizes, link = Sizes((64, 48), 4, 5, device), distributed.SimulatedLink(1e5)
+ways = [(distributed.afterwards, ())] + [(distributed.during, (c,)) for c in ("none", "bf16")]
+losses = []
+with joined(device, minutes=1):
+    for prepare, options in ways:
+        torch.manual_seed(0)
+        work = prepare(sizes, link, *options)
+        losses.append(torch.stack([work.call().total for _ in range(3)]))
+torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=1e-6)
+torch.testing.assert_close(losses[2], losses[0], rtol=5e-2, atol=5e-2)
+assert not torch.equal(losses[2], losses[0])
+"""
+
+
+def test_gradients_sent_during_the_backward_pass_train_as_those_sent_afterwards() -> None:
+    started = processes.start(["-c", LINKED], 2)
+    printed = processes.finish(started)
+    assert [process.returncode for process in started] == [0, 0], "".join(printed)
+
+
+def test_processes_behind_a_slow_link_are_measured_together(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    sizes = ["--resolutions", "32", "16", "--batch", "2", "--classes", "5", "--rate", "20000"]
+    assert distributed.main(["--rounds", "1", *sizes, "--out", str(out)]) == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["variant"] for line in lines] == ["afterwards", "during", "during, bf16"]
+    assert {line["peer"] for line in lines} == {"afterwards"}
+    assert lines[0]["sizes"]["link"] in ("tc", "simulated")
+    assert lines[0]["command"].startswith("python -m benchmarks.distributed --rounds 1")
+
+
+def test_simulated_link_takes_the_time_of_the_bytes_of_both_directions() -> None:
+    begin = time.monotonic()
+    distributed.SimulatedLink(8.0).carry(50_000)  # A million bytes a second.
+    assert time.monotonic() - begin >= 0.1

@@ -152,3 +152,13 @@ def test_process_that_nobody_meets_says_where_it_waited(monkeypatch: pytest.Monk
         joined(torch.device("cpu"), minutes=0.02),
     ):
         pass
+
+
+def test_compression_without_other_processes_is_refused_before_a_folder_is_made(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    command = [str(config), "--run", str(run), "--set", "gradient_compression=bf16"]
+    assert train_cls.main(command) == 2
+    assert "this run has one; set gradient_compression=none" in capsys.readouterr().err
+    assert not run.exists()
