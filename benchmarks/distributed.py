@@ -39,6 +39,7 @@ from benchmarks.runner import make_parser, run
 from benchmarks.step import Form, OurStep, Sizes, layout_of
 from rsseg.common.distributed import is_launched, joined, rank
 from rsseg.losses.mred import MREDLosses
+from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.config import OptimConfig, RunConfig
 from rsseg.training.parallel import Hook, data_parallel
 
@@ -100,7 +101,7 @@ def during(sizes: Sizes, link: SimulatedLink | None, compression: str) -> Work:
     """Prepare a step whose gradients are sent during the backward pass."""
     step = OurStep(sizes, Form())
     config = RunConfig(
-        resolutions=sizes.resolutions,
+        resolutions=Resolutions(sizes.resolutions),
         epochs=1,
         batch_size=PROCESSES * sizes.batch,
         optim=OptimConfig(lr=1e-3),

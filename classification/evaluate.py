@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsseg.common.distributed import gathered
+from rsseg.common.distributed import all_gather_object
 
 
 class ClassificationEvaluator:
@@ -45,7 +45,7 @@ class ClassificationEvaluator:
     def share(self) -> None:
         """Take in the answers of all processes, in their order; all have to call this."""
         mine = (self.ranks, self.predicted, self.margins)
-        parts = zip(*gathered(mine), strict=True)
+        parts = zip(*all_gather_object(mine), strict=True)
         ranks, predicted, margins = (torch.from_numpy(np.concatenate(part)) for part in parts)
         self._ranks, self._predicted, self._margins = [ranks], [predicted], [margins]
 

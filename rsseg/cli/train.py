@@ -21,8 +21,8 @@ from rsseg.common.distributed import (
     LostProcessError,
     barrier,
     check_agreed,
-    is_first,
     is_launched,
+    is_main_process,
     joined,
     warn_first,
 )
@@ -73,7 +73,7 @@ class Script(Generic[C]):
                 print(self.measure(args))
             else:
                 results = self.evaluate(args) if args.evaluate else self.train(args)
-                if is_first():
+                if is_main_process():
                     print(results_table(results, self.task.head.metrics))
         except Interrupted as stop:
             warn_first(str(stop)) if is_launched() else print(stop, file=sys.stderr)
@@ -101,9 +101,9 @@ class Script(Generic[C]):
             sending = (config.memory, config.gradient_compression)
             check_agreed(sending, "memory and gradient_compression")
             job = self._job(config, pretrained=not start.resumed)
-            if is_first() and start.resumed:
+            if is_main_process() and start.resumed:
                 start.reopen(plain(config))
-            elif is_first():
+            elif is_main_process():
                 RunFolder.create(start.folder, plain(config))
             barrier()
             folder = RunFolder(start.folder)
@@ -146,7 +146,9 @@ class Script(Generic[C]):
         self, args: argparse.Namespace, net: SwitchableNet, metadata: RunMetadata, config: C
     ) -> dict[str, Any]:
         resolutions = Resolutions(sorted(args.resolutions or net.resolutions, reverse=True))
-        folder = RunFolder.create(args.out, plain(config)) if args.out and is_first() else None
+        folder = (
+            RunFolder.create(args.out, plain(config)) if args.out and is_main_process() else None
+        )
         tests = self.tests(config)
         if args.unseen == RECALIBRATE:
             net = recalibrated(net, config, tests, resolutions, args.images)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsseg.common.distributed import is_first
+from rsseg.common.distributed import is_main_process
 from rsseg.common.files import move_whole
 from rsseg.common.messages import listed
 
@@ -123,7 +123,7 @@ def read_last(last: Path, previous: Path) -> tuple[dict[str, Any], Path]:
             "the run again in another folder"
         ) from error
     # Whoever continues the run has to know that it does so from an earlier step.
-    if is_first():
+    if is_main_process():
         warnings.warn(f"{fault}; {previous}, the checkpoint before, is used instead", stacklevel=2)
     return content, previous
 

@@ -122,21 +122,21 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Tell whether this process is the one that writes files and reports."""
     return not is_launched() or os.environ["RANK"] == "0"
 
 
 def warn_first(message: str) -> None:
     """Print a warning, once for all processes."""
-    if is_first():
+    if is_main_process():
         print(f"\nwarning: {message}", file=sys.stderr, flush=True)
 
 
 def barrier() -> None:
     """Wait until all processes are here."""
     if world_size() > 1:
-        add_up(torch.zeros(1))
+        all_reduce_(torch.zeros(1))
 
 
 def all_sum(values: Tensor) -> Tensor:
@@ -144,11 +144,11 @@ def all_sum(values: Tensor) -> Tensor:
     if world_size() == 1:
         return values
     total = values.detach().clone()
-    add_up(total)
+    all_reduce_(total)
     return total
 
 
-def add_up(values: Tensor) -> None:
+def all_reduce_(values: Tensor) -> None:
     """Replace a tensor by its sum over all processes, of which there must be several.
 
     Raises:
@@ -180,7 +180,7 @@ def lost_process_errors() -> Iterator[None]:
 
 def _what_happened(error: RuntimeError) -> str:
     return (
-        f"process {rank()} of {world_size()} has lost another one, which has died or did not "
+        f"process {rank()} of {world_size()} stops: another process died or did not "
         f"answer in time ({first_line(error)}); its own message tells why"
     )
 
@@ -192,7 +192,7 @@ def any_of(*flags: bool) -> tuple[bool, ...]:
     return tuple(bool(count) for count in all_sum(torch.tensor(flags, dtype=torch.int32)))
 
 
-def gathered(value: T) -> list[T]:
+def all_gather_object(value: T) -> list[T]:
     """Return the values of all processes, in their order; plain values and tensors of the CPU."""
     values: list[Any] = [value]
     if world_size() > 1:
@@ -206,7 +206,7 @@ def gathered(value: T) -> list[T]:
 
 def united(values: Mapping[str, T]) -> dict[str, T]:
     """Return the entries that any process has."""
-    return {key: value for part in gathered(dict(values)) for key, value in part.items()}
+    return {key: value for part in all_gather_object(dict(values)) for key, value in part.items()}
 
 
 def check_agreed(value: object, what: str) -> None:
@@ -215,7 +215,7 @@ def check_agreed(value: object, what: str) -> None:
     Raises:
         ValueError: If they do not; `what` says of what.
     """
-    first, *others = gathered(value)
+    first, *others = all_gather_object(value)
     for number, other in enumerate(others, start=1):
         if other != first:
             raise ValueError(
@@ -250,7 +250,7 @@ def average(tensors: Sequence[Tensor]) -> None:
         return
     for bucket in _buckets(tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-        add_up(flat)
+        all_reduce_(flat)
         flat /= world_size()
         parts = torch.split(flat, [tensor.numel() for tensor in bucket])
         for tensor, part in zip(bucket, parts, strict=True):

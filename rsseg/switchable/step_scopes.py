@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rsseg.common.distributed import add_up, world_size
+from rsseg.common.distributed import all_reduce_, world_size
 from rsseg.switchable.layers import FollowsLargest, Sharing
 
 
@@ -116,7 +116,7 @@ def _exchange(layers: Sequence[StepLearner]) -> None:
     if world_size() == 1 or not pooled:
         return
     flat = torch.cat([evidence.flatten() for evidence in pooled.values()])
-    add_up(flat)
+    all_reduce_(flat)
     parts = torch.split(flat, [evidence.numel() for evidence in pooled.values()])
     for (layer, evidence), part in zip(pooled.items(), parts, strict=True):
         layer.pooled = part.view_as(evidence)

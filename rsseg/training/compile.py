@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from rsseg.common.distributed import is_first
+from rsseg.common.distributed import is_main_process
 from rsseg.switchable.net import SwitchableNet
 
 MODES = {"default": None, "cuda_graphs": "reduce-overhead"}
@@ -30,7 +30,7 @@ def compile_network(net: SwitchableNet, mode: str) -> None:
     config.recompile_limit = max(config.recompile_limit, programs)
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 16 * programs)
     net.network.compile(dynamic=False, mode=MODES[mode])
-    if is_first():
+    if is_main_process():
         print(
             f"compiling the network for {len(net.resolutions)} resolutions: the first steps take "
             "minutes, and so does the first evaluation",

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from rsseg.common.distributed import is_first
+from rsseg.common.distributed import is_main_process
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import ensemble_logits
 from rsseg.switchable.net import SwitchableNet
@@ -132,7 +132,7 @@ def _shown(batches: Iterable[Batch]) -> Iterable[Batch]:
         unit="batch",
         leave=False,
         mininterval=interval,
-        disable=not is_first(),
+        disable=not is_main_process(),
     )
 
 

@@ -21,7 +21,7 @@ from rsseg.common.distributed import (
     any_of,
     barrier,
     check_agreed,
-    is_first,
+    is_main_process,
     world_size,
 )
 from rsseg.images.crops import CutBatch
@@ -67,7 +67,7 @@ class Training:
         training.stepper.restore(content, str(path))
         check_agreed((training.stepper.global_step, path.name), "the step to continue from")
         training._resumed = True
-        if is_first():
+        if is_main_process():
             folder.cut_log(training.stepper.global_step)
         return training
 
@@ -83,7 +83,7 @@ class Training:
         """
         metadata = replace(self.job.metadata, epoch=self.progress.epoch, chosen=chosen)
         content = {"metadata": metadata.plain(), **self.stepper.state()}
-        if is_first():
+        if is_main_process():
             self.folder.save(path, content)
         self._saved = time.monotonic()
 
@@ -117,10 +117,10 @@ class Training:
                 self._evaluate_if_due(log)
                 self._stop_if_any_asked(stop)
         barrier()  # The first process may still be writing.
-        return self.folder.read_results() if is_first() else {}
+        return self.folder.read_results() if is_main_process() else {}
 
     def _log(self) -> ProgressLog:
-        folder = self.folder if is_first() else None
+        folder = self.folder if is_main_process() else None
         return ProgressLog(self.job, folder, self.stepper.global_step)
 
     def _is_complete(self) -> bool:
@@ -146,7 +146,7 @@ class Training:
         """Save inside an epoch, after a while or as the run is to stop; then stop."""
         overdue = time.monotonic() - self._saved > 60 * self.job.config.checkpoint_minutes
         # Together: a process that goes on alone would wait for the others without end.
-        stopping, due = any_of(stop.asked, overdue and is_first())
+        stopping, due = any_of(stop.asked, overdue and is_main_process())
         if (stopping or due) and self.progress.step < self.job.batches.steps:
             self.save(self.folder.last, chosen="the last step")
             if stopping:
@@ -217,7 +217,7 @@ class Training:
             "alpha": evaluation.alpha,
             "unreadable": {split: dict(found) for split, found in job.faults.items()},
         }
-        if is_first():
+        if is_main_process():
             log.metrics(results, self.stepper.global_step)
             self.folder.write_results(results)
             job.report(evaluation, self.folder.path)

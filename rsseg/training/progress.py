@@ -11,7 +11,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from rsseg.common.distributed import is_first
+from rsseg.common.distributed import is_main_process
 from rsseg.losses.mred import MREDLosses
 from rsseg.training.evaluation import alpha_of
 from rsseg.training.job import Job, Progress
@@ -82,6 +82,6 @@ def progress_bar(job: Job, progress: Progress) -> tqdm[Any]:
         unit="img",
         mininterval=0.5 if sys.stderr.isatty() else 20,
         smoothing=0.05,
-        disable=not is_first(),
+        disable=not is_main_process(),
     )
     return bar

@@ -17,7 +17,14 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.common.checkpoint import CheckpointError, load_weights
-from rsseg.common.distributed import average, gathered, rank, united, warn_first, world_size
+from rsseg.common.distributed import (
+    all_gather_object,
+    average,
+    rank,
+    united,
+    warn_first,
+    world_size,
+)
 from rsseg.images.crops import CutBatch
 from rsseg.losses.mred import MREDLosses
 from rsseg.switchable.net import SwitchableNet
@@ -98,7 +105,7 @@ class Stepper:
 
         All processes have to call this; they get the same but for "seconds" in "progress".
         """
-        rng, *others = gathered(_random_state(self.device))
+        rng, *others = all_gather_object(_random_state(self.device))
         rng["others"] = others  # Of the processes behind the first.
         state = {
             "net": self.used_net.state_dict(),

@@ -20,7 +20,7 @@ from torch.autograd.profiler import record_function
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from rsseg.common.distributed import average, gathered, lost_process_errors
+from rsseg.common.distributed import all_gather_object, average, lost_process_errors
 from rsseg.losses.mred import MREDLosses
 from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.memory import TwoPasses
@@ -164,7 +164,7 @@ def _mean_losses(losses: MREDLosses) -> Tensor:
 
 def _from_the_guilty(text: str, losses: MREDLosses) -> str:
     """Return what the process says whose own loss is not finite, else what the first one says."""
-    told = gathered((bool(torch.isfinite(losses.total)), text))
+    told = all_gather_object((bool(torch.isfinite(losses.total)), text))
     guilty = [number for number, (finite, _) in enumerate(told) if not finite]
     number = guilty[0] if guilty else 0
     return f"process {number}: {told[number][1]}" if len(told) > 1 else text

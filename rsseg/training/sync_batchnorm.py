@@ -13,7 +13,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.common.distributed import add_up, world_size
+from rsseg.common.distributed import all_reduce_, world_size
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -24,13 +24,13 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
         total = values.clone()
-        add_up(total)
+        all_reduce_(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone()
-        add_up(total)
+        all_reduce_(total)
         return total
 
 

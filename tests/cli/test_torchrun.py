@@ -64,7 +64,7 @@ def test_process_that_lost_another_says_so_soon(config: Path, tmp_path: Path) ->
     printed = processes.finish(started, seconds=90)
     assert [process.returncode for process in started] == [2, -9]
     last = printed[0].strip().splitlines()[-1]
-    assert last.startswith("error: process 0 of 2 has lost another one, which has died or did not")
+    assert last.startswith("error: process 0 of 2 stops: another process died or did not answer")
     assert time.monotonic() - begin < 90
     # What was saved is whole, and a single process can go on with it.
     assert train_cls.main(["--resume", str(tmp_path / "run")]) == 0

@@ -161,7 +161,7 @@ def test_process_that_met_no_number_is_named_by_all(together: dict[str, Any]) ->
 
 
 def test_processes_that_do_not_agree_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "gathered", lambda value: [value, value, "else"])
+    monkeypatch.setattr(distributed, "all_gather_object", lambda value: [value, value, "else"])
     with pytest.raises(ValueError, match=r"processes 0 and 2 do not agree on the rule: 7 and else"):
         distributed.check_agreed(7, "the rule")
 

@@ -209,7 +209,7 @@ def tensors(*states: object) -> list[Tensor]:
 
 def all_equal(state: list[Tensor]) -> bool:
     """Tell whether all processes hold the same weights, statistics and momenta, to the bit."""
-    first, *others = distributed.gathered(state)
+    first, *others = distributed.all_gather_object(state)
     return all(
         torch.equal(ours, theirs)
         for other in others
@@ -242,8 +242,12 @@ def main(path: str) -> None:
         # What two processes show need not be shown by four.
         names = CASES if distributed.world_size() <= 2 else IN_ALL
         found = {name: train(CASES[name]) for name in names}
-        found["spoiled"] = {"equal": True, "parallel": "", "told": distributed.gathered(spoiled())}
-        if distributed.is_first():
+        found["spoiled"] = {
+            "equal": True,
+            "parallel": "",
+            "told": distributed.all_gather_object(spoiled()),
+        }
+        if distributed.is_main_process():
             torch.save(found, path)
 
 

@@ -53,7 +53,7 @@ def test_margins_of_all_processes_stand_beside_their_answers(
     other, other_logits = evaluator(3, seed=1)
     empty = ClassificationEvaluator()
     held = [(e.ranks, e.predicted, e.margins) for e in (mine, other, empty)]
-    monkeypatch.setattr(evaluate, "gathered", lambda value: held)
+    monkeypatch.setattr(evaluate, "all_gather_object", lambda value: held)
     mine.share()
     together = torch.cat([logits, other_logits])
     assert mine.predicted.tolist() == together.argmax(1).tolist()
