@@ -33,7 +33,7 @@ from benchmarks.harness import Case, Work
 from benchmarks.runner import make_parser, run
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.runtime.description import Description
-from rsseg.runtime.onnx import files as onnx_files
+from rsseg.runtime.onnx import export
 from rsseg.segmentation import RefineNet
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
@@ -91,8 +91,8 @@ class Files:
         only = resolution if variant == ONE else None
         path = self.folder / f"{self.name} {variant if only is None else only}.onnx"
         if not path.exists():
-            told = describe(self.name, self.resolutions, only)
-            onnx_files.write(self.net, told, path, compact=variant == COMPACT)
+            description = describe(self.name, self.resolutions, only)
+            export.write(self.net, description, path, compact=variant == COMPACT)
         return path
 
     @functools.cached_property

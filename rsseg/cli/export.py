@@ -1,4 +1,4 @@
-"""The verb `rsseg export`: a checkpoint as one file for other runtimes."""
+"""The verb `rsseg export`: a checkpoint as one ONNX file for other runtimes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from rsseg.cli.options import add_out
 def add_export(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     verb.description = (
-        "Write the network of a checkpoint as a file for other runtimes: all resolutions in one "
-        "ONNX file, which chooses by the size of its input, or one resolution, with its BatchNorms "
+        "Write the network of a checkpoint as an ONNX file for other runtimes: all resolutions in "
+        "one file, which chooses by the size of its input, or one resolution, with its BatchNorms "
         "folded. The file is run and compared with PyTorch before it gets its name."
     )
     verb.set_defaults(run=_export)
     add = verb.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="such as runs/NAME/last.pt")
-    add("--format", choices=("onnx", "pt2"), help="default: from the suffix of FILE")
     group = verb.add_mutually_exclusive_group()
     group.add_argument("--resolution", type=int, metavar="R", help="a file of this one alone")
-    group.add_argument("--all", action="store_true", help="a file of all; the default for ONNX")
+    group.add_argument("--all", action="store_true", help="a file of all; the default")
     add("--compact", action="store_true", help="of all: one copy of the weights in memory, slower")
     tolerance = "largest difference of a logit from PyTorch; default: 0.001"
     add("--tolerance", type=float, metavar="D", help=tolerance)
@@ -36,7 +35,6 @@ def _export(args: argparse.Namespace) -> None:
         args.checkpoint,
         args.out,
         resolution=args.resolution,
-        kind=args.format,
         compact=args.compact,
         tolerance=TOLERANCE if args.tolerance is None else args.tolerance,
         overwrite=args.overwrite,

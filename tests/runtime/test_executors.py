@@ -173,7 +173,7 @@ def test_file_of_one_resolution_holds_that_one_alone(name: str, tmp_path: Path) 
 def test_foreign_and_damaged_files_are_named(name: str, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"no such thing")
-    with pytest.raises(ValueError, match=r"damaged\.onnx: no ONNX file that can be run"):
+    with pytest.raises(ValueError, match=r"damaged\.onnx: not an ONNX file that can be run"):
         open_executor(damaged, name)
     foreign = write_onnx(tmp_path / "foreign.onnx", small_net(), description(), key="other")
     with pytest.raises(ValueError, match="no description; expected one that `rsseg export` wrote"):

@@ -1,6 +1,6 @@
 """An exported file against PyTorch: the same random images through both.
 
-How a file is run is told by its writer; this knows no format.
+Knows no file format: the caller passes a function that runs the file.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from rsseg.switchable.net import SwitchableNet
 TOLERANCE: Final = 1e-3
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 _BATCH: Final = 2
-_UNTRAINED: Final = 2
-# Sides that most networks take, for when there is no room between the trained ones.
+_UNTRAINED: Final = 2  # sizes that are compared besides the trained ones
+# Encoders shrink by 32 and most networks take its multiples: for when no side lies between.
 _STEP: Final = 32
 
 
@@ -60,7 +60,7 @@ def differences(
         net: Network in evaluation mode on the CPU.
         run: From images, float32, shape (B, 3, h, w), to the file's logits.
         trained: Resolutions to compare at, with squares.
-        untrained: Compare with two sizes that were not trained as well, the second no square.
+        untrained: Compare with two sizes that were not trained as well, the second not a square.
 
     Returns:
         The difference at each size.
@@ -68,9 +68,9 @@ def differences(
     sizes = [(side, side, True) for side in trained]
     if untrained:
         sizes += [(*size, False) for size in _untrained_sizes(net)]
-    found = []
-    for seed, (height, width, known) in enumerate(sizes):
-        images = _images(height, width, seed)
+    compared = []
+    for seed, (height, width, is_trained) in enumerate(sizes):
+        images = _random_images(height, width, seed)
         expected = _predicted(net, images).numpy()
         logits = run(images.numpy())
         if logits.shape != expected.shape:
@@ -79,18 +79,18 @@ def differences(
                 f"pixels, the network {expected.shape}"
             )
         largest, size = np.abs(logits - expected).max(), np.abs(expected).max()
-        found.append(Difference(height, width, known, float(largest), float(size)))
-    return found
+        compared.append(Difference(height, width, is_trained, float(largest), float(size)))
+    return compared
 
 
-def check(found: Sequence[Difference], tolerance: float = TOLERANCE) -> None:
-    """Refuse a file that is too far from PyTorch.
+def check(compared: Sequence[Difference], tolerance: float = TOLERANCE) -> None:
+    """Check that a file computes what PyTorch does.
 
     Raises:
-        ValueError: If a difference is above the tolerance, or no number.
+        ValueError: If a difference is above the tolerance, or is not a number.
     """
-    # Written so that a difference which is no number fails as well.
-    bad = [each for each in found if not each.largest <= tolerance]
+    # Written so that a difference which is not a number fails as well.
+    bad = [each for each in compared if not each.largest <= tolerance]
     if bad:
         raise ValueError(
             f"the exported network differs from PyTorch by more than {tolerance:g} at {bad[0]}; "
@@ -98,7 +98,7 @@ def check(found: Sequence[Difference], tolerance: float = TOLERANCE) -> None:
         )
 
 
-def _images(height: int, width: int, seed: int) -> Tensor:
+def _random_images(height: int, width: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(_BATCH, 3, height, width, generator=generator)
 
@@ -126,7 +126,7 @@ def _untrained_sizes(net: SwitchableNet) -> Iterator[tuple[int, int]]:
 
 def _takes(net: SwitchableNet, size: tuple[int, int]) -> bool:
     try:
-        _predicted(net, _images(*size, seed=0))
+        _predicted(net, _random_images(*size, seed=0))
     except (RuntimeError, ValueError, AssertionError):  # Each network has its own way to refuse.
         return False
     return True

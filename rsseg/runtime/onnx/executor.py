@@ -22,15 +22,15 @@ from rsseg.runtime.executors import Logits, Views, check_views, unfit
 
 INPUT: Final = "images"
 OUTPUT: Final = "logits"
-_ERRORS_ONLY: Final = 3  # of ONNX Runtime's levels of its own log
+ERRORS_ONLY: Final = 3  # of ONNX Runtime's log severities
 
 
 @dataclass(frozen=True)
 class Contract:
-    """Which views an exported file takes.
+    """Checks which views an exported file takes.
 
     Args:
-        description: What it says about its network.
+        description: Of its network.
         shape: Of its input, None where any size is taken.
     """
 
@@ -44,19 +44,26 @@ class Contract:
             ValueError: If it does not.
         """
         check_views(images)
-        told, side = self.description, min(images.shape[-2:])
-        if told.layout == "one" and resolution != told.resolution:
+        description, side = self.description, min(images.shape[-2:])
+        if description.layout == "one" and resolution != description.resolution:
             raise ValueError(
-                f"this file holds resolution {told.resolution} alone, got {resolution}; export "
-                "all resolutions into one file, or open the file of that resolution"
+                f"this file holds resolution {description.resolution} alone, got {resolution}; "
+                "export all resolutions into one file, or open the file of that resolution"
             )
-        if told.layout == "all" and told.batchnorm == "private" and side != resolution:
+        if (
+            description.layout == "all"
+            and description.batchnorm == "private"
+            and side != resolution
+        ):
             raise ValueError(
                 f"this file takes its BatchNorm set from the size of the view, whose shorter side "
                 f"is {side}; expected resolution {resolution}"
             )
         # Not every executor compares them itself.
-        if any(want not in (None, got) for want, got in zip(self.shape, images.shape, strict=True)):
+        if any(
+            expected not in (None, side)
+            for expected, side in zip(self.shape, images.shape, strict=True)
+        ):
             raise ValueError(
                 f"this file takes views of shape {self.shape}, None for any, got {images.shape}"
             )
@@ -67,7 +74,7 @@ class OnnxExecutor:
 
     Args:
         session: An `onnxruntime.InferenceSession` of an exported file.
-        contract: What the file says about itself.
+        contract: Of the file.
     """
 
     name = "onnxruntime"
@@ -107,7 +114,7 @@ def open_onnx(path: Path, *, threads: int | None, device: str) -> tuple[OnnxExec
         raise ImportError("onnxruntime is not installed; pip install 'rsseg[onnx]'") from error
     check_file(path, device, OnnxExecutor.name)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = ERRORS_ONLY
     # As many as PyTorch, which heeds OMP_NUM_THREADS: executors differ in nothing else.
     options.intra_op_num_threads = threads or torch.get_num_threads()
     try:
@@ -115,16 +122,16 @@ def open_onnx(path: Path, *, threads: int | None, device: str) -> tuple[OnnxExec
             str(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # Its errors have no common class.
-        raise ValueError(unreadable(path, error)) from error
+        raise ValueError(unreadable_message(path, error)) from error
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    description = described(path, text, [i.name for i in inputs], [o.name for o in outputs])
+    description = read_description(path, text, [i.name for i in inputs], [o.name for o in outputs])
     shape = tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
     return OnnxExecutor(session, Contract(description, shape)), description
 
 
 def check_file(path: Path, device: str, executor: str) -> None:
-    """Check what can be checked before an exported file is opened.
+    """Check device and file before an exported file is opened.
 
     Raises:
         ValueError: If the device is another than the CPU.
@@ -136,14 +143,16 @@ def check_file(path: Path, device: str, executor: str) -> None:
         pass
 
 
-def unreadable(path: Path, error: Exception) -> str:
-    """Say that a file is no ONNX file that can be run."""
+def unreadable_message(path: Path, error: Exception) -> str:
+    """Return the message that a file is not an ONNX file that can be run."""
     reason = first_line(error)
-    return f"{path}: no ONNX file that can be run ({reason}); export it again"
+    return f"{path}: not an ONNX file that can be run ({reason}); export it again"
 
 
-def described(path: Path, text: str | None, inputs: list[str], outputs: list[str]) -> Description:
-    """Read what an exported file says about its network.
+def read_description(
+    path: Path, text: str | None, inputs: list[str], outputs: list[str]
+) -> Description:
+    """Return the description of an exported file's network.
 
     Args:
         path: The file.

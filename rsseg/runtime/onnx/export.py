@@ -1,26 +1,34 @@
-"""From a checkpoint to one file that other runtimes run: ONNX, or a program of torch.export.
+"""From a checkpoint to one ONNX file that other runtimes run.
 
 A file carries a description of its network (classes, preprocessing, resolutions), and is compared
-with PyTorch before it gets its name. How the two formats are built is in `onnx_files` and
-`program_files`; how files are run later is in `opening`.
+with PyTorch before it gets its name. What is in the model is decided in `model`; how files are run
+later is in `executor`.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from rsseg.common.config import plain
 from rsseg.common.files import check_output, written_whole
 from rsseg.load import load_checkpoint
-from rsseg.runtime import program_files
-from rsseg.runtime.description import Description, describe
-from rsseg.runtime.onnx import files as onnx_files
-from rsseg.runtime.onnx.check import TOLERANCE, Difference, check, differences
+from rsseg.runtime.description import KEY, Description, describe
+from rsseg.runtime.onnx.check import TOLERANCE, Difference, Run, check, differences
+from rsseg.runtime.onnx.executor import ERRORS_ONLY, INPUT, OUTPUT
+from rsseg.runtime.onnx.model import Sides, model_of_all, model_of_one
 from rsseg.switchable.net import SwitchableNet
 
-ONNX, PT2 = "onnx", "pt2"
-FORMATS = (ONNX, PT2)
+SUFFIX: Final = ".onnx"
+_PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
+_LARGEST: Final = 2**31 - 1  # bytes of a protobuf message, which an ONNX file is
 
 
 @dataclass(frozen=True)
@@ -45,31 +53,48 @@ def export_checkpoint(
     out: Path,
     *,
     resolution: int | None = None,
-    kind: str | None = None,
     compact: bool = False,
     tolerance: float = TOLERANCE,
     overwrite: bool = False,
 ) -> Export:
-    """Write the network of a checkpoint as a file for other runtimes.
+    """Write the network of a checkpoint as an ONNX file.
 
     Args:
         checkpoint: Such as `runs/NAME/last.pt`.
-        out: File to write.
-        resolution: The only one in the file; None puts all of them into one ONNX file.
-        kind: "onnx" or "pt2"; default: from the suffix of `out`.
-        compact: Of a file of all resolutions: less memory, but slower, see `onnx_selecting`.
+        out: File to write, of the suffix .onnx.
+        resolution: The only one in the file; None puts all of them into one.
+        compact: Of a file of all resolutions: less memory, but slower, see `select`.
         tolerance: Largest difference of a logit from PyTorch.
         overwrite: Write over a file that exists.
 
     Raises:
         ValueError: If something given is not valid, the network cannot be exported, or the file
             differs from PyTorch by more than the tolerance.
-        ImportError: If a package for the format is not installed.
+        ImportError: If a package for ONNX is not installed.
         OSError: If the file cannot be written.
     """
-    kind = _kind(out, kind)
-    if resolution is None and kind == PT2:
-        raise ValueError("a file .pt2 holds one resolution: name it; a file .onnx can hold all")
+    _check_arguments(checkpoint, out, resolution, tolerance, compact=compact, overwrite=overwrite)
+    check_packages()
+    net, _, metadata = load_checkpoint(checkpoint)
+    description = describe(metadata, checkpoint, unseen=net.unseen)
+    if resolution is not None:
+        _check_trained(resolution, net, checkpoint)
+        description = replace(description, layout="one", resolution=resolution)
+    return write_checked(net, description, out, compact=compact, tolerance=tolerance)
+
+
+def _check_arguments(
+    checkpoint: Path,
+    out: Path,
+    resolution: int | None,
+    tolerance: float,
+    *,
+    compact: bool,
+    overwrite: bool,
+) -> None:
+    """Raise a ValueError for what is wrong before anything is loaded."""
+    if out.suffix != SUFFIX:
+        raise ValueError(f"{out}: files are exported as ONNX; give a name that ends in {SUFFIX}")
     if resolution is not None and compact:
         raise ValueError("compact is a form of the file of all resolutions, not of one; leave it")
     if out.resolve() == checkpoint.resolve():
@@ -77,22 +102,20 @@ def export_checkpoint(
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance must be a positive number, got {tolerance}")
     check_output(out, overwrite=overwrite)
-    if kind == ONNX:
-        onnx_files.check_packages()
-    net, _, metadata = load_checkpoint(checkpoint)
-    told = describe(metadata, checkpoint, unseen=net.unseen)
-    if resolution is not None:
-        _check_trained(resolution, net, checkpoint)
-        told = replace(told, layout="one", resolution=resolution)
-    return write_checked(net, told, out, kind=kind, compact=compact, tolerance=tolerance)
+
+
+def check_packages() -> None:
+    """Raise an ImportError unless what writes and runs ONNX files is installed."""
+    for name in _PACKAGES:
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(f"{name} is not installed; pip install 'rsseg[onnx]'")
 
 
 def write_checked(
     net: SwitchableNet,
-    told: Description,
+    description: Description,
     out: Path,
     *,
-    kind: str,
     compact: bool = False,
     tolerance: float = TOLERANCE,
 ) -> Export:
@@ -100,9 +123,8 @@ def write_checked(
 
     Args:
         net: Network in evaluation mode on the CPU.
-        told: What the file is to say; its layout and resolution decide what is written.
+        description: Goes into the file; its layout and resolution decide what is written.
         out: File to write; one that exists is replaced.
-        kind: "onnx" or "pt2".
         compact: See `export_checkpoint`.
         tolerance: Largest difference of a logit from PyTorch.
 
@@ -111,25 +133,63 @@ def write_checked(
         OSError: If the file cannot be written.
     """
     with written_whole(out) as temporary:
-        if kind == ONNX:
-            onnx_files.write(net, told, temporary, compact=compact)
-            run = onnx_files.runner(temporary)
-        else:
-            program_files.write(net, told, temporary)
-            run = program_files.runner(temporary)
-        found = differences(net, run, told.usable, untrained=told.layout == "all")
-        check(found, tolerance)
-    return Export(out, out.stat().st_size, told, found)
+        write(net, description, temporary, compact=compact)
+        untrained = description.layout == "all"
+        compared = differences(net, runner(temporary), description.usable, untrained=untrained)
+        check(compared, tolerance)
+    return Export(out, out.stat().st_size, description, compared)
 
 
-def _kind(out: Path, given: str | None) -> str:
-    kind = out.suffix[1:] if given is None else given
-    if kind not in FORMATS:
+def write(
+    net: SwitchableNet, description: Description, path: Path, *, compact: bool = False
+) -> None:
+    """Write a network as an ONNX file, without comparing it.
+
+    Args:
+        net: Network in evaluation mode on the CPU.
+        description: Goes into the file; its layout and resolution decide what else does.
+        path: File to write.
+        compact: See `select`.
+
+    Raises:
+        ValueError: If the network cannot be exported.
+    """
+    import onnx  # noqa: PLC0415 An extra.
+
+    model = _model(net, description, compact=compact)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(plain(description))
+    if model.ByteSize() > _LARGEST:
         raise ValueError(
-            f"unknown format '{kind}' for {out}; expected one of {', '.join(FORMATS)}, or a file "
-            "with such a suffix"
+            f"the network takes {model.ByteSize() / 2**30:.1f} GiB, but an ONNX file ends at 2; "
+            "use the checkpoint"
         )
-    return kind
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def _model(net: SwitchableNet, description: Description, *, compact: bool) -> Any:
+    if description.resolution is None:
+        return model_of_all(net, compact=compact)
+    # Only a view of "aspect" has other sides than the resolution; fixed ones are faster.
+    sides: Sides = "any" if description.preprocessing.fit == "aspect" else "fixed"
+    return model_of_one(net, description.resolution, sides=sides)
+
+
+def runner(path: Path) -> Run:
+    """Open an ONNX file, to be run once or twice."""
+    import onnxruntime  # noqa: PLC0415 An extra.
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        (logits,) = session.run([OUTPUT], {INPUT: images})
+        computed: NDArray[np.float32] = logits
+        return computed
+
+    return run
 
 
 def _check_trained(resolution: int, net: SwitchableNet, checkpoint: Path) -> None:

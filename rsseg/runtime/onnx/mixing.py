@@ -1,8 +1,8 @@
-"""What an exported network of all resolutions chooses between, and by which rule; numbers only.
+"""What an exported network of all resolutions chooses between, and by which rule; numbers alone.
 
 Tensors that differ between the ordinary networks of the resolutions are private, all others are
 shared. Which share of which set serves an image follows from its shorter side, as in `unseen`.
-The graph that does the choosing is built in `onnx_selecting`.
+The graph that chooses is built in `select`.
 """
 
 from __future__ import annotations

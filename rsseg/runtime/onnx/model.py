@@ -1,36 +1,42 @@
 """From a network to an ONNX model in memory: of one resolution, or of all.
 
-Files, their metadata and the comparison with PyTorch are in `export`; how the model of all
-resolutions chooses is in `onnx_selecting`.
+The optimiser of onnxscript folds every BatchNorm of constants into the convolution, transposed
+convolution or linear layer before it. Files, their metadata and the comparison with PyTorch are in
+`export`; how the model of all resolutions chooses its sets is in `select`.
 
-Source: https://docs.pytorch.org/docs/stable/onnx_export.html
+Sources: https://docs.pytorch.org/docs/stable/onnx_export.html and export.html
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
-from torch import nn
-from torch.export import ExportedProgram
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
 
 from rsseg.common.messages import first_line
-from rsseg.runtime.folding import fold_batchnorms
+from rsseg.runtime.onnx.executor import INPUT, OUTPUT
 from rsseg.runtime.onnx.mixing import mixing, ordinary, private_tensors
-from rsseg.runtime.onnx.nodes import fold_constants, optimised
-from rsseg.runtime.onnx.program import Sides, example_images, exported
-from rsseg.runtime.onnx.select import INPUT, select_sets
+from rsseg.runtime.onnx.nodes import optimised
+from rsseg.runtime.onnx.select import select_sets
 from rsseg.switchable.net import SwitchableNet
 
-OUTPUT: Final = "logits"
+# torch.export takes a map of one pixel in its example for a fact about every image, and encoders
+# shrink by 32: at 96 pixels the smallest map still has 3.
+_SMALLEST_EXAMPLE: Final = 96
+_LONGEST_REASON: Final = 300  # letters: some reasons name every tensor of a network
 _LOGGERS: Final = ("torch.onnx", "onnxscript", "onnx_ir")
+Sides = Literal["any", "fixed"]
 
 
 def model_of_one(net: SwitchableNet, resolution: int, *, sides: Sides = "fixed") -> Any:
-    """Build the folded model of one resolution.
+    """Build the model of one resolution, with its BatchNorms folded.
 
     Args:
         net: Network in evaluation mode on the CPU.
@@ -43,7 +49,7 @@ def model_of_one(net: SwitchableNet, resolution: int, *, sides: Sides = "fixed")
     Raises:
         ValueError: If the network cannot be exported.
     """
-    return _folded_model(ordinary(net, resolution), resolution, sides)
+    return _plain_model(ordinary(net, resolution), resolution, sides)
 
 
 def model_of_all(net: SwitchableNet, *, compact: bool = False) -> Any:
@@ -63,22 +69,55 @@ def model_of_all(net: SwitchableNet, *, compact: bool = False) -> Any:
     networks = [ordinary(net, resolution) for resolution in resolutions]
     private = private_tensors(networks)
     if not private:
-        return _folded_model(networks[0], resolutions[0], "any")
-    example = example_images(resolutions[0], "any")
-    model = _converted(exported(networks[0], example, sides="any"))
-    chosen = select_sets(model, private, mixing(resolutions, net.unseen), compact=compact)
-    return _tidied(chosen, "any")
+        return _plain_model(networks[0], resolutions[0], "any")
+    model = _converted(_program(networks[0], resolutions[0], "any"))
+    rule = mixing(resolutions, net.unseen)
+    return _tidied(select_sets(model, private, rule, compact=compact), "any")
 
 
-def _folded_model(network: nn.Module, resolution: int, sides: Sides) -> Any:
-    example = example_images(resolution, sides)
-    folded = fold_batchnorms(network, example, sides=sides)
-    model = _converted(exported(folded, example, sides=sides))
-    return _tidied(optimised(model), sides)
+def _plain_model(network: nn.Module, resolution: int, sides: Sides) -> Any:
+    return _tidied(optimised(_converted(_program(network, resolution, sides))), sides)
+
+
+def _program(network: nn.Module, resolution: int, sides: Sides) -> ExportedProgram:
+    """Compute the graph of a network for any number of images, of any or of one size.
+
+    Raises:
+        ValueError: If torch.export cannot take the network.
+    """
+    example = _example_images(resolution, sides)
+    # torch.export takes an axis of one in the example as fixed; the file has to take one image.
+    batch = Dim("batch", min=1)
+    axes = {0: batch, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if sides == "any" else {0: batch}
+    try:
+        with torch.no_grad():
+            return torch.export.export(network, (example,), dynamic_shapes=(axes,), strict=False)
+    except Exception as error:  # Each part of torch.export has errors of its own.
+        size = "of any size" if sides == "any" else f"of {example.shape[-1]} pixels"
+        reason = textwrap.shorten(first_line(error), _LONGEST_REASON)
+        raise ValueError(
+            f"torch.export cannot take {type(network).__name__} for images {size}: {reason}"
+        ) from error
+
+
+def _example_images(resolution: int, sides: Sides) -> Tensor:
+    """Return random images to trace a network with, shape (2, 3, h, w).
+
+    For a graph of any sides, h and w may be a multiple of the resolution.
+    """
+    factor = math.ceil(_SMALLEST_EXAMPLE / resolution) if sides == "any" else 1
+    side = factor * resolution
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def _converted(program: ExportedProgram) -> Any:
-    """Convert a graph of torch, each BatchNorm for itself."""
+    """Convert a graph of torch to an ONNX model; every BatchNorm stays a node of its own.
+
+    Raises:
+        ValueError: If the exporter cannot convert it.
+    """
+    from onnxscript import optimizer  # noqa: PLC0415 An extra.
+
     try:
         with _quiet():
             # Optimised later: here that would fold the BatchNorms, private ones as well.
@@ -94,13 +133,13 @@ def _converted(program: ExportedProgram) -> Any:
         reason = first_line(error)
         raise ValueError(f"the network cannot be converted to ONNX: {reason}") from error
     assert converted is not None
-    fold_constants(converted.model)
+    optimizer.fold_constants(converted.model)
     return converted.model_proto
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter from telling its progress in the log; errors are raised all the same."""
+    """Log errors of the exporter alone, and not its progress."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     try:
@@ -113,7 +152,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _tidied(model: Any, sides: Sides) -> Any:
-    """Name the free axes, and drop what only tells where a node comes from, paths included."""
+    """Name the free axes, and remove what only says where a node comes from, paths included."""
     graph = model.graph
     if len(graph.input) != 1 or len(graph.output) != 1:
         names = [value.name for value in (*graph.input, *graph.output)]

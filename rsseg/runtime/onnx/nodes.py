@@ -12,14 +12,14 @@ Types = Mapping[str, tuple[int, int | None]]  # element type and rank of a value
 
 
 def node(kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> Any:
-    """Make a node."""
+    """Return a node."""
     from onnx import helper  # noqa: PLC0415 An extra.
 
     return helper.make_node(kind, list(inputs), list(outputs), **attributes)
 
 
 def renamed(original: Any, names: Mapping[str, str]) -> Any:
-    """Copy a node, with other names of some values."""
+    """Return a copy of a node, with other names of some values."""
     copied = type(original)()
     copied.CopyFrom(original)
     for field in (copied.input, copied.output):
@@ -29,14 +29,14 @@ def renamed(original: Any, names: Mapping[str, str]) -> Any:
 
 
 def initializer(name: str, values: NDArray[Any]) -> Any:
-    """Make a constant of a graph."""
+    """Return a constant of a graph."""
     from onnx import numpy_helper  # noqa: PLC0415 An extra.
 
     return numpy_helper.from_array(np.asarray(values), name)
 
 
 def elements(graph: Any) -> dict[str, NDArray[Any]]:
-    """Read the constants of a graph, by name."""
+    """Return the constants of a graph, by name."""
     from onnx import numpy_helper  # noqa: PLC0415 An extra.
 
     tensors = {value.name: value for value in graph.initializer}
@@ -46,22 +46,15 @@ def elements(graph: Any) -> dict[str, NDArray[Any]]:
     return {name: numpy_helper.to_array(value) for name, value in tensors.items()}
 
 
-def fold_constants(model: Any) -> None:
-    """Replace what depends on constants alone, in place; BatchNorms stay."""
-    from onnxscript import optimizer  # noqa: PLC0415 An extra.
-
-    optimizer.fold_constants(model)
-
-
 def optimised(model: Any) -> Any:
-    """Fold constants, BatchNorms of constants included, and drop what nothing reads."""
+    """Return a model with constants folded, BatchNorms of constants too, and nothing unread."""
     from onnxscript import optimizer  # noqa: PLC0415 An extra.
 
     return optimizer.optimize(model)
 
 
 def types_of(model: Any) -> Types:
-    """Find element type and rank of the values of a model, as far as they are known."""
+    """Return element type and rank of the values of a model, as far as they are known."""
     from onnx import shape_inference  # noqa: PLC0415 An extra.
 
     graph = shape_inference.infer_shapes(model).graph
@@ -74,7 +67,7 @@ def types_of(model: Any) -> Types:
 
 
 def names_read(graph: Any) -> set[str]:
-    """Find the names of all values that are read in a graph and in those inside it."""
+    """Return the names of all values that are read in a graph and in those inside it."""
     names = {value.name for value in graph.output}
     for each in graph.node:
         names |= set(each.input)
@@ -85,12 +78,12 @@ def names_read(graph: Any) -> set[str]:
 
 
 def subgraph(name: str, nodes: Sequence[Any], outputs: Mapping[str, tuple[int, int | None]]) -> Any:
-    """Make the graph of a branch.
+    """Return the graph of a branch.
 
     Args:
         name: Name of the graph.
         nodes: They may read any value of the graph around.
-        outputs: Names of what it gives, in order, with element type and rank.
+        outputs: Names of its outputs, in order, with element type and rank.
     """
     from onnx import helper  # noqa: PLC0415 An extra.
 

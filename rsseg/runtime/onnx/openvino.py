@@ -17,9 +17,16 @@ import torch
 
 from rsseg.runtime.description import KEY, Description
 from rsseg.runtime.executors import Logits, Views, unfit
-from rsseg.runtime.onnx.executor import INPUT, OUTPUT, Contract, check_file, described, unreadable
+from rsseg.runtime.onnx.executor import (
+    INPUT,
+    OUTPUT,
+    Contract,
+    check_file,
+    read_description,
+    unreadable_message,
+)
 
-# By default some processors would compute in bfloat16, with other results than all executors else.
+# By default some processors would compute in bfloat16, with other results than all other executors.
 _EXACT: Final = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 
 
@@ -28,7 +35,7 @@ class OpenvinoExecutor:
 
     Args:
         model: A compiled model of an exported file.
-        contract: What the file says about itself.
+        contract: Of the file.
     """
 
     name = "openvino"
@@ -87,11 +94,11 @@ def open_openvino(
         model = core.read_model(str(path))
         place = ["framework", KEY]  # where OpenVINO keeps the metadata of ONNX files
         text = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
-        names = [[node.any_name for node in held] for held in (model.inputs, model.outputs)]
+        names = [[node.any_name for node in ports] for ports in (model.inputs, model.outputs)]
         compiled = core.compile_model(model, "CPU", settings)
     except Exception as error:  # Its errors are RuntimeErrors and others.
-        raise ValueError(unreadable(path, error)) from error
-    description = described(path, text, *names)
+        raise ValueError(unreadable_message(path, error)) from error
+    description = read_description(path, text, *names)
     sides = model.inputs[0].partial_shape
     shape = tuple(side.get_length() if side.is_static else None for side in sides)
     return OpenvinoExecutor(compiled, Contract(description, shape)), description

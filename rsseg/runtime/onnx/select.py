@@ -16,26 +16,49 @@ Source: https://onnx.ai/onnx/operators/
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.runtime.onnx.branches import Body, branched, inline
+from rsseg.runtime.onnx.executor import INPUT
 from rsseg.runtime.onnx.mixing import Mixing, Stacks
-from rsseg.runtime.onnx.nodes import elements, initializer, names_read, optimised, types_of
-from rsseg.runtime.onnx.tables import Floats, PrivateBatchNorm, Table, batchnorm_table, tensor_table
+from rsseg.runtime.onnx.nodes import (
+    Types,
+    elements,
+    initializer,
+    names_read,
+    node,
+    optimised,
+    renamed,
+    subgraph,
+    types_of,
+)
+from rsseg.runtime.onnx.tables import (
+    Constants,
+    Floats,
+    PrivateBatchNorm,
+    Table,
+    batchnorm_table,
+    row_of,
+    tensor_table,
+)
 
-INPUT: Final = "images"
 # What may follow the last BatchNorm in the branches: it can become part of a convolution.
 _TAIL: Final = frozenset(
     ("Add", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Mul", "Relu", "Sigmoid", "Swish")
 )
 _EPS: Final = 1e-5  # of an ONNX BatchNormalization that names none
+_FLOAT: Final = 1  # onnx.TensorProto.FLOAT
+_WEIGHTED: Final = ("Conv", "ConvTranspose")
+_ROW, _KIND, _SHARES = "choice/row", "choice/kind", "choice/shares"
+Tensors = Mapping[str, NDArray[Any]]
+Built = tuple[list[Any], Constants]
 
 
 def select_sets(model: Any, private: Stacks, rule: Mixing, *, compact: bool = False) -> Any:
-    """Give a model of one resolution the sets of all.
+    """Compute the model of all resolutions from that of one.
 
     Args:
         model: An `onnx.ModelProto` as the exporter gives it: images of any size, BatchNorms not
@@ -51,7 +74,7 @@ def select_sets(model: Any, private: Stacks, rule: Mixing, *, compact: bool = Fa
     model = optimised(model)
     graph = model.graph
     nodes = list(graph.node)
-    first, last = _reach(nodes, {name for table in tables for name in table.made})
+    first, last = _private_span(nodes, {name for table in tables for name in table.shapes})
     after = {name for each in nodes[last:] for name in each.input}
     body = Body(
         nodes=nodes[first:last],
@@ -59,21 +82,21 @@ def select_sets(model: Any, private: Stacks, rule: Mixing, *, compact: bool = Fa
         read={*after, *(value.name for value in graph.output)},
         types=types_of(model),
     )
-    chosen, constants = (inline if compact else branched)(body, rule, elements(graph))
+    selection, constants = (inline if compact else branched)(body, rule, elements(graph))
     for table in tables:
         constants |= {table.name: table.values, **table.constants}
-    _replace(graph.node, [*nodes[:first], *chosen, *nodes[last:]])
+    _replace(graph.node, [*nodes[:first], *selection, *nodes[last:]])
     _replace(graph.input, [value for value in graph.input if value.name == INPUT])
     graph.initializer.extend(initializer(name, values) for name, values in constants.items())
     read = names_read(graph)  # Sets of private BatchNorms lie in the tables now, for one thing.
-    _replace(graph.initializer, [held for held in graph.initializer if held.name in read])
+    _replace(graph.initializer, [value for value in graph.initializer if value.name in read])
     return model
 
 
 def _separate(model: Any, private: Stacks) -> list[Table]:
-    """Make private tensors inputs of the graph, and private BatchNorms products and sums.
+    """Turn private tensors into inputs of the graph, and private BatchNorms into Mul and Add.
 
-    As inputs they are out of reach for whatever folds constants.
+    The optimiser folds constants, and must not fold these: an input it leaves as it is.
     """
     from onnx import TensorProto, helper  # noqa: PLC0415 An extra.
 
@@ -83,45 +106,47 @@ def _separate(model: Any, private: Stacks) -> list[Table]:
     read = {name for each in nodes for name in each.input}
     tables = [batchnorm_table(layers)] if layers else []
     tables += [tensor_table(name, values) for name, values in private.items() if name in read]
-    _replace(graph.initializer, [held for held in graph.initializer if held.name not in private])
+    _replace(graph.initializer, [v for v in graph.initializer if v.name not in private])
     graph.input.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for table in tables
-        for name, shape in table.made.items()
+        for name, shape in table.shapes.items()
     )
     return tables
 
 
 def _without_batchnorms(model: Any, private: Stacks) -> tuple[list[PrivateBatchNorm], list[Any]]:
-    """Find the private BatchNorms, and the nodes of the model with others in their place."""
-    held, types = elements(model.graph), types_of(model)
+    """Return the private BatchNorms, and the nodes of the model with a Mul and an Add for each."""
+    tensors, types = elements(model.graph), types_of(model)
     layers: list[PrivateBatchNorm] = []
     nodes: list[Any] = []
     for each in model.graph.node:
         if each.op_type != "BatchNormalization" or private.keys().isdisjoint(each.input[1:5]):
             nodes.append(each)
             continue
+        # Where shape inference does not know the axes, it is a map: most BatchNorms read one.
         axes = types[each.input[0]][1] if each.input[0] in types else None
-        layers.append(PrivateBatchNorm(_sets(each, private, held), axes or 4, len(layers)))
+        layers.append(PrivateBatchNorm(_sets(each, private, tensors), axes or 4, len(layers)))
         nodes += layers[-1].nodes(each.input[0], each.output[0])
     return layers, nodes
 
 
 def _sets(
-    batchnorm: Any, private: Stacks, held: dict[str, NDArray[Any]]
+    batchnorm: Any, private: Stacks, tensors: dict[str, NDArray[Any]]
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Read the sets of a node: gamma, beta, mean, variance + eps; what is shared is repeated."""
+    """Return the sets of a node: gamma, beta, mean, variance + eps; shared ones repeated."""
     count = len(next(iter(private.values())))
     gamma, beta, mean, variance = (
-        private[name] if name in private else np.stack([held[name]] * count)
+        private[name] if name in private else np.stack([tensors[name]] * count)
         for name in batchnorm.input[1:5]
     )
+    # Added in double precision: rounded once.
     eps = next((a.f for a in batchnorm.attribute if a.name == "epsilon"), _EPS)
     return gamma, beta, mean, (variance.astype(np.float64) + eps).astype(np.float32)
 
 
-def _reach(nodes: list[Any], made: set[str]) -> tuple[int, int]:
-    """Find where the private part begins and ends: with the convolution before the first reader."""
+def _private_span(nodes: list[Any], made: set[str]) -> tuple[int, int]:
+    """Return begin and end of the private part: from the layer before the first reader."""
     readers = [i for i, each in enumerate(nodes) if not made.isdisjoint(each.input)]
     producers = {name: i for i, each in enumerate(nodes) for name in each.output}
     first = min(producers.get(nodes[i].input[0], i) for i in readers)
@@ -134,3 +159,160 @@ def _reach(nodes: list[Any], made: set[str]) -> tuple[int, int]:
 def _replace(field: Any, values: list[Any]) -> None:
     del field[:]
     field.extend(values)
+
+
+class Body(NamedTuple):
+    """The nodes of each branch.
+
+    Attributes:
+        nodes: Of the network; some read private tensors.
+        tables: Of these tensors.
+        read: Names that the nodes behind the body read.
+        types: Element type and number of axes of the values, where known.
+    """
+
+    nodes: Sequence[Any]
+    tables: Sequence[Table]
+    read: set[str]
+    types: Types
+
+    def infos(self, names: Mapping[str, str]) -> dict[str, tuple[int, int | None]]:
+        """Return the types of values under their new names; `names` maps old to new ones."""
+        return {new: self.types.get(old, (_FLOAT, None)) for old, new in names.items()}
+
+    @property
+    def tensor_nodes(self) -> list[Any]:
+        """Nodes that compute the private tensors from rows of the tables."""
+        return [each for table in self.tables for each in table.nodes]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the values that the nodes behind the body read."""
+        return [name for each in self.nodes for name in each.output if name in self.read]
+
+
+def inline(body: Body, rule: Mixing, tensors: Tensors) -> Built:
+    """Return nodes that mix the sets for every image, without branches; see `branched`."""
+    nodes, constants = _side_nodes(rule)
+    return [*nodes, *_mixed_rows(body.tables), *body.tensor_nodes, *body.nodes], constants
+
+
+def branched(body: Body, rule: Mixing, tensors: Tensors) -> Built:
+    """Return the body in a branch for each set, and in one for mixtures.
+
+    Args:
+        body: The nodes of each branch.
+        rule: Which of them serves which side.
+        tensors: Constants of the graph around.
+
+    Returns:
+        The nodes that take the place of the body, and the constants that they need.
+    """
+    nodes, constants = _side_nodes(rule)
+    constants["choice/kinds"] = rule.kinds
+    nodes.append(node("Gather", ["choice/kinds", _ROW], [_KIND]))
+    inner, shapes = _own_weights(body.nodes, tensors)
+    constants |= shapes
+    mixed = rule.shares.shape[1]
+    branches = []
+    # From the smallest resolution on, whose images have the least time for tests; mixtures last.
+    for kind in sorted(set(rule.kinds.tolist()), key=lambda kind: (kind == mixed, -kind)):
+        constants[_number(kind)] = np.array(kind, np.int64)
+        rows = _mixed_rows(body.tables) if kind == mixed else _rows(body.tables, kind)
+        branches.append(_Branch(kind, [*rows, *body.tensor_nodes, *inner]))
+    chain = _if_chain(body, branches, {name: name for name in body.outputs})
+    return [*nodes, *chain], constants
+
+
+def _side_nodes(rule: Mixing) -> Built:
+    """Return nodes that compute the row of the rule for the images' shorter side."""
+    constants: Constants = {
+        "choice/last": np.array(len(rule.shares) - 1, np.int64),
+        _SHARES: rule.shares,
+    }
+    nodes = [
+        node("Shape", [INPUT], ["choice/sides"], start=2, end=4),
+        node("ReduceMin", ["choice/sides"], ["choice/side"], keepdims=0),
+        node("Min", ["choice/side", "choice/last"], [_ROW]),
+    ]
+    return nodes, constants
+
+
+def _number(kind: int) -> str:
+    return f"choice/{kind}"
+
+
+def _rows(tables: Sequence[Table], kind: int) -> list[Any]:
+    return [node("Gather", [t.name, _number(kind)], [row_of(t.name)]) for t in tables]
+
+
+def _mixed_rows(tables: Sequence[Table]) -> list[Any]:
+    """Return nodes for a side between two sets: rows mixed by their shares, or the nearer set's."""
+    nodes = [node("Gather", [_SHARES, _ROW], ["shares"])]
+    if not all(table.mixed for table in tables):
+        # The first of two equal ones, which is that of the larger resolution.
+        nodes.append(node("ArgMax", ["shares"], ["nearer"], axis=0, keepdims=0))
+    for table in tables:
+        if table.mixed:
+            nodes.append(node("MatMul", ["shares", table.name], [row_of(table.name)]))
+        else:
+            nodes.append(node("Gather", [table.name, "nearer"], [row_of(table.name)]))
+    return nodes
+
+
+def _own_weights(nodes: Sequence[Any], tensors: Tensors) -> Built:
+    """Insert a node that changes nothing between each convolution and its weights.
+
+    ONNX Runtime arranges weights for its fastest kernels only where they lie in the graph of the
+    convolution, not around it; this node it evaluates beforehand, and there they lie.
+    """
+    copies: dict[str, Any] = {}
+    shapes: Constants = {}
+    changed = []
+    for each in nodes:
+        weight = each.input[1] if each.op_type in _WEIGHTED else ""
+        if weight not in tensors:
+            changed.append(each)
+            continue
+        shape = "shape/" + "x".join(map(str, tensors[weight].shape))
+        shapes[shape] = np.array(tensors[weight].shape, np.int64)
+        copies[weight] = node("Reshape", [weight, shape], [f"{weight}/own"])
+        changed.append(renamed(each, {weight: f"{weight}/own"}))
+    return [*copies.values(), *changed], shapes
+
+
+class _Branch(NamedTuple):
+    """One branch, with values under their names in the body."""
+
+    kind: int
+    nodes: Sequence[Any]
+
+
+def _if_chain(body: Body, branches: Sequence[_Branch], names: Mapping[str, str]) -> list[Any]:
+    """Return an `If` between the first branch and the chain of the others.
+
+    Args:
+        body: The nodes of the branches.
+        branches: Two or more.
+        names: Names of the outputs here, by those of the body.
+    """
+    kind = branches[0].kind
+    test = f"choice/is {kind}"
+    then, other = _graph(body, branches[:1]), _graph(body, branches[1:])
+    return [
+        node("Equal", [_KIND, _number(kind)], [test]),
+        node("If", [test], list(names.values()), then_branch=then, else_branch=other),
+    ]
+
+
+def _graph(body: Body, branches: Sequence[_Branch]) -> Any:
+    """Return the graph of one branch or of a chain, with names that no other graph has."""
+    first = branches[0]
+    if len(branches) > 1:
+        label = f"from {first.kind}"
+        names = {name: f"{name}/{label}" for name in body.outputs}
+        return subgraph(label, _if_chain(body, branches, names), body.infos(names))
+    values = [name for each in first.nodes for name in each.output if name]
+    names = {name: f"{name}/{first.kind}" for name in values}
+    outputs = {name: names[name] for name in body.outputs}
+    return subgraph(f"{first.kind}", [renamed(n, names) for n in first.nodes], body.infos(outputs))

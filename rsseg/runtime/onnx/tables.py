@@ -1,7 +1,7 @@
 """Tables of private tensors in an ONNX model: a row for each set, and nodes from a row to tensors.
 
 All BatchNorms share one table, so that one product mixes the sets of all layers. Which row, or
-which mixture of rows, is decided in `onnx_branches`.
+which mixture of rows, is decided in `select`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rsseg.runtime.onnx.nodes import node
 
 Floats = NDArray[np.float32]
 Constants = dict[str, NDArray[Any]]
-_MAPS: Final = 4  # axes of what most BatchNorms read: (B, C, H, W)
+_MAP_AXES: Final = 4  # axes of what most BatchNorms read: (B, C, H, W)
 _ALL: Final = "sets"
 
 
@@ -28,7 +28,7 @@ class Table(NamedTuple):
         values: Shape (S, n).
         nodes: From the row to what the layers read.
         constants: That the nodes read, by name.
-        made: Names that the layers read, with the shape of each.
+        shapes: Names that the layers read, with the shape of each.
         mixed: Whether rows are mixed between two resolutions, or the nearer one's is taken.
     """
 
@@ -36,12 +36,12 @@ class Table(NamedTuple):
     values: Floats
     nodes: list[Any]
     constants: Constants
-    made: dict[str, tuple[int, ...]]
+    shapes: dict[str, tuple[int, ...]]
     mixed: bool
 
 
 def row_of(table: str) -> str:
-    """Name the row that is used of a table."""
+    """Return the name of the row that is used of a table."""
     return f"row of {table}"
 
 
@@ -76,11 +76,11 @@ class PrivateBatchNorm:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of scale and shift, which fits to the input: (C, 1, 1) for maps."""
+        """Shape of scale and shift that broadcasts over the input: (C, 1, 1) for maps."""
         return (self.channels, *[1] * (self.axes - 2))
 
     def nodes(self, read: str, written: str) -> list[Any]:
-        """Give what takes the place of the BatchNorm between two values."""
+        """Return the product and the sum that replace the BatchNorm between two values."""
         product = f"{written}/product"
         return [
             node("Mul", [read, self.scale], [product]),
@@ -89,7 +89,7 @@ class PrivateBatchNorm:
 
 
 def batchnorm_table(layers: list[PrivateBatchNorm]) -> Table:
-    """Lay out the sets of all layers in one table: gammas, betas, means, variances."""
+    """Return the table of all layers: gammas, betas, means, variances, a row for each set."""
     values = np.concatenate([layer.sets[part] for part in range(4) for layer in layers], axis=1)
     gamma, beta, mean, variance = (f"{_ALL}/{name}" for name in ("gamma", "beta", "mean", "var"))
     constants: Constants = {
@@ -104,10 +104,10 @@ def batchnorm_table(layers: list[PrivateBatchNorm]) -> Table:
         node("Mul", [mean, f"{_ALL}/scale"], [f"{_ALL}/moved"]),
         node("Sub", [beta, f"{_ALL}/moved"], [f"{_ALL}/shift"]),
     ]
-    made: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for part in ("scale", "shift"):
         names = {getattr(layer, part): layer for layer in layers}
-        made |= {name: layer.shape for name, layer in names.items()}
+        shapes |= {name: layer.shape for name, layer in names.items()}
         pieces = [_piece(name, layer) for name, layer in names.items()]
         nodes += [
             node("Reshape", [f"{_ALL}/{part}", f"{_ALL}/maps"], [f"{_ALL}/{part}s"]),
@@ -117,16 +117,16 @@ def batchnorm_table(layers: list[PrivateBatchNorm]) -> Table:
             if piece != name:
                 constants[f"{name}/shape"] = np.array(layer.shape, np.int64)
                 nodes.append(node("Reshape", [piece, f"{name}/shape"], [name]))
-    return Table(_ALL, values, nodes, constants, made, mixed=True)
+    return Table(_ALL, values, nodes, constants, shapes, mixed=True)
 
 
 def _piece(name: str, layer: PrivateBatchNorm) -> str:
-    """Name a layer's part of all scales or shifts, which has the shape for maps."""
-    return name if layer.axes == _MAPS else f"{name}/map"
+    """Return the name of a layer's part of all scales or shifts, in the shape for maps."""
+    return name if layer.axes == _MAP_AXES else f"{name}/map"
 
 
 def tensor_table(name: str, values: Floats) -> Table:
-    """Lay out one private tensor of another layer, shape (S, ...), such as a quantiser's levels."""
+    """Return the table of another private tensor, shape (S, ...), such as a quantiser's levels."""
     table, shape = f"{_ALL} of {name}", values.shape[1:]
     nodes = [node("Reshape", [row_of(table), f"{table}/shape"], [name])]
     constants: Constants = {f"{table}/shape": np.array(shape, np.int64)}

@@ -18,10 +18,9 @@ from rsseg.common.checkpoint import save_checkpoint
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import HEADS, load_checkpoint
-from rsseg.runtime import program_files
 from rsseg.runtime.description import KEY, Description, parse
 from rsseg.runtime.onnx import check as export_check
-from rsseg.runtime.onnx import files as onnx_files
+from rsseg.runtime.onnx import export as onnx_export
 from rsseg.runtime.onnx.check import Difference, check, differences
 from rsseg.runtime.onnx.export import export_checkpoint, write_checked
 from rsseg.runtime.opening import open_executor
@@ -101,32 +100,18 @@ def test_file_tells_classes_resolutions_and_preprocessing(folder: Path) -> None:
     assert (told.layout, told.resolution, told.unseen) == ("all", None, "interpolate")
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
-def test_file_of_one_resolution_predicts_it(folder: Path, suffix: str, tmp_path: Path) -> None:
-    source, out = folder / "classification.pt", tmp_path / f"one{suffix}"
+def test_file_of_one_resolution_predicts_it(folder: Path, tmp_path: Path) -> None:
+    source, out = folder / "classification.pt", tmp_path / "one.onnx"
     export = export_checkpoint(source, out, resolution=32)
     assert (export.description.layout, export.description.resolution) == ("one", 32)
     assert [(d.height, d.width, d.trained) for d in export.differences] == [(32, 32, True)]
     assert export.size == out.stat().st_size
-    run = (onnx_files if suffix == ".onnx" else program_files).runner(out)
+    run = onnx_export.runner(out)
     net, _, _ = load_checkpoint(source)
     images = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
         expected = net.predict(images).numpy()
     np.testing.assert_allclose(run(images.numpy()), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_program_carries_its_description_and_takes_other_sizes(tmp_path: Path) -> None:
-    net, out = small_net(), tmp_path / "one.pt2"
-    told = description(layout="one", resolution=64)
-    write_checked(net, told, out, kind="pt2")
-    files = {program_files.DESCRIPTION: ""}
-    program = torch.export.load(out, extra_files=files)
-    assert parse(files[program_files.DESCRIPTION], out) == told
-    images = torch.randn(1, 3, 40, 80)
-    with torch.no_grad():
-        expected = net.predict(images, 64)
-        torch.testing.assert_close(program.module()(images), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +122,7 @@ def test_file_of_one_resolution_is_as_free_as_its_views(
     preprocessing: Preprocessing, free: bool, tmp_path: Path
 ) -> None:
     told = description(layout="one", resolution=64, preprocessing=preprocessing)
-    export = write_checked(small_net(), told, tmp_path / "one.onnx", kind="onnx")
+    export = write_checked(small_net(), told, tmp_path / "one.onnx")
     dim = onnx.load(export.path).graph.input[0].type.tensor_type.shape.dim
     assert [bool(axis.dim_param) for axis in dim] == [True, False, free, free]
 
@@ -199,22 +184,22 @@ def test_file_that_differs_gets_no_name_and_an_older_one_is_kept(
 ) -> None:
     out = tmp_path / "all.onnx"
     monkeypatch.setattr(
-        onnx_files, "runner", lambda _: lambda images: np.ones((len(images), 3), np.float32)
+        onnx_export, "runner", lambda _: lambda images: np.ones((len(images), 3), np.float32)
     )
     for before in (None, b"older"):
         if before:
             out.write_bytes(before)
         with pytest.raises(ValueError, match="nothing was written"):
-            write_checked(small_net(), description(), out, kind="onnx")
+            write_checked(small_net(), description(), out)
         assert [path.read_bytes() for path in tmp_path.iterdir()] == ([before] if before else [])
 
 
 def test_network_that_outgrows_the_format_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_files, "_LARGEST", 1000)
-    with pytest.raises(ValueError, match=r"an ONNX file ends at 2; write a file \.pt2"):
-        write_checked(small_net(), description(), tmp_path / "all.onnx", kind="onnx")
+    monkeypatch.setattr(onnx_export, "_LARGEST", 1000)
+    with pytest.raises(ValueError, match=r"an ONNX file ends at 2; use the checkpoint"):
+        write_checked(small_net(), description(), tmp_path / "all.onnx")
 
 
 # The command.
@@ -241,8 +226,12 @@ def test_command_prints_differences_and_size(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--out", "all.pt2"], "a file .pt2 holds one resolution"),
-        (["--out", "all.tflite"], "unknown format 'tflite' for all.tflite"),
+        (
+            ["--out", "all.pt2"],
+            "all.pt2: files are exported as ONNX; give a name that ends in .onnx",
+        ),
+        (["--out", "one.pt2", "--resolution", "32"], "give a name that ends in .onnx"),
+        (["--out", "all.tflite"], "give a name that ends in .onnx"),
         (["--out", "nowhere/all.onnx"], "there is no folder nowhere"),
         (["--out", "x.onnx", "--resolution", "48"], "is for one of 64, 32"),
         (["--out", "x.onnx", "--resolution", "32", "--compact"], "compact is a form of the file"),
@@ -294,10 +283,10 @@ def test_description_is_json_of_one_format() -> None:
 
 
 def test_checkpoint_is_never_written_over(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "last.pt"
+    checkpoint = tmp_path / "last.onnx"
     checkpoint.write_text("mine")
     with pytest.raises(ValueError, match="is the checkpoint itself"):
-        export_checkpoint(checkpoint, tmp_path / "." / "last.pt", kind="onnx", overwrite=True)
+        export_checkpoint(checkpoint, tmp_path / "." / "last.onnx", overwrite=True)
     assert checkpoint.read_text() == "mine"
 
 

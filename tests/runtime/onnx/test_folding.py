@@ -1,17 +1,20 @@
-"""Facts about rsseg/runtime/folding.py: less to compute, the same logits, nothing changed."""
+"""Facts about the BatchNorms in files of one resolution: less to compute, the same logits."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import timm
 import torch
 import torchvision
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from rsseg.runtime.folding import fold_batchnorms
+from rsseg.runtime.onnx.model import model_of_one
 from rsseg.switchable.net import SwitchableNet
 from tests.helpers import small_refinenet
 from tests.helpers.small_networks import randomise
@@ -19,36 +22,42 @@ from tests.helpers.small_networks import randomise
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": lambda: torchvision.models.resnet18(num_classes=4),
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(num_classes=4, width_mult=0.25),
+    "densenet121": lambda: torchvision.models.densenet121(num_classes=4),
     "timm, activations in BatchNorm": lambda: timm.create_model("test_byobnet", num_classes=4),
     "RefineNet": small_refinenet.small,
 }
+# DenseNet normalises what it concatenates, which no convolution alone has computed.
+REMAINING = {"densenet121": 62}
 
 
-def ready(network: nn.Module) -> nn.Module:
+def ready(network: nn.Module, side: int) -> SwitchableNet:
     torch.manual_seed(0)
-    randomise(network)
-    return network.eval()
+    net = SwitchableNet(network, [side])
+    randomise(net)
+    return net.eval()
 
 
-def images(side: int = 32, batch: int = 2) -> Tensor:
-    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
+def batchnorms(model: Any) -> int:
+    return sum(node.op_type == "BatchNormalization" for node in model.graph.node)
 
 
-def batchnorms(network: fx.GraphModule) -> int:
-    return sum("batch_norm" in str(node.target) for node in network.graph.nodes)
-
-
-def assert_same(folded: nn.Module, network: nn.Module, views: Tensor) -> None:
+def assert_same(model: Any, net: SwitchableNet, side: int) -> None:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    views = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(folded(views), network(views), rtol=1e-4, atol=1e-4)
+        expected = net.predict(views).numpy()
+    (logits,) = session.run(["logits"], {"images": views.numpy()})
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_folded_network_repeats_the_logits_without_any_batchnorm(name: str) -> None:
-    network = ready(NETWORKS[name]())
-    folded = fold_batchnorms(network, images())
-    assert batchnorms(folded) == 0
-    assert_same(folded, network, images(batch=3))
+    net = ready(NETWORKS[name](), 32)
+    model = model_of_one(net, 32)
+    assert batchnorms(model) == REMAINING.get(name, 0)
+    assert_same(model, net, 32)
 
 
 # A layer, and how many of the BatchNorms behind it remain.
@@ -83,11 +92,11 @@ LAYERS: dict[str, tuple[nn.Module, int]] = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_what_can_be_folded_is_and_all_else_stays(name: str) -> None:
-    network, left = LAYERS[name]
-    ready(network)
-    folded = fold_batchnorms(network, images(8))
-    assert batchnorms(folded) == left
-    assert_same(folded, network, images(8))
+    network, remaining = LAYERS[name]
+    net = ready(copy.deepcopy(network), 8)
+    model = model_of_one(net, 8)
+    assert batchnorms(model) == remaining
+    assert_same(model, net, 8)
 
 
 class ReadTwice(nn.Module):
@@ -102,44 +111,46 @@ class ReadTwice(nn.Module):
 
 
 def test_convolution_that_others_read_keeps_its_weights() -> None:
-    network = ready(ReadTwice())
-    folded = fold_batchnorms(network, images(8))
-    assert batchnorms(folded) == 1
-    assert_same(folded, network, images(8))
+    net = ready(ReadTwice(), 8)
+    model = model_of_one(net, 8)
+    assert batchnorms(model) == 1
+    assert_same(model, net, 8)
 
 
-def test_original_keeps_its_tensors_and_what_is_not_folded_is_shared() -> None:
-    net = SwitchableNet(torchvision.models.resnet18(num_classes=4), [64, 32])
-    randomise(net)
-    net.eval()
+class TwoNorms(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.first, self.second = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normalised: Tensor = self.second(self.conv(self.first(self.conv(x))))
+        return normalised
+
+
+def test_convolution_that_is_used_twice_keeps_its_weights() -> None:
+    net = ready(TwoNorms(), 8)
+    assert_same(model_of_one(net, 8), net, 8)
+
+
+def test_original_keeps_its_tensors() -> None:
+    net = ready(torchvision.models.resnet18(num_classes=4), 32)
     before = copy.deepcopy(net.state_dict())
-    folded = fold_batchnorms(net.specialize(32), images())
+    model_of_one(net, 32)
     after = net.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
-    network = net.network
-    assert isinstance(network, torchvision.models.ResNet)
-    assert any(tensor is network.fc.weight for tensor in folded.parameters())
-    # A weight and a bias for each convolution and the linear layer, nothing else.
-    assert len(folded.state_dict()) == 2 * 21
-
-
-def test_folded_network_of_any_sides_takes_other_sizes() -> None:
-    network = ready(nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU()))
-    folded = fold_batchnorms(network, images(32), sides="any")
-    assert_same(folded, network, images(51, batch=1)[..., :20])
-
-
-def test_network_in_training_mode_is_refused() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    with pytest.raises(ValueError, match=r"training mode.*eval\(\)"):
-        fold_batchnorms(network, images(8))
 
 
 class Undecided(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
     def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
         return x if x.sum() > 0 else -x
 
 
 def test_network_that_torch_export_cannot_take_is_named() -> None:
     with pytest.raises(ValueError, match=r"cannot take Undecided for images of 8 pixels"):
-        fold_batchnorms(Undecided().eval(), images(8))
+        model_of_one(ready(Undecided(), 8), 8)
