@@ -11,8 +11,9 @@ from rsseg.cli.options import add_json
 def add_doctor(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     verb.description = (
-        "Look for what would stop or slow down a run here: versions, devices, threads, memory, "
-        "disk, and what the given configurations need. Status 1 tells of a fault."
+        "Check for what would stop or slow down a run here: versions, threads, shared memory, "
+        "disk, and what the given configurations need. Status 1: there is a fault. Hardware, "
+        "driver and build of torch: python -m torch.utils.collect_env"
     )
     verb.set_defaults(run=_doctor)
     add = verb.add_argument

@@ -39,7 +39,7 @@ VERBS: Final[dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]]] =
     "pack": (add_pack, "a quantised network with few bits for each weight"),
     "export": (add_export, "one ONNX file of a checkpoint for other runtimes"),
     "serve": (add_serve, "a network behind HTTP, and a page to try it"),
-    "doctor": (add_doctor, "what is wrong with this machine, and the remedy"),
+    "doctor": (add_doctor, "what would stop or slow down a run here, and the remedy"),
 }
 
 

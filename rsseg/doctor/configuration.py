@@ -1,17 +1,18 @@
 """What `rsseg doctor` checks of a configuration: what its run needs, and whether it is here.
 
-Data are opened, not read: the training scripts, which know the data sets, tell what is wrong in
-them. Nothing is downloaded.
+Data are opened, not read: the training scripts, which know the data sets, check what is in them.
+Nothing is downloaded.
 """
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -23,7 +24,7 @@ from rsseg.common.device import choose_device
 from rsseg.common.files import RunError
 from rsseg.common.messages import first_line
 from rsseg.common.yaml_files import read_yaml
-from rsseg.doctor import checks, machine, measures
+from rsseg.doctor import checks, machine
 from rsseg.doctor.checks import Finding, attempted
 from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.segmentation.config import SegmentationConfig
@@ -35,6 +36,8 @@ from rsseg.training.resume import default_folder
 from rsseg.training.run_folder import check_unused
 
 CHECKPOINTS = 4  # last.pt and best.pt, each with the one that is to replace it.
+SECONDS = 10.0  # How long a network drive that does not answer may keep a check waiting.
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -69,7 +72,7 @@ def examine_run(path: Path, overrides: Sequence[str]) -> Iterator[Finding]:
             "data": lambda: [_data(config)],
             "packages": lambda: _readers(config),
             "device": lambda: _device(config),
-            "workers": lambda: [checks.check_workers(config.workers, measures.usable_cores())],
+            "workers": lambda: [checks.check_workers(config.workers, machine.usable_cores())],
             **machine.space(shared=shared_bytes(config), files=open_files(config)),
             "disk": lambda: [_checkpoints(config, folder)],
         }
@@ -101,14 +104,34 @@ def _run_folder(folder: Path) -> Finding:
 
 
 def _data(config: Run) -> Finding:
-    data, seconds = config.data, measures.SECONDS
-    root, late = Path(data.root).expanduser(), f"no answer in {seconds:.0f} s"
+    data = config.data
+    root, late = Path(data.root).expanduser(), f"no answer in {SECONDS:.0f} s"
     paths = [root / data.train, root / data.val] if isinstance(data, ImageDataConfig) else [root]
     for path in paths:
-        error = measures.within(seconds, partial(measures.unreadable, path), late)
+        error = within(SECONDS, partial(reading_error, path), late)
         if error:
             return checks.check_data(str(path), error)
     return checks.check_data(str(root), "")
+
+
+def reading_error(path: Path) -> str:
+    """Return why a file or folder cannot be read, or is empty; an empty text if it can."""
+    try:
+        if path.is_dir():
+            return "" if any(path.iterdir()) else "the folder is empty"
+        with path.open("rb") as file:
+            return "" if file.read(1) else "the file is empty"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def within(seconds: float, function: Callable[[], T], late: T) -> T:
+    """Return what a function returns, or `late` if it takes longer; it must not raise."""
+    answers: list[T] = []
+    thread = threading.Thread(target=lambda: answers.append(function()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answers[0] if answers else late
 
 
 def _readers(config: Run) -> Iterator[Finding]:
@@ -128,9 +151,10 @@ def _device(config: Run) -> Iterator[Finding]:
         return
     yield Finding("device", "ok", f"{config.device} is {device}")
     if device.type == "cuda":
-        bf16 = checks.has_bf16(torch.cuda.get_device_capability(device))
+        # torch.cuda.is_bf16_supported counts emulation; compute capability 8.0 (Ampere) has bf16.
+        bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
-        bf16 = measures.cpu_has_bf16()
+        bf16 = machine.cpu_has_bf16()
     yield checks.check_precision(config.precision, device.type, bf16=bf16)
 
 

@@ -1,17 +1,19 @@
-"""What `rsseg doctor` checks of a machine, whatever is to run on it: each check, put together.
+"""What `rsseg doctor` checks of a machine, whatever is to run on it.
 
-A check measures, and has what it measured judged by `doctor_checks`. What depends on a
-configuration is in `doctor_run`.
+Each check measures, and a function of `checks` compares what it measured. Nothing is raised for an
+unfit machine, and nothing is left on the disk. What depends on a configuration is in
+`configuration`; hardware, driver and build of torch are printed by torch.utils.collect_env.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import platform
 import resource
 import shutil
-import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -22,8 +24,9 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from rsseg.common import device
 from rsseg.common.messages import first_line
-from rsseg.doctor import checks, measures
+from rsseg.doctor import checks
 from rsseg.doctor.checks import Check, Finding, attempted
 
 # Packages by their names in the index and in an import, and what one can do without.
@@ -44,8 +47,8 @@ def packages() -> Iterator[Finding]:
     """Check Python and all packages against what the installed rsseg asks for."""
     version, _ = installed("rsseg")
     if version is None:
-        told = "not installed, so which versions it needs is not known"
-        yield Finding("rsseg", "hint", told, "pip install -e '.[data]' in the folder of rsseg")
+        state = "not installed, so which versions it needs is not known"
+        yield Finding("rsseg", "hint", state, "pip install -e '.[data]' in the folder of rsseg")
     else:
         yield Finding("rsseg", "ok", version)
     expected, python = requirements()
@@ -69,9 +72,9 @@ def requirements() -> tuple[dict[str, str], str]:
         lines, about = metadata.requires("rsseg") or [], metadata.metadata("rsseg")
     except metadata.PackageNotFoundError:
         return {}, ""
-    found = map(Requirement, lines)
-    wanted = [r for r in found if r.marker is None or r.marker.evaluate({"extra": "data"})]
-    expected = {str(canonicalize_name(r.name)): str(r.specifier) for r in wanted}
+    every = map(Requirement, lines)
+    needed = [r for r in every if r.marker is None or r.marker.evaluate({"extra": "data"})]
+    expected = {str(canonicalize_name(r.name)): str(r.specifier) for r in needed}
     return expected, about["Requires-Python"] or ""
 
 
@@ -92,53 +95,73 @@ def installed(name: str) -> tuple[str | None, str]:
     return version, ""
 
 
-def devices() -> list[Finding]:
-    """Check the CUDA devices, and tell of the processor."""
-    return [*checks.check_cuda(measures.measured_cuda()), _processor()]
-
-
-def _processor() -> Finding:
-    bf16 = "bf16" if measures.cpu_has_bf16() else "no bf16"
-    vectors = torch.backends.cpu.get_cpu_capability()
-    return Finding("CPU", "ok", f"{platform.machine()}, vectors of {vectors}, {bf16}")
+def cuda() -> Finding:
+    """Check that torch can use the NVIDIA GPUs of this machine, if there are any."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = sum(1 for _ in Path("/dev").glob("nvidia[0-9]*"))
+    return checks.check_cuda(count, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def threads() -> Finding:
     """Check the threads of torch against the cores that this process may use."""
     setting = os.environ.get("OMP_NUM_THREADS")
-    return checks.check_threads(measures.usable_cores(), torch.get_num_threads(), setting)
+    return checks.check_threads(usable_cores(), torch.get_num_threads(), setting)
 
 
-def temporary_files() -> Finding:
-    """Check the folder for temporary files."""
-    return checks.check_temporary(*measures.temporary_folder())
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may use at a time; `root` is that of the file system."""
+    return max(1, math.ceil(min(device.usable_cores(), cpu_quota(root))))
 
 
-def connections() -> Iterator[Finding]:
-    """Check by what several processes can talk, and find each other."""
-    there = torch.distributed.is_available()
-    available = {
-        "gloo": there and torch.distributed.is_gloo_available(),
-        "nccl": there and torch.distributed.is_nccl_available(),
-    }
-    yield checks.check_backends(available, torch.cuda.device_count())
-    name = socket.gethostname()
-    address = measures.within(measures.SECONDS, partial(measures.address_of, name), None)
-    yield checks.check_hostname(name, address)
+def cpu_quota(root: Path) -> float:
+    """Return how many cores' time a container may take, inf for no limit.
+
+    A container finds its own control group at the top of the mounted ones.
+
+    Sources: https://docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max) and
+    https://docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us).
+    """
+    mount = root / "sys/fs/cgroup"
+    version_1 = [text_of(mount / f"cpu/cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    quota, period = text_of(mount / "cpu.max").split() or version_1
+    return int(quota) / int(period) if quota.isdigit() else math.inf  # "max", "-1", or no file.
+
+
+def cpu_has_bf16(root: Path = Path("/")) -> bool:
+    """Return whether Linux says that the processor calculates in bf16 itself."""
+    words = text_of(root / "proc/cpuinfo").split()
+    return bool({"avx512_bf16", "amx_bf16", "bf16"}.intersection(words))
+
+
+def text_of(path: Path) -> str:
+    """Return the content of a text file; of one that cannot be read, an empty text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def space(*, shared: int, files: int) -> dict[str, Check]:
     """Return checks of the bytes of shared memory and of the open files that a run needs."""
-    limit, free = resource.getrlimit(resource.RLIMIT_NOFILE)[0], measures.free_shared_memory
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return {
-        "shared memory": lambda: [checks.check_shared_memory(free(), shared)],
+        "shared memory": lambda: [checks.check_shared_memory(free_shared_memory(), shared)],
         "open files": lambda: [checks.check_open_files(limit, files)],
     }
+
+
+def free_shared_memory() -> int | None:
+    """Return the free bytes of /dev/shm; None where a system other than Linux has none."""
+    if not Path("/dev/shm").is_dir():
+        return 0 if sys.platform == "linux" else None
+    return shutil.disk_usage("/dev/shm").free
 
 
 def disk(folder: Path, needed: int) -> Finding:
     """Check that a folder can be made, and has room for some bytes."""
     whole = folder.absolute()
-    there = next(path for path in (whole, *whole.parents) if path.exists())
-    writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    return checks.check_disk(there, shutil.disk_usage(there).free, needed, writable=writable)
+    existing = next(path for path in (whole, *whole.parents) if path.exists())
+    writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    return checks.check_disk(existing, shutil.disk_usage(existing).free, needed, writable=writable)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import shutil
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from classification.config import ClassificationConfig
 from rsseg.common.checkpoint import save_checkpoint
 from rsseg.common.yaml_files import ConfigError
 from rsseg.doctor import configuration as doctor_run
-from rsseg.doctor import machine, measures
+from rsseg.doctor import machine
 from rsseg.doctor.checks import Finding
 from rsseg.segmentation.config import SegmentationConfig
 from tests.helpers.processes import ROOT
@@ -36,7 +39,7 @@ def examined(path: Path, *overrides: str) -> dict[str, Finding]:
 
 
 def test_run_that_can_start_has_no_fault(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measures, "usable_cores", lambda: 2)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
     found = examined(write_config(Path("x.yaml"), data={"root": str(images)}))
     assert {finding.state for finding in found.values()} == {"ok"}
     assert found["configuration"].found == "one of train_cls.py"
@@ -48,7 +51,7 @@ def test_every_ill_of_a_run_is_told(images: Path, monkeypatch: pytest.MonkeyPatc
     usage = shutil.disk_usage("/")._replace(free=2**10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
-    monkeypatch.setattr(measures, "usable_cores", lambda: 1)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
     shutil.rmtree(images / "val")
     Path("runs/x").mkdir(parents=True)
     Path("runs/x/last.pt").touch()
@@ -143,3 +146,30 @@ def test_disk_is_that_of_four_checkpoints(tmp_path: Path) -> None:
     averaged = doctor_run.read_run(path, ["ema_decay=0.9"])[1]
     more = 4 * sum(tensor.nbytes for tensor in net.state_dict().values())
     assert doctor_run.disk_bytes(averaged) == doctor_run.disk_bytes(config) + more
+
+
+def test_what_does_not_answer_is_not_waited_for() -> None:
+    def slow() -> str:
+        time.sleep(2)
+        return "late"
+
+    begin = time.perf_counter()
+    assert doctor_run.within(0.05, slow, "no answer") == "no answer"
+    assert time.perf_counter() - begin < 1
+    assert doctor_run.within(5, lambda: "at once", "no answer") == "at once"
+
+
+def test_unreadable_data_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor_run.reading_error(tmp_path) == "the folder is empty"
+    path = tmp_path / "x.mat"
+    assert doctor_run.reading_error(path) == os.strerror(errno.ENOENT)
+    path.touch()
+    assert doctor_run.reading_error(path) == "the file is empty"
+    path.write_text("x")
+    assert doctor_run.reading_error(path) == doctor_run.reading_error(tmp_path) == ""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert doctor_run.reading_error(path) == "Permission denied"

@@ -1,8 +1,10 @@
-"""Packages are held against what the installed rsseg asks for, in made-up environments."""
+"""Packages are compared with what the installed rsseg asks for; limits are read as they are."""
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +31,7 @@ def fake_index(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str]) -> dic
     return {finding.check: finding for finding in machine.packages()}
 
 
-def test_packages_are_held_against_the_installed_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_are_compared_with_the_installed_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(machine.PACKAGES, "pillow", "no_such_module")
     versions = {"rsseg": "0.1.0", "numpy": "1.25.1", "pillow": "11.0", "torch": "no version"}
     found = fake_index(monkeypatch, versions)
@@ -51,3 +53,32 @@ def test_rsseg_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) ->
     assert found["rsseg"].state == "hint"
     assert found["numpy"].found == "1.0"
     assert found["python"].state == "ok"
+
+
+QUOTAS = {
+    "none": ({}, float("inf")),
+    "v2": ({"cpu.max": "150000 100000"}, 1.5),
+    "v2, unlimited": ({"cpu.max": "max 100000"}, float("inf")),
+    "v1": ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+    "v1, unlimited": ({"cpu/cpu.cfs_quota_us": "-1"}, float("inf")),
+}
+
+
+@pytest.mark.parametrize(("files", "cores"), QUOTAS.values(), ids=QUOTAS)
+def test_quota_of_a_container(files: dict[str, str], cores: float, tmp_path: Path) -> None:
+    for name, text in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert machine.cpu_quota(tmp_path) == cores
+    usable = machine.usable_cores(tmp_path)
+    assert 1 <= usable <= (os.cpu_count() or 1)
+    assert usable < cores + 1
+
+
+def test_processor_tells_of_bf16(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    for flags, there in (("fma avx512_bf16", True), ("fma avx512f", False)):
+        (tmp_path / "proc/cpuinfo").write_text(f"flags\t: {flags}\n")
+        assert machine.cpu_has_bf16(tmp_path) is there
+    assert machine.cpu_has_bf16(tmp_path / "nowhere") is False

@@ -7,7 +7,6 @@ measured; writing one leaves those of others as they are.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, field
@@ -18,6 +17,7 @@ import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from rsseg.common.device import usable_cores
 from rsseg.common.files import read_json, write_whole
 
 _PROCESSORS = Path("/proc/cpuinfo")
@@ -46,13 +46,6 @@ def this_machine(device: torch.device | None = None) -> Machine:
         cores=usable_cores(),
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
     )
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _model() -> str:

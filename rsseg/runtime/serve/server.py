@@ -11,7 +11,7 @@ import torch
 import uvicorn
 from starlette.applications import Starlette
 
-from rsseg.runtime.budget.table import usable_cores
+from rsseg.common.device import usable_cores
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.app import make_app
 from rsseg.runtime.serve.body import Limits
