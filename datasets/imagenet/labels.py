@@ -1,8 +1,8 @@
 """The text files beside labelled images: ground truth of a flat folder, names of the classes.
 
 Ground truth comes as lines that name a file and its class, or as the official list of numbers,
-whose meaning only the meta.mat of its development kit tells (imagenet_synsets.py). The images
-themselves are listed in imagenet.py.
+whose meaning the meta.mat of its development kit holds (`synsets`). The images
+themselves are listed in `reader`.
 
 Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, and
 the readme of its development kit, ILSVRC2012_devkit_t12.
@@ -50,20 +50,20 @@ def read_flat_labels(
     """
     lines = read_lines(path, "data.val_labels")
     if all(_is_number(line) for line in lines):
-        found, told = _from_numbers(path, lines, files)
+        names, order = _from_numbers(path, lines, files)
     else:
-        found = _from_pairs(path, lines, files, folders)
-        told = tuple(sorted(set(found)))
-        if all(_is_number(name) and name not in folders for name in told):
+        names = _from_pairs(path, lines, files, folders)
+        order = tuple(sorted(set(names)))
+        if all(_is_number(name) and name not in folders for name in order):
             indices = tuple(str(index) for index in range(classes))
-            return _places(path, [str(int(name)) for name in found], indices), folders or indices
-    if not folders and len(told) != classes:
+            return _places(path, [str(int(name)) for name in names], indices), folders or indices
+    if not folders and len(order) != classes:
         raise ValueError(
-            f"{path} tells {len(told)} classes ({listed(told)}) and model.classes is {classes}; "
-            f"set model.classes to {len(told)}, or add the folders of the training images, which "
+            f"{path} tells {len(order)} classes ({listed(order)}) and model.classes is {classes}; "
+            f"set model.classes to {len(order)}, or add the folders of the training images, which "
             "tell all classes"
         )
-    return _places(path, found, folders or told), folders or told
+    return _places(path, names, folders or order), folders or order
 
 
 def read_class_names(path: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
@@ -95,16 +95,16 @@ def read_class_names(path: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
         "missing": set(folders) - counts.keys(),
         "named twice": {folder for folder, count in counts.items() if count > 1},
     }
-    told = [f"{len(some)} {fault} ({listed(some)})" for fault, some in faults.items() if some]
-    if told:
+    parts = [f"{len(some)} {fault} ({listed(some)})" for fault, some in faults.items() if some]
+    if parts:
         raise ValueError(
-            f"{path}: of the {len(folders)} class folders {', '.join(told)}; give each one line"
+            f"{path}: of the {len(folders)} class folders {', '.join(parts)}; give each one line"
         )
     return tuple(names[folder] for folder in folders)
 
 
 def is_image(name: str) -> bool:
-    """Tell an image by the suffix of its name; hidden files are none."""
+    """Return whether a name is that of an image, by its suffix; hidden files are none."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
@@ -126,7 +126,7 @@ def read_lines(path: Path, key: str) -> list[str]:
 def _from_numbers(
     path: Path, lines: list[str], files: Sequence[str]
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Give the class folder of each image by ILSVRC2012_ID, and those of all classes."""
+    """Return the class folder of each image by ILSVRC2012_ID, and those of all classes."""
     if len(lines) != len(files):
         raise ValueError(
             f"{path}: {len(lines)} lines for {len(files)} images; line i is for image i in the "
@@ -136,9 +136,9 @@ def _from_numbers(
     unknown = {line for line in lines if int(line) not in synsets}
     if unknown:
         raise ValueError(
-            f"{path}: {listed(unknown)} is no ILSVRC2012_ID of a class in meta.mat, which holds "
-            f"{min(synsets, default=0)} to {max(synsets, default=0)}; class indices need lines of "
-            "FILE INDEX"
+            f"{path}: {listed(unknown)} is not the ILSVRC2012_ID of a class in meta.mat, which "
+            f"holds {min(synsets, default=0)} to {max(synsets, default=0)}; class indices need "
+            "lines of FILE INDEX"
         )
     return [synsets[int(line)] for line in lines], tuple(sorted(synsets.values()))
 
@@ -146,35 +146,35 @@ def _from_numbers(
 def _from_pairs(
     path: Path, lines: list[str], files: Sequence[str], folders: tuple[str, ...]
 ) -> list[str]:
-    """Give what the lines tell of each image: its class folder or class index."""
+    """Return the class folder or class index of each image."""
     places = {_stem(file): place for place, file in enumerate(files)}
     places |= {file: place for place, file in enumerate(files)}
-    known = frozenset(folders)
-    pairs = [_pair(path, line, known) for line in lines]
+    folder_set = frozenset(folders)
+    pairs = [_pair(path, line, folder_set) for line in lines]
     if pairs[0][0].lower() in HEADERS and pairs[0][0] not in places:
         del pairs[0]
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     absent, twice = [], []
     for file, folder in pairs:
         place = places.get(file, places.get(_stem(file)))
         if place is None:
             absent.append(file)
-        elif place in found:
+        elif place in names:
             twice.append(file)
         else:
-            found[place] = folder
-    bare = [file for place, file in enumerate(files) if place not in found]
+            names[place] = folder
+    bare = [file for place, file in enumerate(files) if place not in names]
     cases = {"images without a line": bare, "lines without an image": absent, "repeated": twice}
-    told = [f"{len(some)} {case} ({listed(some)})" for case, some in cases.items() if some]
-    if told:
+    parts = [f"{len(some)} {case} ({listed(some)})" for case, some in cases.items() if some]
+    if parts:
         raise ValueError(
-            f"{path}: {len(pairs)} lines for {len(files)} images: {', '.join(told)}; give each "
+            f"{path}: {len(pairs)} lines for {len(files)} images: {', '.join(parts)}; give each "
             "image one line of FILE FOLDER"
         )
-    return [found[place] for place in range(len(files))]
+    return [names[place] for place in range(len(files))]
 
 
-def _pair(path: Path, line: str, known: frozenset[str]) -> tuple[str, str]:
+def _pair(path: Path, line: str, folders: frozenset[str]) -> tuple[str, str]:
     """Split a line into the file's name and its class."""
     separator = next((mark for mark in "\t," if mark in line), None)
     parts = line.split(separator) if separator else line.split(maxsplit=1)
@@ -185,7 +185,7 @@ def _pair(path: Path, line: str, known: frozenset[str]) -> tuple[str, str]:
             "ILSVRC2012_ID"
         )
     # Kaggle's list has boxes behind the folder; other folders' names may have blanks in them.
-    folder = columns[0] if columns[0] in known else columns[0].split()[0]
+    folder = columns[0] if columns[0] in folders else columns[0].split()[0]
     return file.rsplit("/", 1)[-1], folder
 
 
@@ -196,16 +196,16 @@ def _folder_and_name(line: str, folders: tuple[str, ...]) -> tuple[str, str]:
     return folder.strip(), name.strip()
 
 
-def _places(path: Path, found: list[str], order: tuple[str, ...]) -> NDArray[np.int64]:
+def _places(path: Path, names: list[str], order: tuple[str, ...]) -> NDArray[np.int64]:
     """Replace each name by its place in an order."""
     places = {name: place for place, name in enumerate(order)}
-    unknown = set(found) - places.keys()
+    unknown = set(names) - places.keys()
     if unknown:
         raise ValueError(
             f"{path}: {len(unknown)} classes are unknown ({listed(unknown)}); the "
             f"{len(order)} known ones are {listed(order)}"
         )
-    return np.array([places[name] for name in found], dtype=np.int64)
+    return np.array([places[name] for name in names], dtype=np.int64)
 
 
 def _is_number(text: str) -> bool:

@@ -65,7 +65,7 @@ class LabelledImages:
             The image, upright RGB, uint8, shape (H, W, 3), and its class.
 
         Raises:
-            ValueError: If the file is no image or damaged; names the file.
+            ValueError: If the file is not an image, or damaged; names the file.
             OSError: If it cannot be opened; names the file.
         """
         return read_image(self.path(index), decoder=self._decoder), int(self.labels[index])
@@ -80,7 +80,7 @@ class LabelledImages:
 
 
 def open_images(data: ImageDataConfig, split: Split, classes: int) -> LabelledImages:
-    """List the images of a split and their classes; no image is read.
+    """Open the images of a split and their classes; no image is read.
 
     Args:
         data: Where the images are. `names` and `val_labels` may be relative to `root`.
@@ -95,10 +95,10 @@ def open_images(data: ImageDataConfig, split: Split, classes: int) -> LabelledIm
         raise ValueError(f"unknown split {split!r}; the splits are {', '.join(get_args(Split))}")
     root = Path(data.root).expanduser()
     folder = _find_folder(root, split, data)
-    found, files = _scan(folder)
-    _check_content(folder, found, files, split)
-    folders = _order_of_classes(root / data.train, folder, found, classes)
-    if found:
+    class_folders, files = _scan(folder)
+    _check_content(folder, class_folders, files, split)
+    folders = _order_of_classes(root / data.train, folder, class_folders, classes)
+    if class_folders:
         if data.val_labels is not None and split == "test":
             raise ValueError(
                 f"{folder} holds class folders, so data.val_labels ({data.val_labels}) is for "
@@ -108,8 +108,8 @@ def open_images(data: ImageDataConfig, split: Split, classes: int) -> LabelledIm
     else:
         names, truth = _encoded(files, folder), _find_labels(root, folder, data)
         labels, folders = read_flat_labels(truth, files, folders, classes)
-    named = _name_classes(root, data, folders)
-    return LabelledImages(folder, names, labels, named, decoder=data.decoder)
+    readable = _class_names(root, data, folders)
+    return LabelledImages(folder, names, labels, readable, decoder=data.decoder)
 
 
 def _find_folder(root: Path, split: Split, data: ImageDataConfig) -> Path:
@@ -125,7 +125,7 @@ def _find_folder(root: Path, split: Split, data: ImageDataConfig) -> Path:
 
 
 def _scan(folder: Path) -> tuple[list[str], list[str]]:
-    """Give the names of the folders and of the images in a folder, sorted, none hidden."""
+    """Return the names of the folders and of the images in a folder, sorted, none hidden."""
     folders, files = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -137,37 +137,38 @@ def _scan(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(name for name in folders if not name.startswith(".")), sorted(files)
 
 
-def _check_content(folder: Path, found: list[str], files: list[str], split: Split) -> None:
+def _check_content(folder: Path, class_folders: list[str], files: list[str], split: Split) -> None:
     """Refuse a folder that is neither a tree nor, for tests, flat."""
-    tree, flat = bool(found and not files), bool(files and not found)
+    tree, flat = bool(class_folders and not files), bool(files and not class_folders)
     if tree or (flat and split == "test"):
         return
     remedy = "give each class one folder with its images"
     if split == "test":
         remedy += ", or put all images into this one and set data.val_labels"
     raise ValueError(
-        f"{folder} holds {len(found)} class folders and {len(files)} images beside them "
-        f"({listed([*found, *files], 3) or 'nothing'}); {remedy}"
+        f"{folder} holds {len(class_folders)} class folders and {len(files)} images beside them "
+        f"({listed([*class_folders, *files], 3) or 'nothing'}); {remedy}"
     )
 
 
 def _order_of_classes(
-    trained: Path, folder: Path, found: list[str], classes: int
+    trained: Path, folder: Path, class_folders: list[str], classes: int
 ) -> tuple[str, ...]:
-    """Give the class folders, those of the training images if there are any; none are unknown."""
+    """Return the class folders, those of the training images if there are any; none unknown."""
     folders = _scan(trained)[0] if trained.is_dir() else []
-    where, order = (trained, folders) if folders else (folder, found)
+    where, order = (trained, folders) if folders else (folder, class_folders)
     if order and len(order) != classes:
         raise ValueError(
             f"{where} holds {len(order)} class folders ({listed(order, 3)}) and model.classes is "
             f"{classes}; set model.classes to {len(order)}, or data.root to other images"
         )
-    cases = {"has no": set(order) - set(found), "has the unknown": set(found) - set(order)}
-    told = [f"{case} {listed(names)}" for case, names in cases.items() if names]
-    if found and told:
+    cases = {"has no": set(order) - set(class_folders)}
+    cases["has the unknown"] = set(class_folders) - set(order)
+    faults = [f"{case} {listed(names)}" for case, names in cases.items() if names]
+    if class_folders and faults:
         raise ValueError(
-            f"{folder} {' and '.join(told)}; expected the class folders of {where}: add an empty "
-            "folder for a class without images, remove what is no class"
+            f"{folder} {' and '.join(faults)}; expected the class folders of {where}: add an empty "
+            "folder for a class without images, remove what is not a class"
         )
     return tuple(order)
 
@@ -175,13 +176,13 @@ def _order_of_classes(
 def _list_tree(
     folder: Path, folders: tuple[str, ...], split: Split, limit: int | None
 ) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
-    """List the images of all class folders, for training only `limit` of each."""
+    """Return the images of all class folders and their labels, for training `limit` of each."""
     parts = []
     for name in folders:
         files = _scan(folder / name)[1]
         if split == "train" and limit is not None and files:
-            chosen = np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int)
-            files = [files[index] for index in chosen]
+            places = np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int)
+            files = [files[index] for index in places]
         parts.append(_encoded([f"{name}/{file}" for file in files], folder))
     counts = [len(part) for part in parts]
     empty = [name for name, count in zip(folders, counts, strict=True) if count == 0]
@@ -210,8 +211,8 @@ def _find_labels(root: Path, folder: Path, data: ImageDataConfig) -> Path:
     return root / Path(data.val_labels).expanduser()
 
 
-def _name_classes(root: Path, data: ImageDataConfig, folders: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the readable names of the classes."""
+def _class_names(root: Path, data: ImageDataConfig, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the readable names of the classes."""
     if data.names is None and not (root / "classes.txt").is_file():
         return folders
     return read_class_names(root / Path(data.names or "classes.txt").expanduser(), folders)

@@ -1,9 +1,11 @@
 """The meta.mat of ILSVRC2012's development kit: which class each number of its ground truth means.
 
-The file is of the MATLAB 5 format, of which this reads the little that is needed: a general reader
-(scipy's) ends the process at some damaged files, and compares no checksums. An element is a tag,
-kind and number of bytes, and its content; an array is an element of elements: flags, shape, name
-and content.
+The file is of the MATLAB 5 format, of which this reads the little that is needed. The general
+reader, scipy.io.loadmat, ends the process with a segmentation fault at some damaged files (scipy
+1.17.1: at a single flipped bit), which no `except` can turn into an error that names the file.
+
+An element is a tag, kind and number of bytes, and its content; an array is an element of elements:
+flags, shape, name and content.
 
 Sources: the readme of the development kit, ILSVRC2012_devkit_t12; MathWorks, "MAT-File Format",
 chapter 1.
@@ -73,7 +75,7 @@ def _leaves(content: bytes) -> dict[int, str]:
         raise ValueError("its classes do not have the numbers from 1 on and a name each")
     foreign = [name for name in names if not re.fullmatch(r"n\d+", name, re.ASCII)]
     if foreign:
-        raise ValueError(f"{foreign[0][:40]!r} is no WordNet ID")
+        raise ValueError(f"{foreign[0][:40]!r} is not a WordNet ID")
     return dict(zip(numbers, names, strict=True))
 
 
@@ -95,7 +97,7 @@ def _elements(content: bytes) -> Iterator[_Element]:
 
 
 def _array_named(name: bytes, content: bytes) -> list[_Element]:
-    """Find an array at the top level, and give its elements."""
+    """Return the elements of an array at the top level."""
     for element in _elements(content):
         array = element
         if element.kind == _PACKED:
@@ -115,10 +117,10 @@ def _unpacked(content: bytes) -> bytes:
 
 
 def _rows(parts: list[_Element]) -> list[dict[bytes, _Element]]:
-    """Give the fields of each struct of an array of structs."""
+    """Return the fields of each struct of an array of structs."""
     flags, shape, _, length, fields, *values = parts
     if flags.content[0] != _STRUCT:
-        raise ValueError("it is no array of structs")
+        raise ValueError("it is not an array of structs")
     size = int(_values(length)[0])
     names = [fields.content[at : at + size] for at in range(0, len(fields.content), size)]
     names = [name.rstrip(b"\0") for name in names]
@@ -139,7 +141,7 @@ def _number(array: _Element) -> int:
     _, _, _, content = _elements(array.content)
     (value,) = _values(content)
     if value != int(value):
-        raise ValueError(f"{value} is no whole number")
+        raise ValueError(f"{value} is not a whole number")
     return int(value)
 
 

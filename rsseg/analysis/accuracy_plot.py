@@ -41,22 +41,22 @@ def read_curve(path: Path, metric: str | None, axis: Axis) -> Curve:
     """Read one line from results.json, or from the folder that holds it.
 
     Raises:
-        RunError: If the file is missing, is no results file, or lacks the metric.
+        RunError: If the file is missing, is not a results file, or lacks the metric.
     """
     path = path / "results.json" if path.is_dir() else path
     try:
         results: dict[str, Any] = read_json(path)
         rows = {name: row for name, row in results["metrics"].items() if name != ENSEMBLE}
-        chosen = metric or head_of_metrics(next(iter(rows.values()))).metric
+        key = metric or head_of_metrics(next(iter(rows.values()))).metric
         trained = {str(resolution) for resolution in results["resolutions"]}
         points = sorted(
             (results["macs"][name] / 1e9 if axis == "macs" else float(name.split("_")[0]), name)
             for name in rows
         )
-        values = tuple(100 * rows[name][chosen] for _, name in points)
+        values = tuple(100 * rows[name][key] for _, name in points)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        asked = f" with the metric {metric}" if metric else ""
-        raise RunError(f"cannot read {path} as results{asked}: {error}") from error
+        request = f" with the metric {metric}" if metric else ""
+        raise RunError(f"cannot read {path} as results{request}: {error}") from error
     return Curve(
         path.parent.name,
         tuple(x for x, _ in points),
@@ -96,8 +96,8 @@ def plot_accuracy(
     for name, points in joined.items():
         x, y, trained = zip(*sorted(points), strict=True)
         (line,) = axes.plot(x, y, label=name)
-        for place, value, known in zip(x, y, trained, strict=True):
-            face = line.get_color() if known else "white"
+        for place, value, is_trained in zip(x, y, trained, strict=True):
+            face = line.get_color() if is_trained else "white"
             axes.plot(place, value, "o", color=line.get_color(), markerfacecolor=face)
     axes.set(xlabel=LABELS[axis], ylabel=f"{(metric or 'accuracy').replace('_', ' ')} (%)")
     axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""The file correctness.npz of a classification run: which images each resolution has known.
+"""The file correctness.npz of a classification run: which images each resolution classified right.
 
 An array's size is compared with the file's before room is made for it, and nothing is run: the
 file holds no objects.
@@ -56,8 +56,8 @@ def read_answers(run: Path) -> Answers:
         names.tolist()  # Raises on characters that there are not.
     except Exception as error:  # Damaged files make numpy and zipfile raise errors of any kind.
         raise RunError(
-            f"{path} is damaged or holds no answers of a run ({_reason(error)}); evaluate the "
-            "checkpoint again"
+            f"{path} is damaged or holds no answers of a run ({_error_message(error)}); evaluate "
+            "the checkpoint again"
         ) from error
     _check_arrays(path, names, arrays)
     _check_margins(path, len(names), margins)
@@ -72,8 +72,8 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         for record in archive.infolist():
             _check_size(archive, record)
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        wanted = (_PREFIX, _MARGIN)
-        return {key: file[key] for key in file.files if key == "names" or key.startswith(wanted)}
+        prefixes = (_PREFIX, _MARGIN)
+        return {key: file[key] for key in file.files if key == "names" or key.startswith(prefixes)}
 
 
 def _check_size(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
@@ -91,9 +91,9 @@ def _check_size(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
+def _error_message(error: Exception) -> str:
     if "pickle" in str(error):  # Numpy goes on to advise to run what the file says. We don't.
-        return "it is no NPZ file of plain arrays"
+        return "it is not an NPZ file of plain arrays"
     if isinstance(error, KeyError):
         return f"it has no array {error}"
     return str(error) or type(error).__name__
@@ -102,9 +102,9 @@ def _reason(error: Exception) -> str:
 def _check_arrays(path: Path, names: NDArray[Any], correct: dict[str, NDArray[Any]]) -> None:
     fits = names.ndim == 1 and names.size > 0 and names.dtype.kind == "U" and len(correct) > 0
     if not fits or any(a.dtype != np.bool_ or a.shape != names.shape for a in correct.values()):
-        told = [f"{key} {a.dtype} {a.shape}" for key, a in {"names": names, **correct}.items()]
+        shapes = [f"{key} {a.dtype} {a.shape}" for key, a in {"names": names, **correct}.items()]
         raise RunError(
-            f"{path} holds {', '.join(told)}; expected names, and {_PREFIX}R, bool, for each "
+            f"{path} holds {', '.join(shapes)}; expected names, and {_PREFIX}R, bool, for each "
             "resolution R, all of the same length above 0"
         )
     unique, counts = np.unique(names, return_counts=True)

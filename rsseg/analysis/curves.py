@@ -20,16 +20,16 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     """Read log.jsonl of a run folder.
 
     Raises:
-        RunError: If there is none, or a line of it is no JSON.
+        RunError: If there is none, or a line of it is not JSON.
     """
     path = run / "log.jsonl"
     try:
         lines = read_text(path).splitlines()
         return [json.loads(line) for line in lines]
     except FileNotFoundError as error:
-        raise RunError(f"{run} is no run folder with a log: there is no {path}") from error
+        raise RunError(f"{run} is not a run folder with a log: there is no {path}") from error
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} holds a line that is no JSON: {error}") from error
+        raise RunError(f"{path} holds a line that is not JSON: {error}") from error
 
 
 def plot_curves(runs: Sequence[Path], metric: str | None = None) -> Figure:
@@ -72,9 +72,9 @@ def _plot_metric(
         return
     if metric is None:
         metric = head_of_metrics({name for metrics in last.values() for name in metrics}).metric
-    for name, known in last.items():
-        if metric not in known:
-            raise RunError(f"{run} has no metric '{metric}'; it has {', '.join(sorted(known))}")
+    for name, result in last.items():
+        if metric not in result:
+            raise RunError(f"{run} has no metric '{metric}'; it has {', '.join(sorted(result))}")
         values = [entry["metrics"][name][metric] for entry in evaluations]
         axes.plot([entry["epoch"] for entry in evaluations], values, "o-", label=name)
     axes.set(xlabel="epoch", ylabel=metric.replace("_", " "))

@@ -1,7 +1,7 @@
-"""Which images one network knows and another does not: Table 1 of the paper, from results alone.
+"""Which images one network classifies right and another wrong, as in Table 1 of the paper.
 
 Read are the files `correctness.npz` that classification runs write; no network and no image is
-needed. How an answer was judged is decided where it was written.
+needed. Whether an answer is right was decided where it was written.
 
 Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
 ECCV 2020, https://arxiv.org/abs/2007.09558, Table 1.
@@ -75,12 +75,12 @@ def disagreement(
             nothing is left to compare.
     """
     names = _model_names(runs)
-    held = [read_answers(run) for run in runs]
-    for run, answers in zip(runs, held, strict=True):
-        _check_same_images(runs[0], held[0], run, answers)
-    _check_known(held, resolutions, ensemble)
+    every = [read_answers(run) for run in runs]
+    for run, answers in zip(runs, every, strict=True):
+        _check_same_images(runs[0], every[0], run, answers)
+    _check_tested(every, resolutions, ensemble)
     members, rows = [], []
-    for run, name, answers in zip(runs, names, held, strict=True):
+    for run, name, answers in zip(runs, names, every, strict=True):
         for resolution in _selected(run, answers, resolutions, ensemble):
             members.append((name, resolution))
             rows.append(answers.correct[resolution])
@@ -89,20 +89,20 @@ def disagreement(
     return Disagreement(tuple(members), correct.shape[1], 100 * correct.mean(axis=1), matrix)
 
 
-def _check_same_images(first: Path, known: Answers, other: Path, answers: Answers) -> None:
-    differing = np.setxor1d(known.names, answers.names, assume_unique=True)
+def _check_same_images(first: Path, expected: Answers, other: Path, answers: Answers) -> None:
+    differing = np.setxor1d(expected.names, answers.names, assume_unique=True)
     if differing.size:
-        place = first if differing[0] in known.names else other
+        place = first if differing[0] in expected.names else other
         raise RunError(
             f"{first} and {other} were tested on other images: {differing.size} names are in only "
             f"one of them, such as '{differing[0]}' in {place}; evaluate both on the same images"
         )
 
 
-def _check_known(
-    held: Sequence[Answers], resolutions: Sequence[int] | None, ensemble: bool
+def _check_tested(
+    every: Sequence[Answers], resolutions: Sequence[int] | None, ensemble: bool
 ) -> None:
-    names = {name.partition("_")[0] for answers in held for name in answers.correct}
+    names = {name.partition("_")[0] for answers in every for name in answers.correct}
     if ensemble and ENSEMBLE not in names:
         raise RunError("no run holds the answers of an ensemble; leave out --ensemble")
     numbers = sorted(int(name) for name in names if name.isdecimal() and len(name) < 10)
@@ -114,13 +114,13 @@ def _check_known(
 def _selected(
     run: Path, answers: Answers, resolutions: Sequence[int] | None, ensemble: bool
 ) -> list[str]:
-    def wanted(name: str) -> bool:
+    def is_selected(name: str) -> bool:
         if name == ENSEMBLE:
             return ensemble
         # A resolution that was trained twice has the names 224 and 224_2.
         return not resolutions or name.partition("_")[0] in map(str, resolutions)
 
-    selected = [name for name in answers.correct if wanted(name)]
+    selected = [name for name in answers.correct if is_selected(name)]
     if not selected:
         raise RunError(
             f"{run} was tested at {', '.join(answers.correct)}, none of which is asked for; leave "
@@ -130,7 +130,7 @@ def _selected(
 
 
 def _model_names(runs: Sequence[Path]) -> list[str]:
-    """Name runs after their folders, with as many parents as tell them apart."""
+    """Return names of runs: their folders, with as many parents as make them different."""
     parts = [run.resolve().parts for run in runs]
     if not parts or len(set(parts)) < len(parts):
         raise RunError("the same run is given twice" if parts else "no run is given")

@@ -1,7 +1,7 @@
 """Size and cost of a network before it is trained: parameters, private sets, multiply-adds.
 
 The network is built as a run would build it and counted with `complexity`; where its code allows,
-without memory for its weights. Time and memory on a device are not told here: they are measured.
+without memory for its weights. Time and memory on a device are measured elsewhere.
 
 Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
 ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 (size of the private sets) and Table 2.
@@ -24,7 +24,7 @@ from rsseg.common.config import validate
 from rsseg.common.messages import first_line
 from rsseg.images.preprocessing import PHOTO_SIZE, Preprocessing
 from rsseg.load import load_checkpoint
-from rsseg.quantization.stored_size import stored_sizes
+from rsseg.quantization.packing import stored_sizes
 from rsseg.segmentation.model import ModelConfig, build_segmenter
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions

@@ -21,8 +21,10 @@ def head_of_metrics(metrics: Collection[str]) -> Head:
     for head in HEADS.values():
         if head.metric in metrics:
             return head
-    known = " or ".join(", ".join(head.metrics) for head in HEADS.values())
-    raise RunError(f"expected {known} among the metrics, there are: {listed(metrics)}; name some")
+    expected = " or ".join(", ".join(head.metrics) for head in HEADS.values())
+    raise RunError(
+        f"expected {expected} among the metrics, there are: {listed(metrics)}; name some"
+    )
 
 
 def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None) -> str:
@@ -33,7 +35,7 @@ def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None
         metrics: Names of the metrics to show; None takes those of the task.
 
     Raises:
-        RunError: If a file is missing, is no results file, or lacks one of the metrics; or if
+        RunError: If a file is missing, is not a results file, or lacks one of the metrics; or if
             none are named and the results are of different tasks.
     """
     tables: list[str] = []
@@ -41,21 +43,21 @@ def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None
     for path in paths:
         try:
             results = read_json(path)
-            chosen = tuple(
+            columns = tuple(
                 metrics or head_of_metrics(next(iter(results["metrics"].values()))).metrics
             )
-            table = results_table(results, chosen)
+            table = results_table(results, columns)
         except Exception as error:  # What was given may be any JSON.
-            asked = f" with {list(metrics)}" if metrics else ""
-            raise RunError(f"cannot read {path} as results{asked}: {error}") from error
-        shown.setdefault(chosen, path)
+            request = f" with {list(metrics)}" if metrics else ""
+            raise RunError(f"cannot read {path} as results{request}: {error}") from error
+        shown.setdefault(columns, path)
         name = (
             path.parent.name if path.name == "results.json" else f"{path.parent.name} {path.stem}"
         )
         tables.append(f"{name}\n{table}")
     if len(shown) > 1:
-        told = ", ".join(f"{path} holds {' '.join(names)}" for names, path in shown.items())
-        raise RunError(f"these are results of different tasks: {told}; compare them apart")
+        tasks = ", ".join(f"{path} holds {' '.join(names)}" for names, path in shown.items())
+        raise RunError(f"these are results of different tasks: {tasks}; compare them apart")
     return "\n\n".join(tables)
 
 
@@ -78,5 +80,5 @@ def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
 
 def _percent(share: object) -> str:
     if not isinstance(share, int | float):
-        raise ValueError(f"{type(share).__name__} is no share")
+        raise ValueError(f"{type(share).__name__} is not a share")
     return f"{100 * share:.1f}"

@@ -23,7 +23,14 @@ def add_cascade(verb: argparse.ArgumentParser) -> None:
     add("folder", type=Path, metavar="RUN", help="folder of a run, or the --out of its evaluation")
     share = "largest mean cost, as a share of the largest resolution's; default: 0.6"
     add("--cost", type=float, default=0.6, metavar="SHARE", help=share)
-    add("--levels", type=int, nargs="+", metavar="R", help="resolutions; default: chosen as well")
+    add(
+        "--resolutions",
+        "--levels",
+        type=int,
+        nargs="+",
+        metavar="R",
+        help="default: chosen as well",
+    )
     add("--latency", type=Path, metavar="JSON", help="take measured times for costs, not MACs")
     add("--executor", metavar="NAME", help="whose times; default: the only one in the table")
     add("--out", type=Path, metavar="JSON", help="default: RUN/cascade.json")
@@ -43,7 +50,7 @@ def _cascade(args: argparse.Namespace) -> None:
     found = report(
         args.folder,
         target=args.cost,
-        levels=args.levels,
+        resolutions=args.resolutions,
         latency=args.latency,
         executor=args.executor,
     )
@@ -61,7 +68,7 @@ def _check(args: argparse.Namespace, out: Path) -> None:
 
     if not 0 < args.cost < math.inf:
         raise ValueError(f"--cost must be above 0, got {args.cost:g}")
-    repeated = [side for side in args.levels or () if args.levels.count(side) > 1]
+    repeated = [side for side in args.resolutions or () if args.resolutions.count(side) > 1]
     if repeated:
         raise ValueError(f"resolution {repeated[0]} is given twice; give each once")
     if args.executor and not args.latency:

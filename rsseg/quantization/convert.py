@@ -139,7 +139,7 @@ def quantize(
         WeightQuantizer(bits=2, basis=shared, rows=1, signed=True)
     """
     _check(network, weights, activations, quantizer)
-    kind, chosen = QUANTIZERS[quantizer], _chosen(network, where)
+    kind, convolutions = QUANTIZERS[quantizer], _selected_convolutions(network, where)
     points = [layer for layer in network.modules() if isinstance(layer, QuantizationPoint)]
     private = _private_to(network, settings)
 
@@ -147,19 +147,19 @@ def quantize(
         if activations == FLOAT:
             return None
         made = private(kind.activations(activations, settings))
-        return made.to(chosen[0].weight.device).train(network.training)
+        return made.to(convolutions[0].weight.device).train(network.training)
 
     def of_convolution(layer: nn.Conv2d) -> nn.Module:
         of_weight = None if weights == FLOAT else kind.weights(layer.weight, weights, settings)
         made = QuantizedConv2d(layer, of_weight, None if points else of_activation())
         return made.to(layer.weight.device).train(layer.training)
 
-    found: dict[nn.Module, nn.Module] = {}
+    replacements: dict[nn.Module, nn.Module] = {}
     if weights != FLOAT or not points:
-        found |= {layer: of_convolution(layer) for layer in chosen}
+        replacements |= {layer: of_convolution(layer) for layer in convolutions}
     if activations != FLOAT:
-        found |= {point: cast(nn.Module, of_activation()) for point in points}
-    replace_layers(network, found)
+        replacements |= {point: cast(nn.Module, of_activation()) for point in points}
+    replace_layers(network, replacements)
     return network
 
 
@@ -206,28 +206,30 @@ def default_convolutions(network: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)][1:]
 
 
-def _chosen(network: nn.Module, where: Callable[[str, nn.Conv2d], bool] | None) -> list[nn.Conv2d]:
-    found = [
+def _selected_convolutions(
+    network: nn.Module, where: Callable[[str, nn.Conv2d], bool] | None
+) -> list[nn.Conv2d]:
+    every = [
         (name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)
     ]
     if where is None:
-        chosen = default_convolutions(network)
+        selected = default_convolutions(network)
     else:
-        chosen = [layer for name, layer in found if where(name, layer)]
-    for name, layer in found:
-        if layer in chosen:
+        selected = [layer for name, layer in every if where(name, layer)]
+    for name, layer in every:
+        if layer in selected:
             _refuse_own_tensors(name, layer)
-    if not chosen or network in chosen:
+    if not selected or network in selected:
         raise ValueError(
-            f"no convolution to quantise in {type(network).__name__}: it has {len(found)}, of "
+            f"no convolution to quantise in {type(network).__name__}: it has {len(every)}, of "
             "which the first is left as it is unless `where` chooses it (a lone layer is wrapped "
             "with QuantizedConv2d)"
         )
-    return chosen
+    return selected
 
 
 def _refuse_own_tensors(name: str, layer: nn.Conv2d) -> None:
-    """Refuse a convolution whose weight is made from others, or that is not finished."""
+    """Raise if a weight is computed from other tensors, or is still lazy."""
     tensors = dict(layer.named_parameters()) | dict(layer.named_buffers())
     own = tensors.keys() - {"weight", "bias"}
     if own or "weight" not in tensors or is_lazy(layer.weight):

@@ -74,8 +74,8 @@ class QuantizedConv2d(nn.Conv2d):
         (form,) = self._form
         if type(form) is nn.Conv2d:
             return cast(Tensor, self._conv_forward(x, weight, self.bias))
-        given = {"weight": weight} | ({} if self.bias is None else {"bias": self.bias})
-        output: Tensor = functional_call(form, given, (x,))
+        parameters = {"weight": weight} | ({} if self.bias is None else {"bias": self.bias})
+        output: Tensor = functional_call(form, parameters, (x,))
         return output
 
     def quantized_weight(self) -> Tensor:
@@ -126,18 +126,18 @@ def plain_network(network: nn.Module) -> nn.Module:
     copied = sharing_copy(network)
     with torch.no_grad(), paused(copied):
         for kind in (QuantizedConv2d, Quantizer):
-            found: dict[nn.Module, nn.Module] = {}
+            plain: dict[nn.Module, nn.Module] = {}
             for layer in copied.modules():
                 if isinstance(layer, kind):
-                    found[layer] = layer.plain()
-            if copied in found:
-                return found[copied]
-            replace_layers(copied, found)
+                    plain[layer] = layer.plain()
+            if copied in plain:
+                return plain[copied]
+            replace_layers(copied, plain)
     return copied
 
 
 def has_private_quantizers(network: nn.Module) -> bool:
-    """Tell whether a network holds levels for each of several resolutions."""
+    """Return whether a network holds levels for each of several resolutions."""
     layers = (layer for layer in network.modules() if isinstance(layer, Switchable))
     return any(isinstance(one, Quantizer) for layer in layers for one in layer.sets.values())
 

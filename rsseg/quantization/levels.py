@@ -100,13 +100,13 @@ def nearest_levels(
     Returns:
         The levels, in the dtype and shape of `values`, and the buckets or None.
     """
-    found = torch.empty_like(values) if out is None else out
+    nearest = torch.empty_like(values) if out is None else out
     rows, number = levels.values.shape
     dtype = torch.promote_types(values.dtype, torch.float32)
     steps, thresholds = levels.values.to(dtype), levels.thresholds.to(dtype)
     # How many values lie above each threshold, and their sum; below all of them, all values are.
     above = values.new_zeros((2, rows, number), dtype=torch.float64) if count else None
-    for piece, place in _pieces(values, found):
+    for piece, place in _pieces(values, nearest):
         piece = piece.to(dtype)  # noqa: PLW2901
         taken = (piece * 0).add_(steps[:, :1])
         mask, product = torch.empty_like(piece), torch.empty_like(piece)
@@ -120,15 +120,15 @@ def nearest_levels(
                 above[0, :, i + 1] += mask.sum(dim=1)
                 above[1, :, i + 1] += _sum(torch.mul(piece, mask, out=product))
         place.copy_(taken)
-    return found, None if above is None else _between(above)
+    return nearest, None if above is None else _between(above)
 
 
-def _pieces(values: Tensor, found: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _pieces(values: Tensor, nearest: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     threads = torch.get_num_threads() if values.device.type == "cpu" else 1
     size = threads * _PIECE.get(values.device.type, _PIECE_OF_A_DEVICE)
     columns = max(1, size // max(1, values.shape[0]))
     yield from zip(
-        torch.split(values, columns, dim=1), torch.split(found, columns, dim=1), strict=True
+        torch.split(values, columns, dim=1), torch.split(nearest, columns, dim=1), strict=True
     )
 
 

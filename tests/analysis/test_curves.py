@@ -106,10 +106,10 @@ def test_what_is_no_run_or_no_metric_is_named(
 ) -> None:
     assert curves(run, "--metric", "top1") == 2
     assert "has no metric 'top1'; it has mean_iou" in capsys.readouterr().err
-    with pytest.raises(RunError, match="is no run folder with a log"):
+    with pytest.raises(RunError, match="is not a run folder with a log"):
         read_log(run / "nowhere")
     with (run / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write("{half")
     assert curves(run) == 2
-    assert "log.jsonl holds a line that is no JSON" in capsys.readouterr().err
+    assert "log.jsonl holds a line that is not JSON" in capsys.readouterr().err
     assert not (run / "x.png").exists()

@@ -88,7 +88,7 @@ def test_list_for_a_metric_is_not_multiplied(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(json.dumps({"metrics": {"64": {"top1": [0] * 10**6, "top5": 1}}}))
     tracemalloc.start()
-    with pytest.raises(RunError, match=r"results\.json as results: list is no share"):
+    with pytest.raises(RunError, match=r"results\.json as results: list is not a share"):
         comparison_table([path])
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -189,7 +189,7 @@ DEEP = "[" * 100_000
 def test_logs_and_curves_nested_without_end_are_named(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(DEEP)
     (tmp_path / "results.json").write_text(DEEP)
-    with pytest.raises(RunError, match=r"log\.jsonl holds a line that is no JSON"):
+    with pytest.raises(RunError, match=r"log\.jsonl holds a line that is not JSON"):
         read_log(tmp_path)
     with pytest.raises(RunError, match=r"results\.json"):
         read_curve(tmp_path, None, "macs")

@@ -26,9 +26,9 @@ from rsseg.quantization.packing import (
     packed_size,
     packed_state,
     save_packed,
+    stored_sizes,
     unpack_numbers,
 )
-from rsseg.quantization.stored_size import stored_sizes
 from rsseg.runtime.predictor import Predictor
 
 SIDES = [48, 32]

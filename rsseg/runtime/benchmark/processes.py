@@ -35,7 +35,7 @@ EXACT: Final = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def held() -> int:
+def resident() -> int:
     """Return the bytes that this process holds; where the system does not tell, its peak."""
     return _status("VmRSS") or peak()
 
@@ -48,7 +48,7 @@ def peak() -> int:
 
 
 def forget_peak() -> None:
-    """Give back what is free, and make what is held then the peak, where the system can."""
+    """Return free memory to the system, and reset the peak to what remains, where it can."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Other libraries than glibc have none.
     if trim is not None:
@@ -101,8 +101,8 @@ def measure_times(subject: Subject, resolutions: Sequence[int] | None, *, runs: 
     Raises:
         ValueError: If the file cannot be used, or not at one of the resolutions.
     """
-    wanted = None if resolutions is None else list(resolutions)
-    return [Row(**row) for row in _asked(subject, {"resolutions": wanted, "runs": runs})]
+    sides = None if resolutions is None else list(resolutions)
+    return [Row(**row) for row in _run_process(subject, {"resolutions": sides, "runs": runs})]
 
 
 def measure_memory(subject: Subject, resolution: int) -> int:
@@ -115,13 +115,13 @@ def measure_memory(subject: Subject, resolution: int) -> int:
     Raises:
         ValueError: If the file cannot be used, or not at this resolution.
     """
-    return int(_asked(subject, {"memory": resolution}, EXACT))
+    return int(_run_process(subject, {"memory": resolution}, EXACT))
 
 
-def _asked(
+def _run_process(
     subject: Subject, question: dict[str, Any], environment: dict[str, str] | None = None
 ) -> Any:
-    """Ask a process of its own."""
+    """Return what a process of its own measures."""
     places = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     process = subprocess.run(
         [sys.executable, "-m", __name__, json.dumps(asdict(subject) | question)],
@@ -161,7 +161,7 @@ def _memory(subject: Subject, resolution: int) -> int:
     importlib.import_module(subject.executor)
     Preprocessing().normalise(Preprocessing().view(image, resolution))  # Its code is loaded late.
     forget_peak()
-    before = held()
+    before = resident()
     predictor = subject.open()
     device = getattr(predictor.executor, "device", torch.device("cpu"))
     if device.type == "cuda":
@@ -176,13 +176,13 @@ def _memory(subject: Subject, resolution: int) -> int:
 
 def main(argument: str) -> int:
     """Measure what the parent process asks for, and print it."""
-    asked = json.loads(argument)
-    subject = Subject(**{name: asked[name] for name in Subject.__dataclass_fields__})
+    request = json.loads(argument)
+    subject = Subject(**{name: request[name] for name in Subject.__dataclass_fields__})
     try:
-        if "memory" in asked:
-            print(json.dumps(_memory(subject, asked["memory"])))
+        if "memory" in request:
+            print(json.dumps(_memory(subject, request["memory"])))
         else:
-            rows = _times(subject, asked["resolutions"], asked["runs"])
+            rows = _times(subject, request["resolutions"], request["runs"])
             print(json.dumps([asdict(row) for row in rows]))
     except (ValueError, OSError, ImportError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)

@@ -35,7 +35,7 @@ def subjects(
     threads: int,
     device: str,
 ) -> list[Subject]:
-    """List what can be measured of a checkpoint or an exported file.
+    """Return what can be measured of a checkpoint or an exported file.
 
     Args:
         path: The file.
@@ -50,22 +50,22 @@ def subjects(
     unknown = [name for name in executors or () if name not in EXECUTORS]
     if unknown:
         raise ValueError(f"unknown executor '{unknown[0]}'; expected one of {', '.join(EXECUTORS)}")
-    found = []
+    measurable = []
     for name, (suffixes, _) in EXECUTORS.items():
         files = [file for file in _files(path, onnx) if file.suffix in suffixes]
-        wanted = executors is None or name in executors
-        if executors and wanted and not (files and _is_installed(name)):
+        selected = executors is None or name in executors
+        if executors and selected and not (files and _is_installed(name)):
             lack = (
                 f"there is no {' or '.join(suffixes)} file" if not files else "it is not installed"
             )
             raise ValueError(f"executor {name} cannot be measured: {lack}")
-        if wanted and _is_installed(name):
+        if selected and _is_installed(name):
             place = device if name == "torch" else "cpu"
-            found += [
+            measurable += [
                 Subject(path=str(file), executor=name, threads=threads, device=place)
                 for file in files
             ]
-    return found
+    return measurable
 
 
 def _files(path: Path, onnx: Sequence[Path]) -> list[Path]:
@@ -99,7 +99,7 @@ def measure_entry(
     Raises:
         ValueError: If the file cannot be used, or not at one of the resolutions.
     """
-    metric, known = accuracies or (None, {})
+    metric, accuracy_of = accuracies or (None, {})
     tell(f"{subject.executor}: times")
     rows = measure_times(subject, resolutions, runs=runs)
     done: list[Row] = []
@@ -107,7 +107,7 @@ def measure_entry(
         if memory:
             tell(f"{subject.executor}: memory at {row.resolution}")
             row = with_memory(subject, row)  # noqa: PLW2901
-        done.append(replace(row, accuracy=known.get(row.resolution)))
+        done.append(replace(row, accuracy=accuracy_of.get(row.resolution)))
     device = choose_device(subject.device)
     return Entry(
         machine=this_machine(device),
@@ -130,7 +130,7 @@ def read_accuracies(folder: Path) -> tuple[str, Accuracies] | None:
         Name of the metric (top1, of a segmenter mean_iou), and shares in 0..1 by resolution.
 
     Raises:
-        RunError: If the file is no results file.
+        RunError: If the file is not a results file.
     """
     path = folder / "results.json"
     if not path.exists():
@@ -140,14 +140,16 @@ def read_accuracies(folder: Path) -> tuple[str, Accuracies] | None:
         metrics = results["metrics"]
         metric = head_of_metrics(next(iter(metrics.values()))).metric
         # Of a resolution that was trained twice, the first set answers.
-        found = {int(name): float(row[metric]) for name, row in metrics.items() if name.isdecimal()}
-        return metric, {side: value for side, value in found.items() if math.isfinite(value)}
+        values = {
+            int(name): float(row[metric]) for name, row in metrics.items() if name.isdecimal()
+        }
+        return metric, {side: value for side, value in values.items() if math.isfinite(value)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise RunError(f"cannot read {path} as results: {error}") from error
 
 
 def best_row(entry: Entry, budget_ms: float) -> Row | None:
-    """Give the highest resolution of which 95 of 100 predictions keep a budget, None without one.
+    """Return the highest resolution of which 95 of 100 predictions keep a budget, None without one.
 
     Raises:
         ValueError: If the budget is not a positive number.
@@ -159,7 +161,7 @@ def best_row(entry: Entry, budget_ms: float) -> Row | None:
 def layout(entry: Entry, budget_ms: float | None = None) -> str:
     """Lay out what was measured as text, and the answer for a budget."""
     height, width = entry.image
-    threads = f"{entry.threads} thread{'s' * (entry.threads > 1)}"
+    threads = "1 thread" if entry.threads == 1 else f"{entry.threads} threads"
     metric = (entry.metric or "accuracy").replace("_", " ")
     lines = [
         f"{entry.executor}, {entry.file}, {entry.machine.device}, {threads}; one image of "
@@ -184,5 +186,7 @@ def _answer(entry: Entry, budget_ms: float) -> str:
     row = best_row(entry, budget_ms)
     if row is None:
         return f"within {budget_ms:g} ms: no resolution"
-    accuracy = f", {(entry.metric or '').replace('_', ' ')} {_percent(row)}" * bool(_percent(row))
+    accuracy = ""
+    if row.accuracy is not None:
+        accuracy = f", {(entry.metric or '').replace('_', ' ')} {_percent(row)}"
     return f"within {budget_ms:g} ms: {row.resolution}, p95 {row.p95_ms:.2f} ms{accuracy}"

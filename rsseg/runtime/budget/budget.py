@@ -1,14 +1,14 @@
 r"""Which resolution keeps a budget of milliseconds, on a machine whose load changes.
 
 A prediction takes a part that depends on the resolution (the network) and one that does not
-(reading the image, a label map at its own size). The first is told in advance for an idle machine;
+(reading the image, a label map at its own size). The first is known in advance for an idle machine;
 measured is by how much all of them are slower now, one factor for all resolutions, so that what is
 measured at one of them tells of those that are not in use:
 
 .. math:: \mathrm{expected}_r = \mathrm{fixed} + \mathrm{load} \cdot \mathrm{idle}_r
 
 Pure state: there is no clock here, and nothing is chosen from what a single call has measured.
-How a level follows measurements without going back and forth is in `level`.
+How a value follows measurements without going back and forth is in `hysteresis`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rsseg.runtime.budget.level import Level
+from rsseg.runtime.budget.hysteresis import Hysteresis
 from rsseg.switchable.resolutions import Resolutions
 
 
@@ -41,7 +41,7 @@ class Budget:
     """Chooses the highest resolution that keeps a budget; safe to be used by several threads.
 
     Every budget is served by the same measurements. Each choice is the same until the load, or
-    the fixed part, has moved by more than the band of `level`.
+    the fixed part, has moved by more than the band of `hysteresis`.
 
     Args:
         idle: Milliseconds of the network for each resolution, on the idle machine.
@@ -67,7 +67,7 @@ class Budget:
         if not 0 <= fixed < math.inf:
             raise ValueError(f"the fixed part must be at least 0 ms, got {fixed}")
         self.idle = {resolution: float(idle[resolution]) for resolution in self.resolutions}
-        self._load, self._fixed = Level(1.0), Level(fixed)
+        self._load, self._fixed = Hysteresis(1.0), Hysteresis(fixed)
         self._lock = threading.Lock()
 
     @property
@@ -76,7 +76,7 @@ class Budget:
         return self._load.value
 
     def observe(self, resolution: int, milliseconds: float, fixed: float | None = None) -> None:
-        """Take in what a prediction has taken.
+        """Update load and fixed part with the times of a prediction.
 
         Args:
             resolution: Where it was; of one whose time on the idle machine is not known, the fixed
@@ -101,8 +101,8 @@ class Budget:
             fixed, load = self._fixed.value, self._load.value
         expected = {r: fixed + load * milliseconds for r, milliseconds in self.idle.items()}
         fitting = [r for r, milliseconds in expected.items() if milliseconds <= budget_ms]
-        chosen = fitting[0] if fitting else self.resolutions[-1]
-        return Choice(chosen, expected[chosen], bool(fitting))
+        resolution = fitting[0] if fitting else self.resolutions[-1]
+        return Choice(resolution, expected[resolution], bool(fitting))
 
 
 def check_budget(budget_ms: float) -> None:

@@ -99,14 +99,14 @@ def measure(
 
 
 def measured_budget(predictor: Measurable) -> Budget:
-    """Measure briefly what `Budget` has to know."""
+    """Return the budget of a brief measurement."""
     times = measure(predictor, predictor.resolutions, runs=_QUICK_RUNS, seconds=_QUICK_SECONDS)
-    idle = {resolution: float(np.median(held.network)) for resolution, held in times.items()}
-    return Budget(idle, fixed=max(0.0, *(held.fixed for held in times.values())))
+    idle = {resolution: float(np.median(t.network)) for resolution, t in times.items()}
+    return Budget(idle, fixed=max(0.0, *(each.fixed for each in times.values())))
 
 
 def saved_budget(predictor: Measurable, *, path: Path, threads: int | None) -> Budget:
-    """Take what `Budget` has to know from a table beside the file, or else measure it.
+    """Return the budget of a table beside the file, or else of a brief measurement.
 
     Args:
         predictor: The network, opened from `path`.
@@ -123,9 +123,9 @@ def saved_budget(predictor: Measurable, *, path: Path, threads: int | None) -> B
         executor=predictor.executor.name,
         threads=threads or torch.get_num_threads(),
     )
-    held = {row.resolution: row for row in rows}
-    if not set(predictor.resolutions) <= set(held):
+    by_resolution = {row.resolution: row for row in rows}
+    if not set(predictor.resolutions) <= set(by_resolution):
         return measured_budget(predictor)
-    used: list[Row] = [held[resolution] for resolution in predictor.resolutions]
+    used: list[Row] = [by_resolution[resolution] for resolution in predictor.resolutions]
     idle = {row.resolution: row.network_ms for row in used}
     return Budget(idle, fixed=max(max(0.0, row.median_ms - row.network_ms) for row in used))

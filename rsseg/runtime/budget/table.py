@@ -125,7 +125,7 @@ class _Table:
 
 
 def latency_file(path: Path) -> Path:
-    """Name the file with the times of a checkpoint or an exported file."""
+    """Return the path of the times of a checkpoint or an exported file."""
     return path.with_name(path.stem + SUFFIX)
 
 
@@ -133,7 +133,7 @@ def read_entries(path: Path) -> list[Entry]:
     """Read a file of times.
 
     Raises:
-        ValueError: If it is no such file, or damaged; names it.
+        ValueError: If it is not such a file, or damaged; names it.
         OSError: If it cannot be read.
     """
     try:
@@ -142,8 +142,8 @@ def read_entries(path: Path) -> list[Entry]:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "the whole"
         raise ValueError(
-            f"{path} is no table of latencies ({place}: {fault['msg']}); move it away and measure "
-            "again"
+            f"{path} is not a table of latencies ({place}: {fault['msg']}); move it away and "
+            "measure again"
         ) from error
 
 
@@ -151,20 +151,20 @@ def update_entries(path: Path, entries: Sequence[Entry]) -> None:
     """Write entries into a file of times; those with the same key are replaced, others stay.
 
     Raises:
-        ValueError: If there is a file that is no such table.
+        ValueError: If there is a file that is not such a table.
         OSError: If it cannot be read or written.
     """
-    held = read_entries(path) if path.exists() else []
+    old = read_entries(path) if path.exists() else []
     new = {entry.key(): entry for entry in entries}
-    kept = [entry for entry in held if entry.key() not in new]
+    kept = [entry for entry in old if entry.key() not in new]
     table = asdict(_Table(entries=(*kept, *new.values())))
     write_whole(path, json.dumps(table, indent=1) + "\n")
 
 
 def find_rows(path: Path, *, machine: Machine, executor: str, threads: int) -> tuple[Row, ...]:
-    """Find what was measured of a file on this kind of machine, in this way.
+    """Return what was measured of a file on this kind of machine, in this way.
 
-    Looked for is the table of its own name first, then every other in its folder.
+    The table of its own name comes first, then every other in its folder.
 
     Args:
         path: A checkpoint or an exported file.

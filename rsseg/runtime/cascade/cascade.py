@@ -1,7 +1,7 @@
 """Confidence cascade: the lowest resolution answers first, higher ones where it is not sure.
 
-How sure an answer is, is told by its softmax margin, the probability of the best class less that of
-the second. Which thresholds keep a mean cost is chosen in `cascade_choice`.
+The measure is the softmax margin, the probability of the best class less that of the second.
+Thresholds for a mean cost come from `thresholds`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ class Cascade:
             answer of the largest is always taken.
 
     Attributes:
-        predictor: As given.
-        thresholds: As given, from the smallest resolution to the largest.
+        predictor: As above.
+        thresholds: As above, from the smallest resolution to the largest.
 
     Raises:
-        ValueError: If the predictor is no classifier, or a resolution or a threshold is not valid.
+        ValueError: If the predictor is not a classifier, or a resolution or threshold is not
+            valid.
     """
 
     def __init__(self, predictor: Predictor, thresholds: Mapping[int, float]) -> None:
@@ -57,10 +58,10 @@ class Cascade:
 
     @classmethod
     def open(cls, predictor: Predictor, path: str | Path) -> Cascade:
-        """Take the thresholds from a file of `rsseg cascade`.
+        """Open a cascade with the thresholds of a file of `rsseg cascade`.
 
         Raises:
-            ValueError: If it is no such file, or does not fit the predictor.
+            ValueError: If it is not such a file, or does not fit the predictor.
             OSError: If it cannot be read.
         """
         return cls(predictor, read_thresholds(Path(path)))
@@ -81,21 +82,21 @@ class Cascade:
         """
         start = time.perf_counter()
         pixels = as_rgb(image)
-        done: list[Prediction] = []
+        predictions: list[Prediction] = []
         for resolution, threshold in self.thresholds.items():
-            done.append(self.predictor.predict(pixels, resolution))
-            if done[-1].margin >= threshold:
+            predictions.append(self.predictor.predict(pixels, resolution))
+            if predictions[-1].margin >= threshold:
                 break
         return replace(
-            done[-1],
+            predictions[-1],
             milliseconds=1000 * (time.perf_counter() - start),
-            network_ms=sum(prediction.network_ms for prediction in done),
-            ran=tuple(prediction.resolution for prediction in done),
+            network_ms=sum(prediction.network_ms for prediction in predictions),
+            ran=tuple(prediction.resolution for prediction in predictions),
         )
 
 
 def check_thresholds(thresholds: Mapping[int, float]) -> dict[int, float]:
-    """Return thresholds from the smallest resolution to the largest, or say what is wrong.
+    """Return thresholds from the smallest resolution to the largest, once they are checked.
 
     Raises:
         ValueError: If there is none, or a resolution or a threshold is not valid.
@@ -113,13 +114,13 @@ def read_thresholds(path: Path) -> dict[int, float]:
     """Read the thresholds in a file of `rsseg cascade`.
 
     Raises:
-        ValueError: If it is no such file; names it.
+        ValueError: If it is not such a file; names it.
         OSError: If it cannot be read.
     """
     content: Any = read_json(path)
     try:
-        held = {int(side): float(value) for side, value in content["thresholds"].items()}
-        return check_thresholds(held)
+        thresholds = {int(side): float(value) for side, value in content["thresholds"].items()}
+        return check_thresholds(thresholds)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no thresholds of a cascade ({error}); write it with `rsseg cascade`"

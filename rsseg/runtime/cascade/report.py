@@ -1,7 +1,7 @@
 """The cascade of an evaluation: answers and costs from its files, thresholds and curve into one.
 
 Read are correctness.npz and results.json of a run or an evaluation; costs may also be the times in
-a table of latencies. How thresholds are chosen is in `cascade_choice`.
+a table of latencies. How thresholds are chosen is in `thresholds`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from rsseg.runtime.budget.table import Entry, read_entries
 from rsseg.runtime.cascade.thresholds import (
     REPEATS,
     Candidates,
-    Chosen,
-    Judged,
+    Outcomes,
+    Selection,
     curve,
     fixed_at,
     fixed_points,
@@ -38,39 +38,39 @@ RULE: Final = (
 
 @dataclass(frozen=True)
 class Report:
-    """A chosen cascade and what it is compared with.
+    """A cascade for a target cost, and what it is compared with.
 
     Args:
-        judged: The answers; costs are shares of the largest resolution's.
+        outcomes: The answers; costs are shares of the largest resolution's.
         unit: What costs are shares of.
-        chosen: For the target cost.
+        selection: For the target cost.
         curve: For targets from the cheapest resolution to the dearest.
     """
 
-    judged: Judged
+    outcomes: Outcomes
     unit: str
-    chosen: Chosen
-    curve: list[Chosen]
+    selection: Selection
+    curve: list[Selection]
 
     @property
     def gain(self) -> float:
         """Accuracy above that of fixed resolutions at the same mean cost."""
-        found = self.chosen.validated
-        return found.accuracy - fixed_at(self.judged, found.cost)
+        point = self.selection.validated
+        return point.accuracy - fixed_at(self.outcomes, point.cost)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values; what `Cascade.open` reads is "thresholds"."""
-        fixed = fixed_points(self.judged)
+        fixed = fixed_points(self.outcomes)
         return {
             "format": 1,
-            "thresholds": {str(side): t for side, t in self.chosen.thresholds.items()},
+            "thresholds": {str(side): t for side, t in self.selection.thresholds.items()},
             "rule": RULE,
             "unit": self.unit,
-            "images": self.judged.correct.shape[1],
-            "chosen": asdict(self.chosen),
+            "images": self.outcomes.correct.shape[1],
+            "chosen": asdict(self.selection),
             "gain": self.gain,
             "fixed": {str(side): asdict(point) for side, point in fixed.items()},
-            "curve": [asdict(chosen) for chosen in self.curve],
+            "curve": [asdict(each) for each in self.curve],
         }
 
 
@@ -78,7 +78,7 @@ def report(
     folder: Path,
     *,
     target: float,
-    levels: Sequence[int] | None = None,
+    resolutions: Sequence[int] | None = None,
     latency: Path | None = None,
     executor: str | None = None,
 ) -> Report:
@@ -87,7 +87,7 @@ def report(
     Args:
         folder: Holds correctness.npz and results.json.
         target: Largest mean cost, as a share of the largest resolution's.
-        levels: Resolutions of the cascade; default: chosen as well.
+        resolutions: Of the cascade; default: chosen as well.
         latency: A table of latencies whose times are the costs; default: multiply-adds.
         executor: Whose times; default: the only one in the table.
 
@@ -103,19 +103,20 @@ def report(
             "of an older version: evaluate the checkpoint again with train_cls.py --evaluate"
         )
     costs = _macs(folder) if latency is None else _times(latency, executor)
-    missing = [side for side in (*sides, *(levels or ())) if side not in costs or side not in sides]
+    every = (*sides, *(resolutions or ()))
+    missing = [side for side in every if side not in costs or side not in sides]
     if missing:
-        known = sorted(set(sides) & set(costs))
-        raise RunError(f"resolution {missing[0]} has no answers or no cost; there are {known}")
-    judged = Judged(
+        usable = sorted(set(sides) & set(costs))
+        raise RunError(f"resolution {missing[0]} has no answers or no cost; there are {usable}")
+    outcomes = Outcomes(
         tuple(sides),
         tuple(costs[side] / costs[sides[-1]] for side in sides),
         np.stack([answers.correct[str(side)] for side in sides]),
         np.stack([answers.margins[str(side)] for side in sides]),
     )
-    candidates = Candidates(judged, levels)
+    candidates = Candidates(outcomes, resolutions)
     unit = MACS if latency is None else MILLISECONDS
-    return Report(judged, unit, candidates.choose(target), curve(candidates, judged))
+    return Report(outcomes, unit, candidates.choose(target), curve(candidates, outcomes))
 
 
 def _macs(folder: Path) -> dict[int, float]:
@@ -129,71 +130,73 @@ def _macs(folder: Path) -> dict[int, float]:
 
 def _times(path: Path, executor: str | None) -> dict[int, float]:
     entries = read_entries(path)
-    chosen = [entry for entry in entries if executor in (None, entry.executor)]
-    if len(chosen) != 1:
-        held = ", ".join(map(_name, entries)) or "none"
+    matching = [entry for entry in entries if executor in (None, entry.executor)]
+    if len(matching) != 1:
+        names = ", ".join(map(_name, entries)) or "none"
         raise RunError(
-            f"{path} holds {len(chosen)} tables{'' if executor is None else f' of {executor}'}, "
-            f"expected one; there are {held}"
+            f"{path} holds {len(matching)} tables{'' if executor is None else f' of {executor}'}, "
+            f"expected one; there are {names}"
         )
-    return {row.resolution: row.median_ms for row in chosen[0].rows}
+    return {row.resolution: row.median_ms for row in matching[0].rows}
 
 
 def _name(entry: Entry) -> str:
     return f"{entry.executor} ({entry.file}, {entry.threads} threads, {entry.machine.cpu})"
 
 
-def layout(found: Report) -> str:
+def layout(report: Report) -> str:
     """Lay out the curve against the fixed resolutions, and the chosen cascade, as text."""
     lines = [
-        f"{found.judged.correct.shape[1]} images; costs are shares of the {found.unit}",
+        f"{report.outcomes.correct.shape[1]} images; costs are shares of the {report.unit}",
         f"{'':<22}{'cost':>8}{'accuracy':>11}",
     ]
-    for side, point in fixed_points(found.judged).items():
+    for side, point in fixed_points(report.outcomes).items():
         lines.append(f"{f'{side} alone':<22}{point.cost:>8.3f}{100 * point.accuracy:>9.2f} %")
     lines.append(f"{'cascade, validated':<22}{'':>8}{'':>11}{'fixed at this cost':>22}")
-    for chosen in found.curve:
-        point = chosen.validated
+    for selection in report.curve:
+        point = selection.validated
+        name = f"  target {selection.target:.3f}"
         lines.append(
-            f"{f'  target {chosen.target:.3f}':<22}{point.cost:>8.3f}{100 * point.accuracy:>9.2f} %"
-            f"{100 * fixed_at(found.judged, point.cost):>20.2f} %  {_words(chosen)}"
+            f"{name:<22}{point.cost:>8.3f}{100 * point.accuracy:>9.2f} %"
+            f"{100 * fixed_at(report.outcomes, point.cost):>20.2f} %  {_words(selection)}"
         )
-    return "\n".join([*lines, "", *_chosen_lines(found)])
+    return "\n".join([*lines, "", *_selection_lines(report)])
 
 
-def _chosen_lines(found: Report) -> list[str]:
-    chosen, point, spread = found.chosen, found.chosen.validated, found.chosen.spread
+def _selection_lines(report: Report) -> list[str]:
+    selection = report.selection
+    point, spread = selection.validated, selection.spread
     return [
-        f"chosen for a mean cost of at most {chosen.target:g}: {_words(chosen)}",
+        f"chosen for a mean cost of at most {selection.target:g}: {_words(selection)}",
         f"validated on other images: cost {point.cost:.3f} +- {spread.cost:.3f}, accuracy "
-        f"{100 * point.accuracy:.2f} +- {100 * spread.accuracy:.2f} %, {100 * found.gain:+.2f} "
+        f"{100 * point.accuracy:.2f} +- {100 * spread.accuracy:.2f} %, {100 * report.gain:+.2f} "
         "points to fixed resolutions at this cost",
-        f"on the images that chose it: cost {chosen.own.cost:.3f}, accuracy "
-        f"{100 * chosen.own.accuracy:.2f} %",
+        f"on the images that chose it: cost {selection.own.cost:.3f}, accuracy "
+        f"{100 * selection.own.accuracy:.2f} %",
     ]
 
 
-def _words(chosen: Chosen) -> str:
-    *lower, last = chosen.thresholds
-    steps = [f"{side} below {chosen.thresholds[side]:.4g}" for side in lower]
+def _words(selection: Selection) -> str:
+    *lower, last = selection.thresholds
+    steps = [f"{side} below {selection.thresholds[side]:.4g}" for side in lower]
     return " -> ".join([*steps, str(last)])
 
 
-def plot(found: Report) -> Figure:
+def plot(report: Report) -> Figure:
     """Draw accuracy against mean cost: cascades, and the resolutions alone."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    cascades = [chosen.validated for chosen in found.curve]
+    cascades = [selection.validated for selection in report.curve]
     axes.plot([p.cost for p in cascades], [100 * p.accuracy for p in cascades], label="cascade")
-    fixed = fixed_points(found.judged)
+    fixed = fixed_points(report.outcomes)
     x, y = [p.cost for p in fixed.values()], [100 * p.accuracy for p in fixed.values()]
     axes.plot(x, y, "o--", label="one resolution")
     for side, point in fixed.items():
         place = (point.cost, 100 * point.accuracy)
         axes.annotate(str(side), place, xytext=(4, -12), textcoords="offset points")
-    point = found.chosen.validated
+    point = report.selection.validated
     axes.plot(point.cost, 100 * point.accuracy, "*", markersize=12, label="chosen")
-    axes.set(xlabel=f"mean cost (share of the {found.unit})", ylabel="top1 (%)")
+    axes.set(xlabel=f"mean cost (share of the {report.unit})", ylabel="top1 (%)")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

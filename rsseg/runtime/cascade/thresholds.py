@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST: Final = 3  # Of longer chains the sum of all costs grows, and hardly any are chosen.
+LONGEST: Final = 3  # Of longer chains the sum of all costs grows, and hardly any is the best.
 REPEATS: Final = 20
 FEWEST: Final = 4  # images: two to choose with, two to judge on
 # Fixed before any image is seen, and densest where margins are: near 0 and near 1.
@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Outcomes:
     """The answers to N images at S resolutions.
 
     Args:
@@ -54,15 +54,15 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """A cascade, and what it is worth.
 
     Args:
         thresholds: Of each resolution in use, from small to large; 0 of the largest.
-        target: Largest mean cost that was asked for.
-        own: On the images that chose it, so the accuracy is too good on average.
-        validated: On images that did not choose: the mean over `REPEATS` splits into two halves,
-            each of which is judged by the cascade that the other has chosen.
+        target: Largest mean cost.
+        own: On the images that selected it, so the accuracy is too good on average.
+        validated: On images that did not select it: the mean over `REPEATS` splits into two halves,
+            each of which is judged by the cascade that the other selected.
         spread: Standard deviations of these over the splits.
     """
 
@@ -73,62 +73,62 @@ class Chosen:
     spread: Point
 
 
-def chains(resolutions: Sequence[int], given: Sequence[int] | None) -> list[tuple[int, ...]]:
-    """List chains of resolutions, each from small to large: the one that is given, or all."""
-    if given is not None:
-        return [tuple(sorted(given))]
+def chains(resolutions: Sequence[int], only: Sequence[int] | None) -> list[tuple[int, ...]]:
+    """Return chains of resolutions, each from small to large: that of `only`, or all."""
+    if only is not None:
+        return [tuple(sorted(only))]
     sides = sorted(resolutions)
     return [chain for n in range(1, LONGEST + 1) for chain in combinations(sides, n)]
 
 
 def run_chain(
-    judged: Judged, chain: Sequence[int], thresholds: Floats
+    outcomes: Outcomes, chain: Sequence[int], thresholds: Floats
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Run a cascade over all images, with each of G thresholds that its levels share.
+    """Run a cascade over all images, with each of G thresholds that its steps share.
 
     Args:
-        judged: The answers.
+        outcomes: The answers.
         chain: Resolutions from small to large.
         thresholds: Margins, shape (G,).
 
     Returns:
         The cost of each image, and whether its answer was right, both of shape (G, N).
     """
-    rows = [judged.resolutions.index(resolution) for resolution in chain]
-    shape = (len(thresholds), judged.correct.shape[1])
+    rows = [outcomes.resolutions.index(resolution) for resolution in chain]
+    shape = (len(thresholds), outcomes.correct.shape[1])
     costs, correct = np.zeros(shape), np.zeros(shape, np.bool_)
-    going = np.ones(shape, np.bool_)  # images that no level has answered so far
+    pending = np.ones(shape, np.bool_)  # images that no step has answered so far
     for row in rows:
-        costs += judged.costs[row] * going
-        goes_on = judged.margins[row] < thresholds[:, None] if row != rows[-1] else False
-        stops = going & ~np.broadcast_to(goes_on, shape)
-        correct |= stops & judged.correct[row]
-        going &= ~stops
+        costs += outcomes.costs[row] * pending
+        goes_on = outcomes.margins[row] < thresholds[:, None] if row != rows[-1] else False
+        stops = pending & ~np.broadcast_to(goes_on, shape)
+        correct |= stops & outcomes.correct[row]
+        pending &= ~stops
     return costs, correct
 
 
 class Candidates:
-    """All cascades that may be chosen, run over all images.
+    """All cascades to choose from, run over all images.
 
     Args:
-        judged: The answers.
-        given: Resolutions of the only chain; default: all chains.
+        outcomes: The answers.
+        only: Resolutions of the only chain; default: all chains.
         seed: Of the splits into halves.
     """
 
     def __init__(
-        self, judged: Judged, given: Sequence[int] | None = None, *, seed: int = 0
+        self, outcomes: Outcomes, only: Sequence[int] | None = None, *, seed: int = 0
     ) -> None:
-        images = judged.correct.shape[1]
+        images = outcomes.correct.shape[1]
         self.names: list[tuple[tuple[int, ...], float]] = []
         weights = _halves(images, seed)
         costs, accuracies = [], []
         self._starts: list[int] = []  # the first row of each chain
-        for chain in chains(judged.resolutions, given):
+        for chain in chains(outcomes.resolutions, only):
             grid = GRID if len(chain) > 1 else np.zeros(1)
             self._starts.append(len(self.names))
             self.names += [(chain, float(threshold)) for threshold in grid]
-            cost, correct = run_chain(judged, chain, grid)
+            cost, correct = run_chain(outcomes, chain, grid)
             costs.append(cost @ weights)
             accuracies.append(correct @ weights)
         # One row for each cascade; a column for all images, then for both halves of each split.
@@ -139,7 +139,7 @@ class Candidates:
         """Mean cost of the cheapest cascade over all images."""
         return float(self._costs[:, 0].min())
 
-    def choose(self, target: float) -> Chosen:
+    def choose(self, target: float) -> Selection:
         """Choose the cascade for a target mean cost, and judge it on images that did not choose.
 
         Raises:
@@ -151,18 +151,18 @@ class Candidates:
                 f"{self.cheapest:.4g}; give a larger one"
             )
         best = self._best(0, target)
-        judged = []
+        points = []
         for first in range(1, self._costs.shape[1], 2):
             pairs = ((first, first + 1), (first + 1, first))
             rows = [(self._best(chooser, target), judge) for chooser, judge in pairs]
-            judged.append(np.mean([self._point(row, judge) for row, judge in rows], axis=0))
+            points.append(np.mean([self._point(row, judge) for row, judge in rows], axis=0))
         chain, threshold = self.names[best]
-        return Chosen(
+        return Selection(
             thresholds={r: threshold if r != chain[-1] else 0.0 for r in chain},
             target=target,
             own=Point(*self._point(best, 0)),
-            validated=Point(*np.mean(judged, axis=0).tolist()),
-            spread=Point(*np.std(judged, axis=0).tolist()),
+            validated=Point(*np.mean(points, axis=0).tolist()),
+            spread=Point(*np.std(points, axis=0).tolist()),
         )
 
     def _best(self, column: int, target: float) -> int:
@@ -183,7 +183,7 @@ class Candidates:
 
 
 def _halves(images: int, seed: int) -> Floats:
-    """Give weights that take means: over all images, and over both halves of each split."""
+    """Return weights that take means: over all images, and over both halves of each split."""
     if images < FEWEST:
         raise ValueError(
             f"thresholds cannot be chosen and judged on {images} image(s); evaluate on at least "
@@ -197,24 +197,24 @@ def _halves(images: int, seed: int) -> Floats:
     return means
 
 
-def fixed_points(judged: Judged) -> dict[int, Point]:
-    """Give cost and accuracy of each resolution alone; nothing is chosen there."""
-    accuracies = judged.correct.mean(axis=1).tolist()
+def fixed_points(outcomes: Outcomes) -> dict[int, Point]:
+    """Return cost and accuracy of each resolution alone."""
+    accuracies = outcomes.correct.mean(axis=1).tolist()
     return {
         resolution: Point(cost, accuracy)
         for resolution, cost, accuracy in zip(
-            judged.resolutions, judged.costs, accuracies, strict=True
+            outcomes.resolutions, outcomes.costs, accuracies, strict=True
         )
     }
 
 
-def fixed_at(judged: Judged, cost: float) -> float:
-    """Give the accuracy of fixed resolutions at a mean cost.
+def fixed_at(outcomes: Outcomes, cost: float) -> float:
+    """Return the accuracy of fixed resolutions at a mean cost.
 
     Between two of them it is that of the best mixture, which takes either at random: a resolution
     that others beat is not used. Below the cheapest it is the cheapest's.
     """
-    points = [(p.cost, p.accuracy) for p in fixed_points(judged).values()]
+    points = [(p.cost, p.accuracy) for p in fixed_points(outcomes).values()]
     reached = [accuracy for own, accuracy in points if own <= cost]
     mixtures = [
         low + (cost - cheap) / (dear - cheap) * (high - low)
@@ -226,7 +226,7 @@ def fixed_at(judged: Judged, cost: float) -> float:
     return float(max([*reached, *mixtures], default=cheapest))
 
 
-def curve(candidates: Candidates, judged: Judged, *, points: int = 15) -> list[Chosen]:
+def curve(candidates: Candidates, outcomes: Outcomes, *, points: int = 15) -> list[Selection]:
     """Choose cascades for targets from the cheapest resolution to the dearest."""
-    targets = np.linspace(min(judged.costs), max(judged.costs), points).tolist()
+    targets = np.linspace(min(outcomes.costs), max(outcomes.costs), points).tolist()
     return [candidates.choose(max(target, candidates.cheapest)) for target in targets]

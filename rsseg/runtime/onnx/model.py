@@ -152,7 +152,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _tidied(model: Any, sides: Sides) -> Any:
-    """Name the free axes, and remove what only says where a node comes from, paths included."""
+    """Return a model with names of the free axes, and without what says where a node comes from."""
     graph = model.graph
     if len(graph.input) != 1 or len(graph.output) != 1:
         names = [value.name for value in (*graph.input, *graph.output)]
@@ -167,7 +167,7 @@ def _tidied(model: Any, sides: Sides) -> Any:
 
 
 def _name_axes(value: Any, names: Mapping[int, str]) -> None:
-    """Name free axes by their index, and leave other free ones without a name."""
+    """Set names of free axes by their index; other free ones get none."""
     for index, axis in enumerate(value.type.tensor_type.shape.dim):
         if axis.HasField("dim_param"):
             axis.Clear()

@@ -59,7 +59,7 @@ class OpenvinoExecutor:
 
     @contextmanager
     def _request(self) -> Iterator[Any]:
-        """Lend a request that no other thread uses; as many are made as threads call at once."""
+        """Yield a request that no other thread uses; there are as many as threads call at once."""
         try:
             request = self._idle.pop()  # The last one back has its memory ready.
         except IndexError:

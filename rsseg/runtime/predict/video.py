@@ -22,7 +22,7 @@ from tqdm import tqdm
 from rsseg.common.files import check_output, written_whole
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget.budget import check_budget
-from rsseg.runtime.budget.level import Level
+from rsseg.runtime.budget.hysteresis import Hysteresis
 from rsseg.runtime.predict.caption import Caption
 from rsseg.runtime.predictor import Predictor
 
@@ -101,7 +101,7 @@ def _work(
 ) -> Iterator[Frame]:
     """Read, predict, draw, write; an interruption ends the video, it does not lose it."""
     budget_ms, resolution = wish
-    caption, rest = Caption(predictor), Level(0.0)
+    caption, rest = Caption(predictor), Hysteresis(0.0)
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     try:
         for frame in tqdm(_frames(capture), "video", total if total > 0 else None, unit="frame"):

@@ -9,7 +9,7 @@ What arrives tells little about whether a higher resolution would do: a client t
 answer sends as fast as it is answered. So the next resolution is tried, soon where even the rate of
 arrivals allows it, and else ever more rarely, as long as the attempts fail.
 
-Pure state: time is told, nothing waits, and one thread at a time may call it.
+Pure state: the caller passes the time, nothing waits, and one thread at a time may call it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from rsseg.runtime.budget.budget import Budget, check_budget
-from rsseg.runtime.budget.level import Level
+from rsseg.runtime.budget.hysteresis import Hysteresis
 from rsseg.switchable.resolutions import Resolutions
 
 _NO_LIMIT = 1e12  # milliseconds
@@ -37,16 +37,16 @@ class Costs:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._around = Level(0.0)
+        self._around = Hysteresis(0.0)
         self._lock = threading.Lock()
 
     def observe(self, milliseconds: float) -> None:
-        """Take in how long a request took apart from the prediction."""
+        """Update with the time of a request apart from its prediction."""
         with self._lock:
             self._around.measure(max(0.0, milliseconds))
 
     def expected(self) -> dict[int, float]:
-        """Give the milliseconds of each resolution, largest resolution first."""
+        """Return the milliseconds of each resolution, largest resolution first."""
         with self._lock:
             around = self._around.value
         budget = self._budget
@@ -114,7 +114,7 @@ class Policy:
         self._hold = HOLD
 
     def arrive(self, now: float, waiting: int, times: Mapping[int, float]) -> float | None:
-        """Take in that a request has arrived.
+        """Count a request that arrives, and decide whether it may wait.
 
         Args:
             now: Seconds of any clock that does not go back.
@@ -139,7 +139,7 @@ class Policy:
         waited_ms: float,
         times: Mapping[int, float],
         *,
-        asked: int | None = None,
+        requested: int | None = None,
         budget_ms: float | None = None,
     ) -> Decision:
         """Choose the resolution of a request whose turn it is.
@@ -149,13 +149,13 @@ class Policy:
             waiting: How many wait behind it.
             waited_ms: Milliseconds that it has waited itself.
             times: As above.
-            asked: The resolution that it asks for; it gets that unless the ceiling is lower.
+            requested: The resolution that it asks for; it gets that unless the ceiling is lower.
             budget_ms: Its own budget, waiting included; default: that of all.
         """
         self._follow(now, waiting, times)
-        if asked is not None:
-            lowered = self.ceiling < min(asked, self.resolutions[0])
-            return Decision(self.ceiling, "load") if lowered else Decision(asked, "request")
+        if requested is not None:
+            lowered = self.ceiling < min(requested, self.resolutions[0])
+            return Decision(self.ceiling, "load") if lowered else Decision(requested, "request")
         room = (self.budget_ms if budget_ms is None else budget_ms) - waited_ms
         fitting = self._highest(times, room)
         resolution = min(fitting, self.ceiling)
@@ -195,7 +195,7 @@ class Policy:
         return self.resolutions[self.resolutions.index(self.ceiling) - 1]
 
     def _surely(self, now: float, times: Mapping[int, float]) -> bool:
-        """Tell whether the next resolution can serve all that arrives, with something to spare."""
+        """Return whether the next resolution can serve all that arrives, and something to spare."""
         while self._arrivals and self._arrivals[0] < now - _MEMORY:
             self._arrivals.popleft()
         rate = len(self._arrivals) / _MEMORY

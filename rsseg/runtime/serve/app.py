@@ -38,7 +38,7 @@ def page() -> bytes:
 
 @cache
 def page_headers() -> dict[str, str]:
-    """Give its headers: it may run its own script and style, and ask its own service alone."""
+    """Return its headers: it may run its own script and style, and ask its own service alone."""
     text = page().decode()
     script, style = (_hashes(text, tag) for tag in ("script", "style"))
     policy = (
@@ -63,7 +63,7 @@ _GONE = 499  # The client no longer listens; nobody reads this status.
 
 
 def make_app(service: Service) -> Starlette:
-    """Make the application.
+    """Build the application.
 
     Args:
         service: Answers; it is closed when the application ends.
@@ -117,28 +117,28 @@ class Pages:
         except Exception:
             self.metrics.refused(500)
             raise
-        told = answer.told
-        self.metrics.answered(told.resolution, told.total_ms / 1000, told.wait_ms / 1000)
-        return Response(answer.content, media_type=answer.content_type, headers=told.headers())
+        info = answer.info
+        self.metrics.answered(info.resolution, info.total_ms / 1000, info.wait_ms / 1000)
+        return Response(answer.content, media_type=answer.content_type, headers=info.headers())
 
     async def _predict(self, request: Request) -> Answer:
         service, headers = self.service, request.headers
-        asked = parse(request.query_params, service.predictor.head, service.allowed)
+        options = parse(request.query_params, service.predictor.head, service.allowed)
         length = headers.get("content-length")
         check_headers(headers.get("content-type"), headers.get("content-encoding"), length)
         with self.store.body() as body:
             content = await receive_body(request.stream(), length, service.limits, body)
             body_is_whole(request)
-            future = asyncio.wrap_future(service.submit(content, asked))
+            future = asyncio.wrap_future(service.submit(content, options))
             del content  # The job holds it, until it is done.
             return await _unless_gone(request, future)
 
     async def page(self, _: Request) -> Response:
-        """Show the page for the browser."""
+        """Return the page for the browser."""
         return Response(page(), media_type="text/html", headers=page_headers())
 
     async def model(self, _: Request) -> Response:
-        """Describe the network and what may be asked for."""
+        """Describe the network and the options of a request."""
         predictor, limits = self.service.predictor, self.service.limits
         classes = list(predictor.classes)
         described: dict[str, Any] = {
@@ -158,20 +158,20 @@ class Pages:
         return JSONResponse(described)
 
     async def health(self, _: Request) -> Response:
-        """Tell whether the service works."""
+        """Return whether the service works."""
         service = self.service
         ready = service.workers.alive
-        told = {
+        state = {
             "ready": ready,
             "model": service.predictor.name,
             "resolutions": list(service.predictor.resolutions),
             "ceiling": service.policy.ceiling,
             "waiting": service.workers.waiting,
         }
-        return JSONResponse(told, 200 if ready else 503)
+        return JSONResponse(state, 200 if ready else 503)
 
     async def metrics_text(self, _: Request) -> Response:
-        """Give numbers to Prometheus."""
+        """Return the numbers for Prometheus."""
         return Response(
             self.metrics.text(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
@@ -181,19 +181,19 @@ class Pages:
         """Refuse an address or a method that there is not."""
         assert isinstance(error, HTTPException)
         path, method = request.url.path, request.method
-        told = {
+        messages = {
             404: f"there is nothing at {path[:80]!r}; expected /, /predict, /model, /health or "
             "/metrics",
             405: f"{method} {path}; expected "
             + ("POST with the image's bytes as the body" if path == "/predict" else "GET"),
         }
-        message = told.get(error.status_code, error.detail)
+        message = messages.get(error.status_code, error.detail)
         return Draining(message, error.status_code, error.headers)
 
     async def fault(self, _: Request, error: Exception) -> Response:
         """Hide a fault of the service from the client; the server logs it."""
-        told = "a fault of the service, which its log describes; tell who runs it"
-        return JSONResponse({"error": told}, 500)
+        message = "a fault of the service, which its log describes; tell who runs it"
+        return JSONResponse({"error": message}, 500)
 
 
 async def _unless_gone(request: Request, future: asyncio.Future[Answer]) -> Answer:

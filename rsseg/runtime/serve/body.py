@@ -1,6 +1,6 @@
 """How much a client may send, and for how long: checked while it is sending.
 
-Bytes only; what they say as an image is judged in `decoding`.
+Bytes only; what they hold as an image is checked in `decoding`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Store:
 
     @contextmanager
     def body(self) -> Iterator[Body]:
-        """Give room for one body; what it takes is given back at the end of the `with` block."""
+        """Reserve room for one body, until the end of the `with` block."""
         body = Body(self)
         try:
             yield body
@@ -129,7 +129,7 @@ class Body:
         self._chunks.append(chunk)
 
     def take(self) -> bytes:
-        """Take out what has arrived; it counts until the body's end all the same."""
+        """Return the content, and keep its room until the body's end."""
         content = b"".join(self._chunks)
         self._chunks.clear()
         return content

@@ -1,8 +1,8 @@
 """From the bytes that a client has sent to an image, as `rsseg predict` reads it, or a refusal.
 
-The header is judged before anything is decoded: what would take much memory is refused for what it
-says. Stricter than `images`, which reads what its user has chosen: few formats, no animation, and
-no CMYK, whose colours are unknown without the profile of a printer.
+The header is checked before anything is decoded: an image that would take much memory is refused
+by its header. Stricter than `images`, which reads files of its own user: few formats, no animation,
+and no CMYK, whose colours are unknown without the profile of a printer.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ def decode(content: bytes, limits: Limits) -> Image:
         raise RefusedError(413, _too_many("more than Pillow opens", limits)) from error
     except UnidentifiedImageError as error:
         raise RefusedError(
-            400, f"{len(content)} bytes that are no JPEG, PNG, WebP or BMP; send one of these"
+            400, f"{len(content)} bytes that are not a JPEG, PNG, WebP or BMP; send one of these"
         ) from error
     except Exception as error:  # Broken files make Pillow raise errors of any kind.
-        raise RefusedError(400, _reason(error)) from error
+        raise RefusedError(400, _error_message(error)) from error
 
 
-def _reason(error: Exception) -> str:
-    told = str(error) or type(error).__name__
-    if told.startswith("unreadable image"):
-        return told
-    return f"unreadable image ({told}); send a whole one"
+def _error_message(error: Exception) -> str:
+    message = str(error) or type(error).__name__
+    if message.startswith("unreadable image"):
+        return message
+    return f"unreadable image ({message}); send a whole one"
 
 
 def _check(picture: Pictures.Image, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""Numbers for Prometheus: what was asked, what was answered, how long it took."""
+"""Numbers for Prometheus: requests, answers, and how long they took."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Metrics:
     """The numbers of one service, in a registry of their own.
 
     Args:
-        waiting: Tells how many requests wait.
-        ceiling: Tells the highest resolution that a request may have.
+        waiting: Returns how many requests wait.
+        ceiling: Returns the highest resolution that a request may have.
     """
 
     def __init__(self, *, waiting: Callable[[], float], ceiling: Callable[[], float]) -> None:

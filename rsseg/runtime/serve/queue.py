@@ -1,6 +1,6 @@
 """A bounded queue of jobs and the threads that work on them, in the order of arrival.
 
-What a job is, and what is done with it, is told by who makes it.
+The caller says what a job is, and what is done with it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Workers(Generic[Job, Result]):
         return not self._closed and all(thread.is_alive() for thread in self._threads)
 
     def submit(self, job: Job) -> Future[Result]:
-        """Put a job at the end of the queue; a future that is cancelled before its turn is free.
+        """Add a job to the end of the queue; a future that is cancelled before its turn is free.
 
         Raises:
             FullError: If there is no room, or the workers are closed.
@@ -74,7 +74,7 @@ class Workers(Generic[Job, Result]):
         return future
 
     def close(self, seconds: float | None = None) -> None:
-        """Take no more jobs, finish those that wait, and end the threads.
+        """Refuse further jobs, finish those that wait, and end the threads.
 
         Args:
             seconds: Wait no longer than so for each thread; default: until they have ended.

@@ -1,4 +1,4 @@
-"""What a client asks for in the query of /predict."""
+"""The options in the query of /predict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEPS: Final = (16, 32)  # Encoders of segmenters halve an image up to five time
 
 
 def allowed_resolutions(predictor: Predictor) -> tuple[int, ...]:
-    """List the resolutions that may be asked for, smallest first.
+    """Return the resolutions that may be requested, smallest first.
 
     Args:
         predictor: The network; it predicts once or twice to find out.
@@ -46,8 +46,8 @@ TOP: Final = 5
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a client asks for.
+class RequestOptions:
+    """The options of a request.
 
     Args:
         format: Of the answer, one of the head's `formats`.
@@ -62,31 +62,31 @@ class Asked:
     top: int = TOP
 
 
-def parse(query: Mapping[str, str], head: Head, allowed: Sequence[int]) -> Asked:
+def parse(query: Mapping[str, str], head: Head, allowed: Sequence[int]) -> RequestOptions:
     """Read a query.
 
     Args:
         query: Its values by name.
         head: Of the network.
-        allowed: Resolutions that may be asked for.
+        allowed: Resolutions that may be requested.
 
     Raises:
         RefusedError: If something in it is not valid; says what is.
     """
     _check_names(query, PARAMETERS if head.dense else (*PARAMETERS, "top"))
-    asked = Asked(
+    options = RequestOptions(
         format=_format(query.get("format"), head.formats),
         resolution=_resolution(query.get("resolution"), allowed),
         budget_ms=_budget(query.get("budget_ms")),
         top=_top(query.get("top")),
     )
-    if asked.resolution is not None and asked.budget_ms is not None:
+    if options.resolution is not None and options.budget_ms is not None:
         raise RefusedError(
             400,
-            f"resolution {asked.resolution} and budget_ms {asked.budget_ms:g} are both given; a "
-            "budget chooses the resolution, give one of them",
+            f"resolution {options.resolution} and budget_ms {options.budget_ms:g} are both given; "
+            "a budget chooses the resolution, give one of them",
         )
-    return asked
+    return options
 
 
 def _check_names(query: Mapping[str, str], known: Sequence[str]) -> None:

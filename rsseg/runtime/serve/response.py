@@ -1,4 +1,4 @@
-"""From a prediction to the bytes of an answer, and what is told about it.
+"""From a prediction to the bytes of an answer, and its headers.
 
 Label maps are PNGs with a palette: their values are the classes, their colours those of
 `rsseg predict`.
@@ -56,7 +56,7 @@ class Draining(JSONResponse):
 
 
 def body_is_whole(request: Request) -> None:
-    """Note that the body of a request has arrived: there is nothing to wait for."""
+    """Mark a request whose body has arrived: there is nothing to wait for."""
     request.scope[_WHOLE] = True
 
 
@@ -72,17 +72,17 @@ async def _drain(receive: Receive) -> None:
 
 
 _BAND: Final = 1 << 20  # pixels of an overlay that are mixed at once
-_FAST: Final = 1  # of zlib: a higher level takes longer than sending what it saves
+_FAST: Final = 1  # compression of zlib: a stronger one takes longer than sending what it saves
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is told about an answer, whatever its format.
+class AnswerInfo:
+    """How an answer was computed, whatever its format.
 
     Args:
         model: Name of the network.
         resolution: Side of the view in pixels.
-        chosen_by: What decided on the resolution.
+        chosen_by: Why it has this resolution.
         milliseconds: Of the prediction.
         wait_ms: Of waiting in the queue.
         total_ms: From the whole image to the answer.
@@ -98,7 +98,7 @@ class Told:
     budget_ms: float
 
     def headers(self) -> dict[str, str]:
-        """Give it as headers of the answer."""
+        """Return the headers of the answer."""
         return {
             "X-Resolution": str(self.resolution),
             "X-Chosen-By": self.chosen_by,
@@ -110,7 +110,7 @@ class Told:
         }
 
     def values(self) -> dict[str, Any]:
-        """Give it as values for JSON."""
+        """Return values for JSON."""
         return {
             "model": self.model,
             "resolution": self.resolution,
@@ -123,7 +123,7 @@ class Told:
 
 
 def colours(classes: int) -> list[str]:
-    """Give the colour of each class as CSS writes it, and that of void at the end."""
+    """Return the colour of each class as CSS writes it, and that of void at the end."""
     return ["#{:02x}{:02x}{:02x}".format(*c) for c in [*palette(classes).tolist(), VOID_COLOUR]]
 
 
@@ -148,7 +148,7 @@ def overlay_png(image: Image, labels: LabelMap, classes: int) -> bytes:
 
 
 def top_classes(prediction: Prediction, count: int) -> list[dict[str, Any]]:
-    """List the most probable classes of a classifier."""
+    """Return the most probable classes of a classifier."""
     return [
         {"class": name, "probability": round(probability, 6)}
         for name, probability in prediction.top(count)
@@ -156,7 +156,7 @@ def top_classes(prediction: Prediction, count: int) -> list[dict[str, Any]]:
 
 
 def class_shares(labels: LabelMap, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """List the classes of a label map by their share of the pixels, the largest first."""
+    """Return the classes of a label map by their share of the pixels, the largest first."""
     counts = np.bincount(labels.ravel(), minlength=len(classes))
     order = np.argsort(-counts, kind="stable")
     return [

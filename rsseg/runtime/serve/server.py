@@ -61,7 +61,9 @@ def serve(path: Path, options: Options, *, tell: Callable[[str], None] = print) 
         ImportError: If the executor is not installed.
         OSError: If the file cannot be read.
     """
-    with listen(options.host, options.port) as listening:  # a taken port is told at once
+    with listen(
+        options.host, options.port
+    ) as listening:  # a port in use is an error before the network is opened
         service = open_service(path, options)
         place = url(options.host, listening.getsockname()[1])
         predictor = service.predictor
@@ -91,7 +93,7 @@ def open_service(path: Path, options: Options) -> Service:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take a port.
+    """Open a port.
 
     Raises:
         ValueError: If it cannot be taken.
@@ -114,7 +116,7 @@ def url(host: str, port: int) -> str:
 
 
 def make_server(app: Starlette) -> uvicorn.Server:
-    """Make a server that is silent unless something is wrong."""
+    """Build a server that is silent unless something is wrong."""
     return uvicorn.Server(
         uvicorn.Config(
             app,

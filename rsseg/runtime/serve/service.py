@@ -1,6 +1,6 @@
 """What a request goes through: the queue, decoding, the choice of a resolution, the network.
 
-No HTTP here: bytes and wishes in, bytes and what is told about them out.
+No HTTP here: bytes and options in, bytes and how they were computed out.
 """
 
 from __future__ import annotations
@@ -23,8 +23,14 @@ from rsseg.runtime.serve.admission import Costs, Decision, Policy
 from rsseg.runtime.serve.body import Limits, RefusedError
 from rsseg.runtime.serve.decoding import decode
 from rsseg.runtime.serve.queue import FullError, Workers
-from rsseg.runtime.serve.request import Asked, allowed_resolutions
-from rsseg.runtime.serve.response import Told, class_shares, label_png, overlay_png, top_classes
+from rsseg.runtime.serve.request import RequestOptions, allowed_resolutions
+from rsseg.runtime.serve.response import (
+    AnswerInfo,
+    class_shares,
+    label_png,
+    overlay_png,
+    top_classes,
+)
 
 QUEUE: Final = 64
 _LEAST_BUDGET: Final = 500.0  # milliseconds, where none is given
@@ -38,18 +44,18 @@ class Answer:
     Args:
         content: Its bytes.
         content_type: What they are.
-        told: What is told about it.
+        info: How it was computed.
     """
 
     content: bytes
     content_type: str
-    told: Told
+    info: AnswerInfo
 
 
 @dataclass(frozen=True)
 class _Job:
     content: bytes
-    asked: Asked
+    options: RequestOptions
     arrived: float
 
 
@@ -66,7 +72,7 @@ class Service:
         clock: Seconds.
 
     Attributes:
-        allowed: Resolutions that may be asked for.
+        allowed: Resolutions that may be requested.
 
     Raises:
         ValueError: If something given is not valid, or the network cannot predict.
@@ -99,12 +105,12 @@ class Service:
         slowest = max(self.costs.expected().values())
         return float(max(_LEAST_BUDGET, math.ceil(_PREDICTIONS * slowest)))
 
-    def submit(self, content: bytes, asked: Asked) -> Future[Answer]:
-        """Put a request into the queue.
+    def submit(self, content: bytes, options: RequestOptions) -> Future[Answer]:
+        """Add a request to the queue.
 
         Args:
             content: An image.
-            asked: What is asked for.
+            options: Of the request.
 
         Returns:
             A future of the answer; it may end with a RefusedError.
@@ -117,7 +123,7 @@ class Service:
             again = self.policy.arrive(now, self.workers.waiting, self.costs.expected())
         if again is None:
             try:
-                return self.workers.submit(_Job(content, asked, now))
+                return self.workers.submit(_Job(content, options, now))
             except FullError:
                 again = 1.0
         raise RefusedError(
@@ -132,28 +138,28 @@ class Service:
         self.workers.close()
 
     def _work(self, job: _Job) -> Answer:
-        begun = self._clock()
-        wait_ms = 1000 * (begun - job.arrived)
+        start = self._clock()
+        wait_ms = 1000 * (start - job.arrived)
         image = decode(job.content, self.limits)
-        decision = self._decide(job.asked, begun, wait_ms)
+        decision = self._decide(job.options, start, wait_ms)
         prediction = self._predict(image, decision)
-        content, content_type, values = self._encode(prediction, image, job.asked)
-        ended = self._clock()
-        self.costs.observe(1000 * (ended - begun) - prediction.milliseconds)
-        told = Told(
+        content, content_type, values = self._encode(prediction, image, job.options)
+        end = self._clock()
+        self.costs.observe(1000 * (end - start) - prediction.milliseconds)
+        info = AnswerInfo(
             model=self.predictor.name,
             resolution=prediction.resolution,
             chosen_by=decision.reason,
             milliseconds=prediction.milliseconds,
             wait_ms=wait_ms,
-            total_ms=1000 * (ended - job.arrived),
-            budget_ms=job.asked.budget_ms or self.budget_ms,
+            total_ms=1000 * (end - job.arrived),
+            budget_ms=job.options.budget_ms or self.budget_ms,
         )
         if values is not None:
-            content = json.dumps(told.values() | values).encode()
-        return Answer(content, content_type, told)
+            content = json.dumps(info.values() | values).encode()
+        return Answer(content, content_type, info)
 
-    def _decide(self, asked: Asked, now: float, wait_ms: float) -> Decision:
+    def _decide(self, options: RequestOptions, now: float, wait_ms: float) -> Decision:
         times = self.costs.expected()
         with self._lock:
             return self.policy.choose(
@@ -161,8 +167,8 @@ class Service:
                 self.workers.waiting,
                 wait_ms,
                 times,
-                asked=asked.resolution,
-                budget_ms=asked.budget_ms,
+                requested=options.resolution,
+                budget_ms=options.budget_ms,
             )
 
     def _predict(self, image: Image, decision: Decision) -> Prediction:
@@ -172,17 +178,17 @@ class Service:
             raise RefusedError(422, str(error)) from error
 
     def _encode(
-        self, prediction: Prediction, image: Image, asked: Asked
+        self, prediction: Prediction, image: Image, options: RequestOptions
     ) -> tuple[bytes, str, dict[str, Any] | None]:
-        """Give content and its type; or values, which are sent with what is told."""
+        """Return content and its type; or values, which are sent as JSON with the info."""
         labels, classes = prediction.label_map, self.predictor.classes
         if labels is None:
-            values = {"classes": top_classes(prediction, asked.top)}
+            values = {"classes": top_classes(prediction, options.top)}
             return b"", "application/json", values
-        if asked.format == "json":
+        if options.format == "json":
             height, width = labels.shape
             shares = class_shares(labels, classes)
             return b"", "application/json", {"height": height, "width": width, "classes": shares}
-        if asked.format == "overlay":
+        if options.format == "overlay":
             return overlay_png(image, labels, len(classes)), "image/png", None
         return label_png(labels, len(classes)), "image/png", None

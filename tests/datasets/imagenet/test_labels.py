@@ -140,7 +140,7 @@ def test_one_synset_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", ["0", "4"])
 def test_number_of_no_class_is_refused(tmp_path: Path, number: str) -> None:
     write_meta(tmp_path, "n10", "n01", "n02")  # 4 groups them
-    with pytest.raises(ValueError, match=rf": {number} is no ILSVRC2012_ID .*holds 1 to 3"):
+    with pytest.raises(ValueError, match=rf": {number} is not the ILSVRC2012_ID .*holds 1 to 3"):
         labels_of(write(tmp_path, "1", number, "2", "1"))
 
 

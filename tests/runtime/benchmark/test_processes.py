@@ -70,9 +70,9 @@ def test_memory_of_a_network_counts_its_weights(
 
 def test_peak_counts_what_was_held_and_given_back() -> None:
     processes.forget_peak()
-    before = processes.held()
+    before = processes.resident()
     block = np.ones(2**23)  # 64 MiB
     del block
     assert processes.peak() - before > 60 * 2**20
     processes.forget_peak()  # An allocator with room to spare keeps the block until then.
-    assert processes.held() - before < 30 * 2**20
+    assert processes.resident() - before < 30 * 2**20

@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/budget/budget.py and level.py: what keeps a budget.
+"""Facts about rsseg/runtime/budget/budget.py and hysteresis.py: what keeps a budget.
 
 Times are drawn, never measured.
 """
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsseg.runtime.budget.budget import Budget, Choice
-from rsseg.runtime.budget.level import BAND, MOST_PATIENCE, PATIENCE, WINDOW, Level
+from rsseg.runtime.budget.hysteresis import BAND, MOST_PATIENCE, PATIENCE, WINDOW, Hysteresis
 
 IDLE = {352: 80.0, 224: 40.0, 160: 20.0, 96: 10.0}
 REST = WINDOW + PATIENCE  # predictions after which a constant load has nothing more to change
@@ -151,18 +151,18 @@ def test_machine_that_fits_the_table_badly_is_tried_ever_more_seldom() -> None:
 
 
 def test_patience_returns_after_a_long_calm() -> None:
-    level = Level(1.0)
+    load = Hysteresis(1.0)
     for _ in range(6):  # Six times back and forth.
         for value in (*[1.0] * 200, *[5.0] * 3):
-            level.measure(value)
+            load.measure(value)
     for _ in range(5000):
-        level.measure(1.0)
-    assert level.value == 1.0
+        load.measure(1.0)
+    assert load.value == 1.0
     for _ in range(50):
-        level.measure(5.0)
+        load.measure(5.0)
     for _ in range(REST):
-        level.measure(1.0)
-    assert level.value == 1.0
+        load.measure(1.0)
+    assert load.value == 1.0
 
 
 def test_budgets_share_what_is_measured() -> None:

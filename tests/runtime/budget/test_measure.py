@@ -118,7 +118,7 @@ def test_table_of_another_name_in_the_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / "foreign.latency.json").write_text("[1]")
     assert find_rows(tmp_path / "small.onnx", **asked) == entry().rows
     (tmp_path / "small.latency.json").write_text("[1]")
-    with pytest.raises(ValueError, match=r"small\.latency\.json is no table of latencies"):
+    with pytest.raises(ValueError, match=r"small\.latency\.json is not a table of latencies"):
         find_rows(tmp_path / "small.onnx", **asked)
 
 
@@ -126,9 +126,9 @@ def test_table_of_another_name_in_the_folder_is_found(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "not a JSON file"),
-        ("[]", "is no table of latencies"),
-        ('{"entries": [{}]}', "is no table of latencies .entries"),
-        ('{"entries": [], "format": 9}', "is no table of latencies .format"),
+        ("[]", "is not a table of latencies"),
+        ('{"entries": [{}]}', "is not a table of latencies .entries"),
+        ('{"entries": [], "format": 9}', "is not a table of latencies .format"),
     ],
 )
 def test_foreign_file_is_named_and_not_written_over(

@@ -17,7 +17,7 @@ from rsseg.runtime.cascade.report import report
 from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predictor import Predictor
 from tests.helpers.small_exported import CLASSES, description
-from tests.helpers.small_judged import SIDES, judged
+from tests.helpers.small_outcomes import SIDES, outcomes
 
 
 class Sure:
@@ -89,7 +89,7 @@ def test_file_without_thresholds_is_named(text: str, tmp_path: Path) -> None:
 
 
 def evaluation(folder: Path, images: int = 300, *, margins: bool = True) -> Path:
-    answers = judged(images)
+    answers = outcomes(images)
     arrays: dict[str, Any] = {"names": np.array([f"{i:04}" for i in range(images)])}
     for row, side in enumerate(SIDES):
         arrays[f"correct_{side}"] = answers.correct[row]
@@ -128,7 +128,7 @@ def test_verb_prints_the_curve_and_writes_what_a_cascade_reads(
     opened = Cascade.open(
         Predictor(Sure(r32=1.0, r48=1.0, r64=1.0), description()), folder / "cascade.json"
     )
-    assert opened.thresholds == report(folder, target=0.6).chosen.thresholds
+    assert opened.thresholds == report(folder, target=0.6).selection.thresholds
     assert cli.main(["cascade", str(folder)]) == 2
     assert "cascade.json exists" in capsys.readouterr().err
 
@@ -136,9 +136,9 @@ def test_verb_prints_the_curve_and_writes_what_a_cascade_reads(
 def test_measured_times_may_be_the_costs(tmp_path: Path) -> None:
     folder, table = evaluation(tmp_path / "run"), tmp_path / "last.latency.json"
     update_entries(table, [times("torch"), times("openvino")])
-    found = report(folder, target=0.9, latency=table, executor="torch", levels=[64, 32])
-    assert found.judged.costs == (0.6, 0.8, 1.0)
-    assert list(found.chosen.thresholds) == [32, 64]
+    found = report(folder, target=0.9, latency=table, executor="torch", resolutions=[64, 32])
+    assert found.outcomes.costs == (0.6, 0.8, 1.0)
+    assert list(found.selection.thresholds) == [32, 64]
     for executor in (None, "onnxruntime"):
         with pytest.raises(ValueError, match=r"expected one; there are torch .*, openvino"):
             report(folder, target=0.9, latency=table, executor=executor)
@@ -154,7 +154,7 @@ def test_answers_without_margins_have_to_be_evaluated_again(tmp_path: Path) -> N
     [
         (["--cost", "0"], "--cost must be above 0"),
         (["--cost", "nan"], "--cost must be above 0"),
-        (["--levels", "32", "32"], "resolution 32 is given twice"),
+        (["--resolutions", "32", "32"], "resolution 32 is given twice"),
         (["--levels", "32", "96"], "resolution 96 has no answers or no cost; there are [32, 48"),
         (["--executor", "torch"], "--executor says whose times of --latency"),
         (["--cost", "0.1"], "below that of the cheapest resolution alone, 0.25"),

@@ -143,10 +143,10 @@ def policy() -> Policy:
 
 def test_resolution_that_is_asked_for_is_given_until_the_queue_is_long() -> None:
     held = policy()
-    assert held.choose(0, 0, 0, TIMES, asked=208) == Decision(208, "request")
-    assert held.choose(0, 0, 0, TIMES, asked=96) == Decision(96, "request")
-    assert held.choose(1, 5, 0, TIMES, asked=208) == Decision(128, "load")
-    assert held.choose(1.1, 5, 0, TIMES, asked=112) == Decision(112, "request")
+    assert held.choose(0, 0, 0, TIMES, requested=208) == Decision(208, "request")
+    assert held.choose(0, 0, 0, TIMES, requested=96) == Decision(96, "request")
+    assert held.choose(1, 5, 0, TIMES, requested=208) == Decision(128, "load")
+    assert held.choose(1.1, 5, 0, TIMES, requested=112) == Decision(112, "request")
 
 
 def test_budget_of_a_request_chooses_its_resolution_alone() -> None:

@@ -147,7 +147,7 @@ def test_health_and_metrics_tell_what_happens(classifier: Path) -> None:
     ("content", "kind", "status", "told"),
     [
         (b"", "image/png", 400, "the body has 0 bytes"),
-        (b"hello", "image/png", 400, "5 bytes that are no JPEG"),
+        (b"hello", "image/png", 400, "5 bytes that are not a JPEG"),
         (encoded(), "text/plain", 415, "Content-Type 'text/plain'; expected one of image/jpeg"),
         (png(10_000, 10_000, 8, 2), "image/png", 413, "million pixels"),
         (bytes(200_000), "image/png", 413, "200000 bytes; expected at most 100000"),

@@ -18,7 +18,7 @@ from rsseg.images.reading import read_image
 from rsseg.load import HEADS
 from rsseg.runtime.serve.body import Limits, RefusedError, Store, check_headers, receive_body
 from rsseg.runtime.serve.decoding import decode
-from rsseg.runtime.serve.request import Asked, parse
+from rsseg.runtime.serve.request import RequestOptions, parse
 from tests.helpers.hostile import Edit, attempts, damaged, edits
 from tests.helpers.small_service import drawn, encoded
 from tests.images.test_hostile_images import bmp, gif, jpeg
@@ -63,10 +63,10 @@ def test_first_image_of_a_camera_s_pair_is_the_photograph() -> None:
     ("content", "expected", "told"),
     [
         (b"", 400, "0 bytes"),
-        (b"no image", 400, "8 bytes that are no JPEG, PNG, WebP or BMP"),
-        (gif(5, 5), 400, "no JPEG"),
-        (encoded("TIFF"), 400, "no JPEG"),
-        (encoded("EPS"), 400, "no JPEG"),
+        (b"no image", 400, "8 bytes that are not a JPEG, PNG, WebP or BMP"),
+        (gif(5, 5), 400, "not a JPEG"),
+        (encoded("TIFF"), 400, "not a JPEG"),
+        (encoded("EPS"), 400, "not a JPEG"),
         (encoded("PNG")[:-200], 400, "unreadable image"),
         (encoded("JPEG")[:-200], 400, "unreadable image"),
         (encoded("WEBP")[:-50], 400, "JPEG, PNG, WebP or BMP|unreadable image"),
@@ -186,13 +186,13 @@ ALLOWED = (32, 48, 64)
 
 
 def test_query_is_read() -> None:
-    assert parse({}, HEADS["classification"], ALLOWED) == Asked("json")
-    assert parse({"resolution": "48", "top": "2"}, HEADS["classification"], ALLOWED) == Asked(
-        "json", resolution=48, top=2
-    )
+    assert parse({}, HEADS["classification"], ALLOWED) == RequestOptions("json")
+    assert parse(
+        {"resolution": "48", "top": "2"}, HEADS["classification"], ALLOWED
+    ) == RequestOptions("json", resolution=48, top=2)
     assert parse(
         {"budget_ms": "7.5", "format": "overlay"}, HEADS["segmentation"], ALLOWED
-    ) == Asked("overlay", budget_ms=7.5)
+    ) == RequestOptions("overlay", budget_ms=7.5)
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_what_is_no_image_is_told_and_the_next_one_is_shown(
 ) -> None:
     page.goto(segmenter)
     choose(page, b"no image", "notes.png")
-    sync.expect(page.get_by_role("alert")).to_contain_text("notes.png is no image")
+    sync.expect(page.get_by_role("alert")).to_contain_text("notes.png is not an image")
     choose(page, encoded("JPEG CMYK"), "print.jpg", "jpeg")
     sync.expect(page.get_by_role("alert")).to_contain_text("a CMYK image; expected RGB")
     choose(page, encoded())
