@@ -1,4 +1,4 @@
-"""Facts about rsseg/segmentation/model.py and names.py."""
+"""Facts about rsseg/segmentation/model.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/cascade*.py: up where it is not sure, and honest about its worth."""
+"""Facts about rsseg/runtime/cascade: up where it is not sure, and honest about its worth."""
 
 from __future__ import annotations
 

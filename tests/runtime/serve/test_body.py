@@ -1,4 +1,4 @@
-"""Facts about limits.py, decoding.py and parameters.py in rsseg/runtime/serve: what is refused."""
+"""Facts about rsseg/runtime/serve/body.py, decoding.py and request.py: what is refused."""
 
 from __future__ import annotations
 
