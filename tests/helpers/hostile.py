@@ -20,7 +20,7 @@ def attempts(count: int) -> settings:
     folder = HealthCheck.function_scoped_fixture
     return settings(
         max_examples=count,
-        deadline=timedelta(seconds=10),
+        deadline=timedelta(seconds=60),
         suppress_health_check=[folder, HealthCheck.too_slow],
     )
 

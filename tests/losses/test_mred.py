@@ -100,14 +100,14 @@ def test_one_resolution_learns_nothing_by_distillation(variant: str) -> None:
     z, a = example(1)
     losses = mred_loss(z, torch.tensor([0, 1, 2]), a, variant=variant)
     (gradient,) = torch.autograd.grad(losses.distillation + 0 * z.sum(), z)
-    assert gradient.abs().max() < 1e-15
+    assert gradient.abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_equal_logits_have_no_distillation_loss(variant: str) -> None:
     z = example(1)[0].detach().expand(5, -1, -1)
     losses = mred_loss(z, torch.tensor([0, 1, 2]), torch.randn(5), variant=variant)
-    assert abs(losses.distillation.item()) < 1e-14
+    assert abs(losses.distillation.item()) < 1e-12
 
 
 def test_uniform_logits_cost_the_log_of_the_classes() -> None:

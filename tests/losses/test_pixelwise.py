@@ -139,7 +139,7 @@ def test_extreme_logits_stay_finite_and_equal_the_reference() -> None:
 
 def test_equal_logits_have_no_distillation_loss() -> None:
     logits, target, scores = case([(6, 6)], (20, 30))
-    assert pixelwise_mred_loss(logits * 4, target, scores.expand(4)).distillation.abs() < 1e-14
+    assert pixelwise_mred_loss(logits * 4, target, scores.expand(4)).distillation.abs() < 1e-12
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,17 @@ def test_network_with_shared_batchnorms_is_exported_too(tmp_path: Path) -> None:
 # What is compared, and what is refused.
 
 
+def off_by(difference: float, net: SwitchableNet, images: Any) -> Any:
+    """Give the logits of a network, and so much more."""
+    with torch.no_grad():
+        return net.predict(torch.from_numpy(images)).numpy() + difference
+
+
 def test_comparison_finds_what_differs_where() -> None:
     net = small_net()
 
     def wrong(images: Any) -> Any:
-        with torch.no_grad():
-            logits = net.predict(torch.from_numpy(images)).numpy()
-        return logits + (0.5 if images.shape[-1] == 32 else 0)
+        return off_by(0.5 if images.shape[-1] == 32 else 0, net, images)
 
     found = differences(net, wrong, [64, 32], untrained=True)
     assert [(d.height, d.width, d.trained) for d in found] == [
@@ -180,9 +185,10 @@ def test_untrained_sizes_are_those_that_the_network_takes() -> None:
 
 
 def test_file_that_differs_gets_no_name_and_an_older_one_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "all.onnx"
+    out, written = tmp_path / "all.onnx", (folder / "classification.onnx").read_bytes()
+    monkeypatch.setattr(onnx_files, "write", lambda _, __, path, **___: path.write_bytes(written))
     monkeypatch.setattr(
         onnx_export, "runner", lambda _: lambda images: np.ones((len(images), 3), np.float32)
     )
@@ -235,10 +241,6 @@ def test_command_prints_differences_and_size(
         (["--out", "nowhere/all.onnx"], "there is no folder nowhere"),
         (["--out", "x.onnx", "--resolution", "48"], "is for one of 64, 32"),
         (["--out", "x.onnx", "--resolution", "32", "--compact"], "compact is a form of the file"),
-        (
-            ["--out", "x.onnx", "--tolerance", "1e-12"],
-            "differs from PyTorch by more than 1e-12 at 64x64",
-        ),
     ],
 )
 def test_what_is_wrong_is_one_line_and_status_2(
@@ -255,6 +257,25 @@ def test_what_is_wrong_is_one_line_and_status_2(
     assert line.startswith("rsseg export: ")
     assert message in line
     assert sorted(folder.iterdir()) == before
+
+
+def test_tolerance_is_that_of_the_command(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = (folder / "classification.onnx").read_bytes()
+    net, _, _ = load_checkpoint(folder / "classification.pt")
+    monkeypatch.setattr(onnx_files, "write", lambda _, __, path, **___: path.write_bytes(written))
+    monkeypatch.setattr(onnx_files, "runner", lambda _: partial(off_by, 0.5, net))
+    given = ["export", str(folder / "classification.pt"), "--out", str(tmp_path / "x.onnx")]
+    assert cli.main([*given, "--tolerance", "0.4"]) == 2
+    told = "rsseg export: the exported network differs from PyTorch by more than 0.4 at 64x64"
+    assert capsys.readouterr().err.startswith(told)
+    assert not list(tmp_path.iterdir())
+    assert cli.main([*given, "--tolerance", "0.6"]) == 0
+    assert (tmp_path / "x.onnx").read_bytes() == written
 
 
 def test_file_that_is_no_checkpoint_is_refused(

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image as Pictures
-from torch import nn
+from torch import Tensor, nn
 
 from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.runtime.predict.row import Predictor, pixel_accuracy, predict_row
@@ -43,16 +43,15 @@ def predictor(name: str = "RS-Net", seed: int = 0) -> Predictor:
     return Predictor(small_net(seed), Preprocessing(), CLASSES, name=name)
 
 
-def by_hand(net: SwitchableNet, image: Image, resolution: int) -> Image:
-    """Resize, normalise, predict, resize the logits, argmax: each step in the open."""
+def by_hand(net: SwitchableNet, image: Image, resolution: int) -> Tensor:
+    """Resize, normalise, predict, resize the logits: each step in the open."""
     whole = torch.from_numpy(image).permute(2, 0, 1)[None]
     size = (resolution, resolution)
     view = F.interpolate(whole, size=size, mode="bilinear", antialias=True).float() / 255
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.no_grad():
         logits = net.predict((view - mean[:, None, None]) / std[:, None, None], resolution)
-    resized = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)
-    return resized[0].argmax(dim=0).numpy().astype(np.uint8)
+    return F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)[0]
 
 
 @pytest.mark.parametrize("resolution", [32, 24, 16, 48])
@@ -63,7 +62,11 @@ def test_predicted_labels_are_those_of_the_steps_by_hand(resolution: int, rule: 
     image = some_image()
     labels = one(image, resolution).labels
     assert labels.dtype == np.uint8
-    np.testing.assert_array_equal(labels, by_hand(one.net, image, resolution))
+    logits = by_hand(one.net, image, resolution)
+    first, second = logits.topk(2, dim=0).values
+    clear = (first - second > 1e-4).numpy()  # Rounding decides about the other pixels.
+    assert clear.mean() > 0.98
+    np.testing.assert_array_equal(labels[clear], logits.argmax(dim=0).numpy()[clear])
 
 
 def test_resolutions_give_different_labels_and_keep_the_size_of_the_image() -> None:
@@ -101,7 +104,7 @@ def test_pixel_accuracy_counts_valid_pixels_alone() -> None:
 
 def test_row_holds_every_network_at_every_resolution_with_its_accuracy() -> None:
     image = some_image()
-    truth = by_hand(small_net(), image, 16)
+    truth = predictor()(image, 16).labels
     row = predict_row([predictor("a"), predictor("b", 1)], image, [32, 16], truth=truth)
     assert [(p.network, p.resolution) for p in row.panels] == [
         *[("a", 32), ("a", 16)],
@@ -132,7 +135,7 @@ def test_files_hold_labels_overlays_and_pictures(tmp_path: Path) -> None:
     assert sorted(p for p in folder.root.rglob("*") if p.is_file()) == sorted(expected)
     assert len(expected) == 2 * (4 * 2 + 1) + 1
     assert folder.labels(images[0], "I 32", 16).parent.name == "I_32_16"
-    labels = by_hand(small_net(1), some_image(seed=1), 16)
+    labels = predictor(seed=1)(some_image(seed=1), 16).labels
     with Pictures.open(folder.labels(images[1], "RS", 16)) as written:
         assert written.mode == "L"
         np.testing.assert_array_equal(np.array(written), labels)

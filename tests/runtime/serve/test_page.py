@@ -48,7 +48,7 @@ def complaints() -> list[str]:
 def page(browser: sync.Browser, complaints: list[str]) -> Iterator[sync.Page]:
     """A page on a phone, whose every complaint is a fault."""
     opened = browser.new_page(viewport={"width": 390, "height": 844})
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(300_000)
     opened.on("console", lambda message: complaints.append(message.text))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("request", lambda asked: complaints.extend(outside(asked.url)))

@@ -39,7 +39,7 @@ def blocked(threads: int = 1, capacity: int = 2) -> tuple[Workers[int, int], thr
     workers: Workers[int, int] = Workers(work, threads=threads, capacity=capacity)
     for job in range(threads):
         workers.submit(job)
-        assert begun.acquire(timeout=20)
+        assert begun.acquire(timeout=300)
     return workers, go
 
 
