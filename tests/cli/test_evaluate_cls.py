@@ -107,8 +107,8 @@ def test_recalibration_moves_statistics_of_untrained_resolutions_alone(whole: Pa
     images = torch.cat(list(TestImages(config).calibration(44, 12)))
     assert images.shape == (12, 3, 44, 44)
     with torch.no_grad():
-        first = net.network.get_submodule("conv1")(config.preprocessing.normalise(images))
-    mean = after["network.bn1.sets.44.running_mean"]
+        first = net.network.get_submodule("conv1.0")(config.preprocessing.normalise(images))
+    mean = after["network.conv1.1.sets.44.running_mean"]
     torch.testing.assert_close(mean, first.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
 
 

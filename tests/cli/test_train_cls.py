@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -91,6 +93,15 @@ def test_equal_resolutions_have_a_batchnorm_each(config: Path, tmp_path: Path) -
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["net"]
     means = [state[f"network.bn1.sets.{name}.running_mean"] for name in ("32", "32_2", "32_3")]
     assert not torch.equal(means[0], means[1])
+
+
+def test_script_ends_with_the_status_of_its_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_cls.py", "gone.yaml"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(train_cls.__file__, run_name="__main__")
+    assert "cannot read gone.yaml" in capsys.readouterr().err
 
 
 def test_estimate_tells_time_and_memory_and_writes_nothing(

@@ -13,11 +13,9 @@ from torch import nn
 from rsseg.common import distributed
 from rsseg.training.state import Stepper
 from rsseg.training.sync_batchnorm import SyncBatchNorm, synchronise_batchnorms
-from tests.helpers import processes
-from tests.helpers.processes import ROOT
+from tests.helpers import distributed_job, processes
 from tests.helpers.small_runs import small_job
 
-JOB = ROOT / "tests" / "helpers" / "distributed_job.py"
 SYNCHRONISED = ("classifier", "segmenter", "two_pass", "checkpoint", "sandwich")
 OTHERS = (
     *("sandwich segmenter", "sandwich checkpoint", "sandwich shared"),
@@ -28,9 +26,8 @@ OTHERS = (
 def trained(folder: Path, count: int) -> dict[str, Any]:
     """Train with so many processes."""
     path = folder / f"{count}.pt"
-    started = processes.start([JOB, path], count)
-    printed = processes.finish(started)
-    assert [process.returncode for process in started] == [0] * count, "".join(printed)
+    started = processes.start(distributed_job.main, [path], folder, count)
+    assert processes.finish(started) == [0] * count, [one.printed for one in started]
     found: dict[str, Any] = torch.load(path, weights_only=True)
     return found
 

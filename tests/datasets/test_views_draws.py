@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import random
 
 import numpy as np
@@ -14,6 +13,7 @@ from datasets.views import BoundedScale, TrainingViews
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig
 from tests.datasets.test_views import MEAN, WILD, coordinates, pixels, training
+from tests.helpers.processes import forkserver
 from tests.helpers.small_reader import SmallReader, noisy_reader, parts, still
 
 
@@ -114,7 +114,7 @@ def test_sample_depends_on_the_seed_of_its_draw_alone() -> None:
     np.random.seed(4)  # noqa: NPY002
     torch.manual_seed(4)
     assert digest(draws[::-1]) == expected[::-1]
-    with multiprocessing.get_context("spawn").Pool(1) as fresh:
+    with forkserver().Pool(1) as fresh:
         assert fresh.apply(digest, (draws,)) == expected
 
 

@@ -1,12 +1,11 @@
 """A program for several processes: trains small classifiers and segmenters, 20 steps each.
 
-Run by `test_distributed.py` with one process and with several, which have to do the same. The
-first process writes what came out to the file that is named on the command line.
+Run by tests/common/test_distributed.py with one process and with several, which have to do the
+same. The first process writes what came out to the file that is named on the command line.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -89,13 +88,22 @@ CASES = {
 IN_ALL = ("classifier", "segmenter", "two_pass", "checkpoint", "sandwich", "quantised")
 
 
-class Classifier(nn.Sequential):
-    """Two convolutions with BatchNorm, then the mean over the image."""
+class Segmenter(nn.Sequential):
+    """Two convolutions with BatchNorm, in float64: what is rounded is too little to grow."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give logits (B, K, H, W)."""
+        images = images.to(next(self.parameters()).dtype)
+        maps: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
+        return maps
+
+
+class Classifier(Segmenter):
+    """The same, then the mean over the image."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Give logits (B, K)."""
-        maps: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
-        return maps.mean(dim=(2, 3))
+        return super().forward(images).mean(dim=(2, 3))
 
 
 def network(case: Case, config: RunConfig) -> SwitchableNet:
@@ -106,13 +114,14 @@ def network(case: Case, config: RunConfig) -> SwitchableNet:
         *(nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
         nn.Conv2d(6, CLASSES, 3, padding=1),
     ]
-    made = nn.Sequential(*layers) if case.label_maps else Classifier(*layers)
+    made = Segmenter(*layers) if case.label_maps else Classifier(*layers)
     if case.spare:
         made.register_parameter("spare", nn.Parameter(torch.ones(3)))
     if case.quantizer:
         quantize(made, quantizer=case.quantizer)
     ensemble = config.distillation != "none"
-    return SwitchableNet(made, case.resolutions, scores=ensemble, batchnorm=config.batchnorm)
+    net = SwitchableNet(made, case.resolutions, scores=ensemble, batchnorm=config.batchnorm)
+    return net if config.precision == "fp16" else net.double()  # Autocast leaves float64 alone.
 
 
 def drawn(seed: int, count: int, case: Case) -> tuple[list[Tensor], Tensor]:
@@ -236,8 +245,9 @@ def tested(net: SwitchableNet, case: Case) -> dict[str, dict[str, float]]:
     return found.results()
 
 
-def main(path: str) -> None:
-    """Train in all ways, and write what came out."""
+def main(arguments: Sequence[str]) -> None:
+    """Train in all ways, and write what came out to the file that the only argument names."""
+    (path,) = arguments
     with distributed.joined(CPU, minutes=1):
         # What two processes show need not be shown by four.
         names = CASES if distributed.world_size() <= 2 else IN_ALL
@@ -249,7 +259,3 @@ def main(path: str) -> None:
         }
         if distributed.is_main_process():
             torch.save(found, path)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

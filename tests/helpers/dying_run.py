@@ -20,9 +20,9 @@ from rsseg.training import state as stepper
 from rsseg.training.step import train_step
 
 
-def main(mark: Path, arguments: list[str]) -> int:
-    """Run the script."""
-    steps = 0
+def main(arguments: list[str]) -> int:
+    """Run the script with all arguments but the first, which is the mark."""
+    mark, steps = Path(arguments[0]), 0
 
     def step(*given: Any, **options: Any) -> MREDLosses:
         nonlocal steps
@@ -33,8 +33,8 @@ def main(mark: Path, arguments: list[str]) -> int:
         return train_step(*given, **options)
 
     stepper.train_step = step  # type: ignore[attr-defined]
-    return train_cls.main(arguments)
+    return train_cls.main(arguments[1:])
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(sys.argv[1:]))

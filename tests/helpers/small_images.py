@@ -31,7 +31,7 @@ def write_images(root: Path, *, train: int = 4, val: int = 3, side: int = 48) ->
 def image_config(root: Path, **values: Any) -> ClassificationConfig:
     """Settings of a run that takes a moment."""
     settings: dict[str, Any] = {
-        "model": {"name": "resnet18", "classes": len(CLASSES)},
+        "model": {"name": "test_resnet", "classes": len(CLASSES)},
         "resolutions": [48, 32],
         "data": {"root": str(root)},
         "epochs": 2,
@@ -44,7 +44,7 @@ def image_config(root: Path, **values: Any) -> ClassificationConfig:
 
 
 RUN = """
-model: {{name: resnet18, classes: 3}}
+model: {{name: {model}, classes: 3}}
 resolutions: [48, 40, 36, 32]
 data: {{root: {root}}}
 epochs: {epochs}
@@ -55,8 +55,8 @@ device: cpu
 """
 
 
-def write_run(folder: Path, epochs: int) -> Path:
+def write_run(folder: Path, epochs: int, model: str = "test_resnet") -> Path:
     """Write images below `folder`, and beside them the configuration of a run on them."""
     path = folder / "small.yaml"
-    path.write_text(RUN.format(root=write_images(folder / "data"), epochs=epochs))
+    path.write_text(RUN.format(root=write_images(folder / "data"), epochs=epochs, model=model))
     return path

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
+import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
 
 import train_cls
+from rsseg.common import checkpoint
 from rsseg.common.checkpoint import read_checkpoint
+from rsseg.common.files import move_whole
 from rsseg.training.run_folder import RunFolder
+from tests.helpers import processes
 from tests.helpers.small_images import write_run
 from tests.helpers.small_runs import assert_runs_are_equal
 
 SECONDS = 120
-# One checkpoint after nearly every step: most of the time of such a run goes into writing them.
-OFTEN = "checkpoint_minutes=0.0001"
+# One checkpoint after every step: most of the time of a run goes into writing them.
+OFTEN = "checkpoint_minutes=1e-9"
 
 
 @dataclass(frozen=True)
@@ -60,18 +65,16 @@ class Life:
     """One process of a run, from its start until it is killed or has come to the end.
 
     Args:
-        way: "spawn" for a new interpreter, "forkserver" for a copy of one that has imported all.
         config: The configuration of the run.
         folder: Where it is written.
     """
 
-    def __init__(self, way: str, config: Path, folder: Path) -> None:
+    def __init__(self, config: Path, folder: Path) -> None:
         self.folder = folder
         self.begin = time.time()
         self.lines = self._lines()
-        context = multiprocessing.get_context(way)
-        context.set_forkserver_preload([__name__])
-        self.process: Any = context.Process(target=train, args=(config, folder))  # type: ignore[attr-defined]
+        context = multiprocessing.get_context("spawn")
+        self.process: Any = context.Process(target=train, args=(config, folder))
         self.process.start()
 
     def end(self) -> None:
@@ -128,39 +131,93 @@ def check_readable(folder: RunFolder) -> None:
             read_checkpoint(other)
 
 
-def log(folder: Path) -> list[str]:
+def log(folder: RunFolder) -> list[str]:
     """Give the lines of the log; what was logged and then lost is there twice, and counts once."""
-    return list(dict.fromkeys((folder / "log.jsonl").read_text().splitlines()))
+    return list(dict.fromkeys((folder.path / "log.jsonl").read_text().splitlines()))
 
 
-def kill_at(moments: Sequence[Moment], path: Path, *, way: str, epochs: int) -> int:
-    """Kill a run at each moment, compare its end; return how many kills hit a checkpoint."""
-    config, folder, hits = write_run(path, epochs), RunFolder(path / "killed"), 0
-    undisturbed = Life(way, config, path / "whole")
-    for moment in moments:
-        begun = folder.has_begun()
-        life = Life(way, config, folder.path)
-        life.kill(moment)
-        hits += life.writes
-        if begun or folder.has_begun():
+def check_end(undisturbed: RunFolder, killed: RunFolder) -> None:
+    """Check that a run that was killed has ended as the other."""
+    assert_runs_are_equal(undisturbed.path, killed.path)
+    assert log(undisturbed) == log(killed)
+    assert not list(killed.path.glob("*.part"))
+
+
+def train_until(arguments: Sequence[str]) -> int:
+    """Train, and kill the own process at a call: `train_until([CALL, COUNT, COMMAND...])`.
+
+    CALL is "save" for the writing of a checkpoint, of which half is written; "move" for the moment
+    before a checkpoint, or the one before it, moves to its name; "log" for that behind a new line
+    of the log; "never".
+    """
+    call, count, *command = arguments
+    save, write = torch.save, RunFolder.log
+    left = {call: int(count)}
+
+    def kill(name: str) -> bool:
+        left[name] = left.get(name, 0) - 1
+        return left[name] == 0
+
+    def save_half(content: Any, file: BinaryIO) -> None:
+        buffer = io.BytesIO()
+        save(content, buffer)
+        if kill("save"):
+            file.write(buffer.getvalue()[: buffer.tell() // 2])
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        file.write(buffer.getvalue())
+
+    def move_never(temporary: Path, path: Path) -> None:
+        if kill("move"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        move_whole(temporary, path)
+
+    def log_last(folder: RunFolder, entry: Mapping[str, Any]) -> None:
+        write(folder, entry)
+        if kill("log"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "save", save_half)
+        patch.setattr(checkpoint, "move_whole", move_never)
+        patch.setattr(RunFolder, "log", log_last)
+        return train_cls.main(command)
+
+
+def test_run_killed_while_it_writes_ends_as_if_it_was_not(tmp_path: Path) -> None:
+    config = write_run(tmp_path, epochs=2)
+    whole, folder = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+
+    def life(call: str, count: int, folder: RunFolder) -> int | None:
+        command = [config, "--run", folder.path, "--continue", "--set", OFTEN]
+        started = processes.start(train_until, [call, count, *command], tmp_path, 1)
+        (status,) = processes.finish(started)
+        return status
+
+    for call, count in (("save", 1), ("save", 3), ("move", 1), ("move", 2), ("log", 1)):
+        assert life(call, count, folder) == -signal.SIGKILL
+        assert bool(list(folder.path.glob("*.pt.part"))) == (call != "log")
+        if folder.has_begun():
             check_readable(folder)
-    Life(way, config, folder.path).end()
-    undisturbed.end()
-    assert_runs_are_equal(undisturbed.folder, folder.path)
-    assert log(undisturbed.folder) == log(folder.path)
-    assert not list(folder.path.glob("*.part"))
-    return hits
-
-
-def test_run_killed_while_it_writes_checkpoints_ends_as_if_it_was_not(tmp_path: Path) -> None:
-    moments = [Moment("writing", 1, 0), Moment("writing", 2, 0.02), Moment("logged", 1, 0)]
-    assert kill_at(moments, tmp_path, way="forkserver", epochs=2) >= 1
+    assert life("never", 0, folder) == life("never", 0, whole) == 0
+    check_end(whole, folder)
 
 
 @pytest.mark.slow
 def test_run_killed_twenty_times_ends_as_if_it_was_not(tmp_path: Path) -> None:
     draw = random.Random(0)
     moments = [Moment.drawn(draw) for _ in range(20)]
-    hits = kill_at(moments, tmp_path, way="spawn", epochs=20)
+    config, folder, hits = write_run(tmp_path, 20, model="resnet18"), tmp_path / "killed", 0
+    undisturbed = Life(config, tmp_path / "whole")
+    for moment in moments:
+        begun = RunFolder(folder).has_begun()
+        life = Life(config, folder)
+        life.kill(moment)
+        hits += life.writes
+        if begun or RunFolder(folder).has_begun():
+            check_readable(RunFolder(folder))
+    Life(config, folder).end()
+    undisturbed.end()
+    check_end(RunFolder(undisturbed.folder), RunFolder(folder))
     print(f"{len(moments)} kills, {hits} of them while a checkpoint was written")
     assert hits >= 5

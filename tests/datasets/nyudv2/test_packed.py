@@ -7,6 +7,8 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from datasets.nyudv2.packed import HEAD, MAGIC, PackedFile, write_packed
 from datasets.samples import Reader, Sample
+from tests.helpers.processes import forkserver
 from tests.helpers.small_reader import SmallReader, noise, noisy_reader
 
 SIZES = ((3, 4), (5, 2), (1, 1))
@@ -80,15 +83,15 @@ class Listed:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_worker_processes_read_what_the_parent_reads(tmp_path: Path, start: str) -> None:
+@pytest.mark.parametrize("context", [get_context("fork"), forkserver()], ids=["fork", "new"])
+def test_worker_processes_read_what_the_parent_reads(tmp_path: Path, context: BaseContext) -> None:
     reader = noisy_reader(5, 4, 6)
     file = packed(tmp_path, reader)
     file.read(0)
     loader: DataLoader[Sample] = DataLoader(
         Listed(file),  # type: ignore[arg-type]  # any sequence will do
-        num_workers=1 + (start == "fork"),
-        multiprocessing_context=start,
+        num_workers=2,
+        multiprocessing_context=context,
     )
     images = torch.cat([batch.image for batch in loader])
     np.testing.assert_array_equal(images, np.stack(reader.images))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader
 
 import datasets.nyudv2.reader
 from datasets.nyudv2.reader import Sample, open_nyudv2
+from tests.helpers.processes import forkserver
 
 HEIGHT, WIDTH = 6, 9
 FACTS = json.loads(
@@ -107,15 +110,15 @@ def test_a_reader_that_has_read_can_be_pickled(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_worker_processes_read_what_the_parent_reads(tmp_path: Path, start: str) -> None:
+@pytest.mark.parametrize("context", [get_context("fork"), forkserver()], ids=["fork", "new"])
+def test_worker_processes_read_what_the_parent_reads(tmp_path: Path, context: BaseContext) -> None:
     reader = open_nyudv2(write_mat(tmp_path / "n.mat", count=9), "train")
     expected = list(reader)  # the parent holds the file open when the workers start
     loader: DataLoader[Sample] = DataLoader(
         reader,  # type: ignore[arg-type]  # any sequence will do
         batch_size=2,
-        num_workers=1 + (start == "fork"),
-        multiprocessing_context=start,
+        num_workers=2,
+        multiprocessing_context=context,
     )
     batches = list(loader)
     images = torch.cat([batch.image for batch in batches])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -22,7 +22,7 @@ from rsseg.cli import main as cli
 from rsseg.runtime import serve
 from rsseg.runtime.serve.body import Limits
 from rsseg.runtime.serve.server import Options, listen
-from tests.helpers.processes import environment
+from tests.helpers import processes
 from tests.helpers.small_checkpoint import write_checkpoint
 from tests.helpers.small_service import encoded, fake_service, serving
 
@@ -32,16 +32,16 @@ MEGABYTE = 10**6
 
 def connect(address: str) -> socket.socket:
     split = urlsplit(address)
-    return socket.create_connection((split.hostname, split.port), timeout=20)
+    return socket.create_connection((split.hostname, split.port), timeout=processes.SECONDS)
 
 
 def predict(address: str) -> httpx.Response:
-    return httpx.post(f"{address}/predict", content=encoded(), timeout=20)
+    return httpx.post(f"{address}/predict", content=encoded(), timeout=processes.SECONDS)
 
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for something that is about to happen."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + processes.SECONDS
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -51,21 +51,21 @@ def status(connection: socket.socket) -> int:
     return int(connection.makefile("rb").readline().split()[1])
 
 
+def test_slow_clients_are_told_so_and_hold_nobody_up() -> None:
+    with serving(fake_service(limits=Limits(seconds=3))) as address:
+        slow = [connect(address) for _ in range(8)]
+        for connection in slow:
+            connection.sendall(f"{HEAD}Content-Length: 1000\r\n\r\nabc".encode())
+        assert predict(address).status_code == 200
+        for connection in slow:
+            with connection:
+                assert status(connection) == 408
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    limits = Limits(body_mb=1, seconds=0.5)
-    with serving(fake_service(limits=limits)) as place:
+    with serving(fake_service(limits=Limits(body_mb=1, seconds=300))) as place:
         yield place
-
-
-def test_slow_clients_are_told_so_and_hold_nobody_up(address: str) -> None:
-    slow = [connect(address) for _ in range(8)]
-    for connection in slow:
-        connection.sendall(f"{HEAD}Content-Length: 1000\r\n\r\nabc".encode())
-    assert predict(address).status_code == 200
-    for connection in slow:
-        with connection:
-            assert status(connection) == 408
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 50000000", "Transfer-Encoding: chunked"])
@@ -85,7 +85,7 @@ def test_client_that_goes_away_frees_its_place() -> None:
 
     def wait(_: int) -> None:
         begun.set()
-        assert go.wait(20)
+        assert go.wait(processes.SECONDS)
 
     service = fake_service(wait, queue=1, budget_ms=1e6)
     body = encoded()
@@ -93,7 +93,7 @@ def test_client_that_goes_away_frees_its_place() -> None:
         request = f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body
         with connect(address) as computed:
             computed.sendall(request)
-            assert begun.wait(20)
+            assert begun.wait(processes.SECONDS)
             with connect(address) as waits:
                 waits.sendall(request)
                 until(lambda: service.workers.waiting == 1)
@@ -110,7 +110,7 @@ def test_client_that_goes_away_frees_its_place() -> None:
 
 def test_requests_that_wait_are_answered_when_the_service_is_stopped() -> None:
     go = threading.Event()
-    service = fake_service(lambda _: go.wait(20))
+    service = fake_service(lambda _: go.wait(processes.SECONDS))
     answers: list[httpx.Response] = []
     with serving(service) as address:
         threads = [
@@ -136,26 +136,20 @@ def test_taken_port_is_a_clear_error() -> None:
 
 def test_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     network = write_checkpoint(tmp_path / "last.pt")
-    command = "import sys; from rsseg.cli.main import main; sys.exit(main())"
     arguments = ["serve", network, "--port", "0", "--budget-ms", "5000", "--threads", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", command, *map(str, arguments)],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    (server,) = processes.start(cli.main, arguments, tmp_path, 1)
     try:
-        assert process.stdout is not None
-        told = process.stdout.readline()
+        until(lambda: server.printed.count("\n") == 2 or not server.process.is_alive())
+        told, where = server.printed.splitlines()
         assert "(classification) at resolutions 64, 32: budget 5000 ms" in told
-        address = process.stdout.readline().split()[-1]
-        assert json.loads(predict(address).content)["resolution"] == 64
-        process.send_signal(signal.SIGINT)
-        assert "stopped" in process.communicate(timeout=60)[0]
-        assert process.returncode == 0
+        assert json.loads(predict(where.split()[-1]).content)["resolution"] == 64
+        assert server.process.pid is not None
+        os.kill(server.process.pid, signal.SIGINT)
+        server.process.join(processes.SECONDS)
+        assert "stopped" in server.printed
+        assert server.process.exitcode == 0
     finally:
-        process.kill()
-        process.wait()
+        processes.finish([server], seconds=0)
 
 
 def test_options_reach_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
