@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import (
     distributed,
@@ -239,8 +239,14 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
     ],
 )
 def test_command_appends_its_records_and_the_report_shows_them(
-    main: Callable[[list[str]], int], arguments: list[str], lines: int, tmp_path: Path
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    lines: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Exporting a real network takes most of the time.
+    monkeypatch.setitem(onnx_files.NETWORKS, "resnet18", ("classification", small_classifier))
     common = ["--rounds", "1", "--threads", "1", "--device", "cpu", "--no-memory"]
     out = tmp_path / "results" / "x.jsonl"
     assert main([*arguments, *common, "--out", str(out)]) == 0
@@ -263,6 +269,11 @@ def test_script_measures_its_memory_though_nothing_is_installed(tmp_path: Path) 
     # In units of the labels' size times the classes the graph keeps two logits, three log-softmaxes
     # for the cross entropies, and two softmaxes for each of three divergences: 11.
     assert 11 < json.loads(process.stdout) / (4 * 20 * 160 * 160 * 4) < 30
+
+
+def small_classifier() -> nn.Module:
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*layers)
 
 
 def fake_options(out: Path) -> Any:

@@ -25,16 +25,28 @@ from tests.classifiers.test_published import (
 from tests.helpers.small_images import CLASSES, write_images
 
 
-def published_file(tmp_path: Path, build: Build = RESNET) -> Path:
+def published_file(folder: Path, build: Build) -> Path:
     state = published(plain_networks(build))
     state["module.alpha"] = torch.arange(5.0)
-    return write(tmp_path / "model_best.pth.tar", state)
+    return write(folder / "model_best.pth.tar", state)
 
 
-@pytest.mark.parametrize("build", [RESNET, MOBILENET])
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return published_file(tmp_path_factory.mktemp("resnet"), RESNET)
+
+
+@pytest.fixture(scope="module")
+def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return published_file(tmp_path_factory.mktemp("mobilenet"), MOBILENET)
+
+
+@pytest.mark.parametrize("network", ["resnet", "mobilenet"])
 @torch.no_grad()
-def test_checkpoint_predicts_what_the_published_file_does(tmp_path: Path, build: Build) -> None:
-    path = published_file(tmp_path, build)
+def test_checkpoint_predicts_what_the_published_file_does(
+    tmp_path: Path, network: str, request: pytest.FixtureRequest
+) -> None:
+    path = request.getfixturevalue(network)
     metadata = import_published(path, tmp_path / "ours.pt")
     net, preprocessing, found = load_checkpoint(tmp_path / "ours.pt")
     theirs, expected = load_published(path)
@@ -47,9 +59,9 @@ def test_checkpoint_predicts_what_the_published_file_does(tmp_path: Path, build:
 
 
 def test_imported_network_is_evaluated_on_folders_with_its_own_preprocessing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mobilenet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import_published(published_file(tmp_path), tmp_path / "ours.pt")
+    import_published(mobilenet, tmp_path / "ours.pt")
     root = write_images(tmp_path / "data")
     for index in range(4):  # The file knows 7 classes.
         for split in ("train", "val"):
@@ -64,21 +76,20 @@ def test_imported_network_is_evaluated_on_folders_with_its_own_preprocessing(
     assert results["preprocessing"]["mean"] == [0, 0, 0]
 
 
-def test_what_cannot_be_imported_is_refused(tmp_path: Path) -> None:
-    path = published_file(tmp_path)
+def test_what_cannot_be_imported_is_refused(mobilenet: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="knows 7 classes, but 2 names are given"):
-        import_published(path, tmp_path / "ours.pt", classes=["a", "b"])
-    import_published(path, tmp_path / "ours.pt")
+        import_published(mobilenet, tmp_path / "ours.pt", classes=["a", "b"])
+    (tmp_path / "ours.pt").touch()
     with pytest.raises(ValueError, match="exists; choose another name"):
-        import_published(path, tmp_path / "ours.pt")
+        import_published(mobilenet, tmp_path / "ours.pt")
+    assert (tmp_path / "ours.pt").read_bytes() == b""
 
 
 def test_command_imports_and_names_what_it_found(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    resnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = published_file(tmp_path)
     (tmp_path / "names.txt").write_text("\n".join("abcdefg"))
-    command = ["import", path, "--out", tmp_path / "ours.pt", "--names", tmp_path / "names.txt"]
+    command = ["import", resnet, "--out", tmp_path / "ours.pt", "--names", tmp_path / "names.txt"]
     assert cli.main([str(part) for part in command]) == 0
     assert "resnet18, 7 classes, 224, 192, 160, 128, 96" in capsys.readouterr().out
     assert load_checkpoint(tmp_path / "ours.pt")[2].classes == tuple("abcdefg")

@@ -59,7 +59,13 @@ def plain_networks(build: Build, count: int = 5) -> list[nn.Module]:
     """Ordinary networks with random BatchNorms of their own and all other tensors in common."""
     torch.manual_seed(0)
     first = build().eval()
-    plains = [copy.deepcopy(first) for _ in range(count)]
+    shared = {
+        id(tensor): tensor
+        for layer in first.modules()
+        if not isinstance(layer, nn.BatchNorm2d)
+        for tensor in layer.parameters(recurse=False)
+    }
+    plains = [copy.deepcopy(first, dict(shared)) for _ in range(count)]
     for plain in plains:
         randomise(plain)
     return plains

@@ -2,19 +2,24 @@
 
 What is small here is the images, the batch and the views; network, loss, optimiser and schedule
 are those of the file. What is expected is computed from the YAML by hand. What is cut from the
-images is in test_configs_views.py.
+images is in test_views.py. Many files ask for the same arithmetic and differ in the rest: for all
+but the first of them the network is built and then lets its last layer alone compute.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from classification.config import ClassificationConfig
 from classification.task import CLASSIFICATION
@@ -51,6 +56,7 @@ class Run:
         views: For each step, the views before they were normalised.
         seen: For each step, what the loss was given.
         losses: For each step, what it gave.
+        first: The first file with the same arithmetic, perhaps this one.
     """
 
     written: dict[str, Any]
@@ -60,12 +66,33 @@ class Run:
     views: list[list[Tensor]]
     seen: list[Outputs]
     losses: list[MREDLosses]
+    first: str
 
     @property
     def sets(self) -> int:
         """Number of BatchNorm sets that the file asks for."""
         shared = self.written.get("batchnorm", "private") == "shared"
         return 1 if shared else len(self.written["resolutions"])
+
+
+@cache
+def values(file: str) -> dict[str, Any]:
+    """Read a file as it is written."""
+    return read_yaml(ROOT / file)
+
+
+def arithmetic(file: str) -> tuple[object, ...]:
+    """Return all that decides how a step is computed, but for the sizes of the views."""
+    written = values(file)
+    others = {"resolutions", "data", "epochs", "batch_size", "optim", "schedule", "augmentation"}
+    rest = {key: value for key, value in written.items() if key not in others}
+    return len(written["resolutions"]), json.dumps(rest, sort_keys=True)
+
+
+def last_layer(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return a network's last layer as a function from images to logits, for few of its inputs."""
+    layer = [child for child in network.modules() if isinstance(child, nn.Linear)][-1]
+    return lambda images: F.linear(images.mean(dim=(2, 3)), layer.weight[:, :3], layer.bias)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +106,8 @@ def run(
     roots: dict[int, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Run:
-    written = read_yaml(ROOT / request.param)
+    written = values(request.param)
+    first = next(file for file in CLASSIFIERS if arithmetic(file) == arithmetic(request.param))
     small = small_values(written, roots)
     config = load_config(ClassificationConfig, ROOT / request.param, small)
     batches = training_batches(config)
@@ -89,6 +117,8 @@ def run(
             patch.setattr(f"{module}.count_macs", lambda *_: 0)
         net = build_net(CLASSIFICATION, config, torch.device("cpu"))
         job = build_job(CLASSIFICATION, config, net, batches, TestImages(config))
+    if first != request.param:
+        net.network.forward = last_layer(net.network)
     seen: list[Outputs] = []
 
     def watched(outputs: Outputs) -> MREDLosses:
@@ -98,7 +128,7 @@ def run(
         return job.loss(outputs)
 
     training = Training(replace(job, loss=watched), RunFolder(tmp_path_factory.mktemp("run")))
-    found = Run(written, job, training, [], [], seen, [])
+    found = Run(written, job, training, [], [], seen, [], first)
     places = ((0, 0), (written["epochs"] // 2, 1))
     for place, (views, target) in zip(places, batches.epoch(0), strict=False):
         # The rate of the second step of all would hardly tell one schedule from another.
@@ -128,7 +158,9 @@ def test_all_parameters_but_the_scores_decay_as_written(run: Run) -> None:
     assert not any(group["nesterov"] for group in groups)
 
 
-def test_every_parameter_has_been_trained(run: Run) -> None:
+def test_every_parameter_has_been_trained(run: Run, request: pytest.FixtureRequest) -> None:
+    if run.first not in request.node.name:
+        pytest.skip(f"{run.first} trains the same network")
     state, model = run.training.stepper.optimizer.state, run.written["model"]
     # A branch whose last gamma is 0 learns from the step on that has moved it; the first one of a
     # rising learning rate moves nothing.

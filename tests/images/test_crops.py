@@ -66,7 +66,7 @@ def test_run_goes_the_same_way_wherever_its_views_are_made(tmp_path: Path) -> No
     root = write_images(tmp_path / "data")
     config = tmp_path / "small.yaml"
     config.write_text(
-        "model: {name: resnet18, classes: 3}\nresolutions: [40, 36, 34, 32]\nepochs: 1\n"
+        "model: {name: test_resnet, classes: 3}\nresolutions: [40, 36, 34, 32]\nepochs: 1\n"
         f"sandwich: true\nbatch_size: 12\noptim: {{lr: 0.02}}\ndata: {{root: {root}}}\n"
         "workers: 0\ndevice: cpu\n"
     )

@@ -1,8 +1,9 @@
-"""Facts about the ONNX models of rsseg/runtime: the graph chooses what `predict` chooses."""
+"""Facts about rsseg/runtime/onnx/model.py: the graph chooses what `predict` chooses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -40,6 +41,20 @@ def trained(network: nn.Module | None = None, sides: tuple[int, ...] = (64, 32))
     return net.eval()
 
 
+@cache
+def _exported(sides: tuple[int, ...], rule: str, compact: bool) -> tuple[SwitchableNet, Any]:
+    net = trained(sides=sides)
+    net.unseen = rule
+    return net, model_of_all(net, compact=compact)
+
+
+def exported(
+    *, sides: tuple[int, ...] = (64, 32), rule: str = "interpolate", compact: bool = False
+) -> tuple[SwitchableNet, Any]:
+    """A network and its model; no test changes them, so they are made once."""
+    return _exported(sides, rule, compact)
+
+
 def images(height: int, width: int, batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
@@ -65,15 +80,15 @@ def assert_predicts(
 @pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("rule", ["interpolate", "nearest"])
 def test_one_model_predicts_at_every_size(compact: bool, rule: str) -> None:
-    net = trained()
-    net.unseen = rule
-    assert_predicts(net, model_of_all(net, compact=compact))
+    assert_predicts(*exported(rule=rule, compact=compact))
 
 
-@pytest.mark.parametrize("sides", [(64, 64, 32), (80, 64, 48, 40, 32)])
+FIVE = (80, 64, 48, 40, 32)
+
+
+@pytest.mark.parametrize("sides", [(64, 64, 32), FIVE])
 def test_any_number_of_sets_is_chosen_from(sides: tuple[int, ...]) -> None:
-    net = trained(sides=sides)
-    assert_predicts(net, model_of_all(net))
+    assert_predicts(*exported(sides=sides))
 
 
 class Crossed(nn.Module):
@@ -138,11 +153,10 @@ def test_shared_layers_lie_in_the_model_once_and_each_set_once() -> None:
             graphs += [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
         return count
 
-    sides = (64, 48, 32)
-    net = trained(sides=sides)
+    _, model = exported(sides=FIVE)
     shared = sum(p.numel() for p in layers().parameters()) - 2 * (8 + 6)
-    # And a share for each set at each side from 0 to 64.
-    assert numbers(model_of_all(net)) == shared + len(sides) * (PRIVATE + 65)
+    # And a share for each set at each side from 0 to 80.
+    assert numbers(model) == shared + len(FIVE) * (PRIVATE + 81)
 
 
 def kinds(model: Any) -> list[str]:
@@ -177,20 +191,19 @@ def test_network_with_shared_batchnorms_needs_no_choice() -> None:
 def test_nothing_lies_in_the_model_that_is_not_read(
     rule: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    net = trained()
-    net.unseen = rule
-    model = model_of_all(net)
+    _, model = exported(rule=rule)
     assert set(elements(model.graph)) <= names_read(model.graph)
     session(model)
     assert "not used" not in capfd.readouterr().err  # ONNX Runtime would tell.
 
 
 def test_compact_model_has_no_branches() -> None:
-    assert "If" not in kinds(model_of_all(trained(), compact=True))
+    assert "If" in kinds(exported()[1])
+    assert "If" not in kinds(exported(compact=True)[1])
 
 
 def test_model_tells_nothing_of_the_machine_it_was_made_on() -> None:
-    text = model_of_all(trained()).SerializeToString()
+    text = exported()[1].SerializeToString()
     for word in (b".py", b"site-packages", b"forward"):
         assert word not in text
 
