@@ -37,7 +37,7 @@ from datasets.rooms.room import write_rooms
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.mred import mred_loss
 from rsseg.training.step import StepSettings
-from tests.helpers import processes
+from tests.helpers import linked_job, processes
 from tests.helpers.processes import ROOT
 
 CPU = torch.device("cpu")
@@ -415,30 +415,11 @@ def test_resized_logits_are_those_of_torch() -> None:
     torch.testing.assert_close(resized([logits], labels)[0], expected)
 
 
-LINKED = """
-import sys, torch
-from benchmarks import distributed
-from benchmarks.step import Sizes
-from rsseg.common.distributed import joined
-device = torch.device("cpu")
-sizes, link = Sizes((64, 48), 4, 5, device), distributed.SimulatedLink(1e5)
-ways = [(distributed.afterwards, ())] + [(distributed.during, (c,)) for c in ("none", "bf16")]
-losses = []
-with joined(device, minutes=1):
-    for prepare, options in ways:
-        torch.manual_seed(0)
-        work = prepare(sizes, link, *options)
-        losses.append(torch.stack([work.call().total for _ in range(3)]))
-torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=1e-6)
-torch.testing.assert_close(losses[2], losses[0], rtol=5e-2, atol=5e-2)
-assert not torch.equal(losses[2], losses[0])
-"""
-
-
-def test_gradients_sent_during_the_backward_pass_train_as_those_sent_afterwards() -> None:
-    started = processes.start(["-c", LINKED], 2)
-    printed = processes.finish(started)
-    assert [process.returncode for process in started] == [0, 0], "".join(printed)
+def test_gradients_sent_during_the_backward_pass_train_as_those_sent_afterwards(
+    tmp_path: Path,
+) -> None:
+    started = processes.start(linked_job.main, [], tmp_path, 2)
+    assert processes.finish(started) == [0, 0], [one.printed for one in started]
 
 
 def test_processes_behind_a_slow_link_are_measured_together(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_file_that_differs_gets_no_name_and_an_older_one_is_kept(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, written = tmp_path / "all.onnx", (folder / "classification.onnx").read_bytes()
-    monkeypatch.setattr(onnx_files, "write", lambda _, __, path, **___: path.write_bytes(written))
+    monkeypatch.setattr(onnx_export, "write", lambda _, __, path, **___: path.write_bytes(written))
     monkeypatch.setattr(
         onnx_export, "runner", lambda _: lambda images: np.ones((len(images), 3), np.float32)
     )
@@ -267,8 +267,8 @@ def test_tolerance_is_that_of_the_command(
 ) -> None:
     written = (folder / "classification.onnx").read_bytes()
     net, _, _ = load_checkpoint(folder / "classification.pt")
-    monkeypatch.setattr(onnx_files, "write", lambda _, __, path, **___: path.write_bytes(written))
-    monkeypatch.setattr(onnx_files, "runner", lambda _: partial(off_by, 0.5, net))
+    monkeypatch.setattr(onnx_export, "write", lambda _, __, path, **___: path.write_bytes(written))
+    monkeypatch.setattr(onnx_export, "runner", lambda _: partial(off_by, 0.5, net))
     given = ["export", str(folder / "classification.pt"), "--out", str(tmp_path / "x.onnx")]
     assert cli.main([*given, "--tolerance", "0.4"]) == 2
     told = "rsseg export: the exported network differs from PyTorch by more than 0.4 at 64x64"
