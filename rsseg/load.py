@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from rsseg.classifiers.head import ClassificationHead
 from rsseg.common.checkpoint import CheckpointError, load_weights, read_checkpoint
+from rsseg.common.file_kinds import FileKind, file_kind
 from rsseg.common.messages import check_name
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.quantization.packing import SUFFIX, load_packed_state, read_packed
@@ -42,10 +43,12 @@ def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, Run
         says: task, classes, resolutions, epoch, settings of the whole run.
 
     Raises:
-        CheckpointError: If the file is missing, damaged, or does not fit what it says it is.
+        CheckpointError: If the file is missing, damaged, of another kind (see
+            `rsseg.common.file_kinds`), or does not fit what it says it is.
+        OSError: If it cannot be read.
     """
     path = Path(path)
-    if path.suffix == SUFFIX:
+    if path.suffix == SUFFIX or file_kind(path) is FileKind.PACKED:
         return _load_packed(path)
     content = read_checkpoint(path)
     net, metadata = _build(path, content)

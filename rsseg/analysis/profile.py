@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import nn
@@ -28,6 +28,8 @@ from rsseg.quantization.packing import stored_sizes
 from rsseg.segmentation.model import ModelConfig, build_segmenter
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
+
+_FILES: Final = (".pt", ".safetensors", ".onnx")  # taken for files even where there is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,7 @@ def profile(
 
     Args:
         network: Name of a classifier, a segmenter as "ARCHITECTURE:ENCODER", or the path of a
-            checkpoint, which ends in .pt.
+            checkpoint (.pt or packed .safetensors).
         resolutions: Sides of the views in pixels, from large to small; a checkpoint has its own.
         classes: Number of classes; default: 1000, of a segmenter 40. A checkpoint has its own.
 
@@ -130,7 +132,9 @@ def profile(
 def _opened(
     network: str, resolutions: Sequence[int] | None, classes: int | None
 ) -> tuple[SwitchableNet, Preprocessing]:
-    if Path(network).suffix == ".pt" or Path(network).is_file():
+    path = Path(network)
+    # A folder may have the name of a network, which needs resolutions.
+    if path.suffix in _FILES or path.is_file() or (path.is_dir() and not resolutions):
         if classes is not None:
             raise ValueError(f"{network} has its own number of classes; leave out --classes")
         net, preprocessing, _ = load_checkpoint(network)

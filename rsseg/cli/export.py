@@ -17,7 +17,7 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     )
     verb.set_defaults(run=_export)
     add = verb.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="such as runs/NAME/last.pt")
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="runs/NAME/last.pt, or packed")
     group = verb.add_mutually_exclusive_group()
     group.add_argument("--resolution", type=int, metavar="R", help="a file of this one alone")
     group.add_argument("--all", action="store_true", help="a file of all; the default")

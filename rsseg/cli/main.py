@@ -25,6 +25,7 @@ from rsseg.cli.plot import add_plot
 from rsseg.cli.predict import add_predict
 from rsseg.cli.profile import add_profile
 from rsseg.cli.serve import add_serve
+from rsseg.common.extras import missing_extra
 
 # Verb: what names its arguments and sets `run`, and its line in the help.
 VERBS: Final[dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]]] = {
@@ -56,8 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         status: int | None = args.run(args)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError) as error:
         print(f"rsseg {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        message = missing_extra(error)
+        if message is None:
+            raise
+        print(f"rsseg {args.verb}: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"rsseg {args.verb}: interrupted; files already written are whole", file=sys.stderr)

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from rsseg.common.file_kinds import NETWORKS, file_kind, wrong_kind_message
 from rsseg.runtime.benchmark.processes import Subject
 from rsseg.runtime.benchmark.report import layout, measure_entry, read_accuracies, subjects
 from rsseg.runtime.budget.budget import check_budget
 from rsseg.runtime.budget.table import Entry, latency_file, update_entries
-from rsseg.runtime.opening import EXECUTORS
 from rsseg.switchable.resolutions import Resolutions
 
 
@@ -66,11 +66,8 @@ def _measured(
 def _checked(args: argparse.Namespace, runs: int) -> tuple[Path, int, int]:
     """Check what was given; return the file, the runs and the threads."""
     path = Path(args.network)
-    known = {suffix for suffixes, _ in EXECUTORS.values() for suffix in suffixes}
-    if path.suffix not in known or not path.is_file():
-        raise ValueError(
-            f"{path} cannot be measured; give a file that exists, {', '.join(sorted(known))}"
-        )
+    if file_kind(path) not in NETWORKS:
+        raise ValueError(f"nothing to measure: {wrong_kind_message(path, NETWORKS)}")
     if args.classes is not None:
         raise ValueError(f"{path} has its own number of classes; leave out --classes")
     runs = runs if args.runs is None else args.runs

@@ -25,7 +25,7 @@ def add_profile(verb: argparse.ArgumentParser) -> None:
     add("--classes", type=int, metavar="K", help="default: 1000, of a segmenter 40")
     add_json(verb)
     add = verb.add_argument_group("measuring").add_argument
-    add("--measure", action="store_true", help="measure a checkpoint or an exported file (.onnx)")
+    add("--measure", action="store_true", help="measure a .pt, .safetensors or .onnx file")
     executors = "of torch, onnxruntime, openvino; default: all"
     add("--executors", nargs="+", metavar="NAME", help=executors)
     add("--onnx", type=Path, nargs="+", metavar="FILE", help="default: those beside the checkpoint")

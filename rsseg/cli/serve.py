@@ -6,9 +6,6 @@ import argparse
 import math
 from functools import partial
 from pathlib import Path
-from typing import Final
-
-_EXTRAS: Final = ("starlette", "uvicorn", "prometheus_client")
 
 
 def add_serve(verb: argparse.ArgumentParser) -> None:
@@ -20,7 +17,7 @@ def add_serve(verb: argparse.ArgumentParser) -> None:
     )
     verb.set_defaults(run=_serve)
     add = verb.add_argument
-    add("network", type=Path, metavar="CHECKPOINT", help="a checkpoint, .pt, or exported .onnx")
+    add("network", type=Path, metavar="NETWORK", help="a .pt, .safetensors or .onnx file")
     add("--host", default="127.0.0.1", help="0.0.0.0 for all networks; default: %(default)s")
     add("--port", type=int, default=8000, help="0 for any that is free; default: %(default)s")
     add("--executor", metavar="NAME", help="torch, onnxruntime or openvino")
@@ -43,11 +40,6 @@ def _serve(args: argparse.Namespace) -> None:
     _check(args)
     try:
         _run(args)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in _EXTRAS:
-            raise ValueError(str(error)) from error
-        raise ValueError(f"{missing} is not installed; pip install 'rsseg[serve]'") from error
     except KeyboardInterrupt:
         print("stopped")
 

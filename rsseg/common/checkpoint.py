@@ -17,10 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.common.distributed import is_main_process
+from rsseg.common.file_kinds import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINTS,
+    FileKind,
+    file_kind,
+    wrong_kind_message,
+)
 from rsseg.common.files import move_whole
 from rsseg.common.messages import listed
 
-FORMAT = "rsseg 1"
+FORMAT = CHECKPOINT_FORMAT
 CHUNK = 2**20
 FOLDER = 0x10  # Of the attributes of a record in a zip file.
 
@@ -136,16 +143,23 @@ def _read(path: Path, remedy: str = "") -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
-    except Exception as error:  # Bytes that are no checkpoint can raise anything in torch.load.
-        raise CheckpointError(
-            f"{path} is damaged or is no checkpoint ({_reason(error)}){remedy}"
-        ) from error
+    except Exception as error:  # Bytes of another kind can raise anything in torch.load.
+        fault = f"{path} {FileKind.OTHER.value} ({_reason(error)}){remedy}"
+        raise CheckpointError(_other_kind_message(path) or fault) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         held = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(
-            f"{path} is not a checkpoint of rsseg (format '{FORMAT}'); it holds {held}"
-        )
+        fault = f"{path} is not a checkpoint of rsseg (format '{FORMAT}'); it holds {held}"
+        raise CheckpointError(_other_kind_message(path) or fault)
     return content
+
+
+def _other_kind_message(path: Path) -> str | None:
+    """Return what a file is instead of a checkpoint, None if it could be a damaged checkpoint."""
+    could_be = (FileKind.CHECKPOINT, FileKind.WEIGHTS, FileKind.EMPTY, FileKind.OTHER)
+    try:
+        return None if file_kind(path) in could_be else wrong_kind_message(path, CHECKPOINTS)
+    except OSError:  # It cannot be read at all, which torch.load has said.
+        return None
 
 
 def check_bytes(path: Path) -> None:
@@ -155,6 +169,8 @@ def check_bytes(path: Path) -> None:
         ValueError: If the records do not begin the file or claim more bytes than there are.
         Exception: Of many kinds, if the bytes have been changed or are no zip file.
     """
+    if not path.stat().st_size:
+        raise ValueError("it is empty")
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
         # Torch packs nothing; what is packed could unfold to any size.

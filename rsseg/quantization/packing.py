@@ -21,6 +21,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rsseg.common.checkpoint import CheckpointError
+from rsseg.common.file_kinds import (
+    CHECKPOINTS,
+    PACKED_FORMAT,
+    FileKind,
+    file_kind,
+    wrong_kind_message,
+)
 from rsseg.common.files import check_output, written_whole
 from rsseg.common.state_files import State
 from rsseg.quantization.convert import (
@@ -34,7 +41,7 @@ from rsseg.switchable.convert import held_sets, trained_sets
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.step_scopes import paused
 
-FORMAT: Final = "rsseg packed 1"
+FORMAT: Final = PACKED_FORMAT
 SUFFIX: Final = ".safetensors"
 _CODES: Final = ".codes"
 _COUNTER: Final = 8  # bytes of a quantiser's number of updates
@@ -229,8 +236,11 @@ def read_packed(path: Path) -> tuple[State, dict[str, Any]]:
     Raises:
         CheckpointError: If it is missing, damaged, or not a packed file of rsseg.
     """
-    if not path.is_file():
+    kind = file_kind(path)
+    if kind is FileKind.MISSING:
         raise CheckpointError(f"there is no checkpoint {path}")
+    if kind in (FileKind.FOLDER, FileKind.EMPTY, FileKind.EXPORTED, FileKind.OTHER_ONNX):
+        raise CheckpointError(wrong_kind_message(path, CHECKPOINTS))
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

@@ -1,4 +1,4 @@
-"""What a trained network is, apart from its weights: what every executor has to be told.
+"""What a trained network is, apart from its weights: what every executor has to know.
 
 A checkpoint holds it as metadata, an exported file as JSON under the key `KEY`. How exported files
 are written is decided in `export`.
@@ -14,13 +14,14 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import validate
+from rsseg.common.file_kinds import EXPORT_KEY
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import head_of
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.head import Head
 from rsseg.training.metadata import RunMetadata
 
-KEY: Final = "rsseg"
+KEY: Final = EXPORT_KEY
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore"))
@@ -70,7 +71,7 @@ class Description:
 
 
 def describe(metadata: RunMetadata, path: Path, *, unseen: str) -> Description:
-    """Describe the network of a checkpoint.
+    """Return the description of the network of a checkpoint.
 
     Args:
         metadata: As `load_checkpoint` returns it.
@@ -96,17 +97,17 @@ def parse(text: str, path: Path) -> Description:
     """Read the description in an exported file.
 
     Raises:
-        ValueError: If it is no valid one; names the file.
+        ValueError: If it is not a valid one; names the file.
     """
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: what it says about its network is no JSON ({error})") from error
+        raise ValueError(f"{path}: what it says about its network is not JSON ({error})") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: what it says about its network is no mapping")
+        raise ValueError(f"{path}: what it says about its network is not a mapping")
     return validate(Description, values, path.name)
 
 
 def name_of(path: Path) -> str:
-    """Name a network after its file, or after the folder of a run, whose files are all alike."""
+    """Return the name of a network: of its file, or of the run's folder, whose files are alike."""
     return path.resolve().parent.name if path.stem in ("last", "best", "previous") else path.stem

@@ -19,6 +19,7 @@ from torch import nn
 from rsseg.common.device import choose_device
 from rsseg.common.messages import first_line
 from rsseg.quantization.convert import has_private_quantizers, plain_network
+from rsseg.switchable.convert import sharing_copy
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import check_resolution
 
@@ -38,6 +39,10 @@ class Executor(Protocol):
     def resolutions(self) -> tuple[int, ...]:
         """Trained resolutions that it can compute, each once, largest first."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
     def logits(self, images: Views, resolution: int) -> Logits:
         """Compute the logits of a batch.
 
@@ -56,11 +61,13 @@ class Executor(Protocol):
 class TorchExecutor:
     """PyTorch: an ordinary network for each resolution, which share all parameters.
 
-    Networks of trained resolutions are made at once, those of others when they are asked for.
+    Networks of trained resolutions are made at once, those of others with their first views. The
+    network that is given keeps its mode, its active set and its statistics: one in training can
+    lend itself.
 
     Args:
-        net: A network that was trained. It is put into evaluation mode and moved.
-        device: Where it is moved to, "auto", "cpu" or "cuda".
+        net: The network; its rule `unseen` is the one of this moment.
+        device: Where its tensors are moved to, "auto", "cpu" or "cuda"; default: where they are.
         kept: How many networks of untrained resolutions are kept, those used last.
 
     Raises:
@@ -69,10 +76,13 @@ class TorchExecutor:
 
     name = "torch"
 
-    def __init__(self, net: SwitchableNet, *, device: str = "cpu", kept: int = KEPT) -> None:
-        self.device = choose_device(device)
+    def __init__(self, net: SwitchableNet, *, device: str | None = None, kept: int = KEPT) -> None:
+        if device is not None:
+            net.to(choose_device(device))
+        self.device = next(net.parameters()).device
         self.resolutions = tuple(dict.fromkeys(net.resolutions))
-        self._net = net.to(self.device).eval()
+        # A copy that shares all tensors: only its mode and its sets are changed.
+        self._net = cast(SwitchableNet, sharing_copy(net)).eval()
         if not has_private_quantizers(self._net):  # Then one copy serves all resolutions.
             self._net = cast(SwitchableNet, plain_network(self._net))
         self._trained = {r: self._specialized(r) for r in self.resolutions}
@@ -87,9 +97,9 @@ class TorchExecutor:
         try:
             with torch.inference_mode():
                 batch = torch.from_numpy(np.require(images, requirements=["C", "W"]))
-                logits = network(batch.to(self.device)).float().cpu()
+                logits = network(batch.to(self.device)).detach().float().cpu()
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(unfit(resolution, images, error)) from error
+            raise ValueError(view_size_error(resolution, images, error)) from error
         computed: Logits = logits.numpy()
         return computed
 
@@ -122,8 +132,8 @@ def check_views(images: Views) -> None:
         )
 
 
-def unfit(resolution: int, images: Views, error: Exception) -> str:
-    """Say that a network cannot compute views of this size."""
+def view_size_error(resolution: int, images: Views, error: Exception) -> str:
+    """Return the message that a network cannot compute views of this size."""
     reason = first_line(error)
     return (
         f"the network cannot predict at resolution {resolution}, with views of "

@@ -1,15 +1,22 @@
-"""From a file to an executor and what it has to be told: the one place that knows each kind."""
+"""From a file to an executor and the description of its network: one entry for each executor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import torch
 
+from rsseg.common.file_kinds import (
+    CHECKPOINTS,
+    NETWORKS,
+    FileKind,
+    file_kind,
+    wrong_kind_message,
+)
 from rsseg.load import load_checkpoint
-from rsseg.quantization.packing import SUFFIX as PACKED
 from rsseg.runtime.description import Description, describe
 from rsseg.runtime.executors import Executor, TorchExecutor
 from rsseg.runtime.onnx.executor import open_onnx
@@ -18,49 +25,76 @@ from rsseg.runtime.onnx.openvino import open_openvino
 Opened = tuple[Executor, Description]
 
 
-def open_torch(path: Path, *, threads: int | None, device: str) -> Opened:
+def open_torch(
+    path: Path, *, threads: int | None, device: str, unseen: str | None = None
+) -> Opened:
     """Open a checkpoint with PyTorch.
 
     Args:
-        path: File of the checkpoint.
+        path: File of the checkpoint, or a packed one.
         threads: Threads of PyTorch, which has one number for the whole process; default: that.
         device: "auto", "cpu" or "cuda".
+        unseen: Rule for untrained resolutions, see `rsseg.SwitchableNet`; default: the network's.
 
     Raises:
         ValueError: If it cannot be used.
     """
     net, _, metadata = load_checkpoint(path)
+    net.unseen = unseen or net.unseen
     description = describe(metadata, path, unseen=net.unseen)
     if threads is not None:
         torch.set_num_threads(threads)
     return TorchExecutor(net, device=device), description
 
 
-CHECKPOINTS: Final = (".pt", PACKED)
-# Which files an executor takes, and how it opens them; the first is a suffix's natural one.
-EXECUTORS: Final[dict[str, tuple[tuple[str, ...], Callable[..., Opened]]]] = {
-    "torch": (CHECKPOINTS, open_torch),
-    "onnxruntime": ((".onnx",), open_onnx),
-    "openvino": ((".onnx",), open_openvino),
+@dataclass(frozen=True)
+class Opener:
+    """How an executor opens files.
+
+    Args:
+        kinds: The kinds of file that it takes.
+        open: Opens one; called with the path, threads, device and the rule for untrained
+            resolutions.
+    """
+
+    kinds: tuple[FileKind, ...]
+    open: Callable[..., Opened]
+
+
+# The first one that takes a file opens it where no executor is named.
+EXECUTORS: Final[dict[str, Opener]] = {
+    "torch": Opener(CHECKPOINTS, open_torch),
+    "onnxruntime": Opener((FileKind.EXPORTED,), open_onnx),
+    "openvino": Opener((FileKind.EXPORTED,), open_openvino),
 }
 
 
 def natural_executor(path: Path) -> str:
-    """Name the executor that a file is opened with where none is asked for.
+    """Return the name of the executor that opens a file where none is named.
 
     Raises:
-        ValueError: If its suffix is of no executor.
+        ValueError: If it is not a file that an executor takes.
+        OSError: If it does not exist or cannot be read.
     """
-    for name, (suffixes, _) in EXECUTORS.items():
-        if path.suffix in suffixes:
+    kind = file_kind(path)
+    for name, opener in EXECUTORS.items():
+        if kind in opener.kinds:
             return name
-    raise ValueError(
-        f"{path}: expected a checkpoint ({', '.join(CHECKPOINTS)}) or an exported file (.onnx)"
-    )
+    raise _wrong_kind(path, NETWORKS)
+
+
+def takes(executor: str, path: Path) -> bool:
+    """Return whether an executor takes files of this kind; False for an unknown executor."""
+    return executor in EXECUTORS and file_kind(path) in EXECUTORS[executor].kinds
 
 
 def open_executor(
-    path: Path, name: str | None = None, *, threads: int | None = None, device: str = "cpu"
+    path: Path,
+    name: str | None = None,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    unseen: str | None = None,
 ) -> Opened:
     """Open a file with an executor.
 
@@ -69,21 +103,25 @@ def open_executor(
         name: "torch", "onnxruntime" or "openvino"; default: the one natural for the file.
         threads: Threads that compute one image; default: as many as PyTorch.
         device: "cpu"; PyTorch also takes "auto" and "cuda".
+        unseen: Rule for untrained resolutions, "interpolate", "nearest" or "extrapolate";
+            default: the network's. An exported file has no other.
 
     Raises:
         ValueError: If something given is not valid, or the file cannot be used.
         ImportError: If the executor is not installed.
-        OSError: If the file cannot be read.
+        OSError: If the file does not exist or cannot be read.
     """
-    name = natural_executor(path) if name is None else name
-    if name not in EXECUTORS:
+    if name is not None and name not in EXECUTORS:
         raise ValueError(f"unknown executor '{name}'; expected one of {', '.join(EXECUTORS)}")
-    suffixes, opened = EXECUTORS[name]
-    if path.suffix not in suffixes:
-        kind = "a checkpoint" if suffixes == CHECKPOINTS else "a file of `rsseg export`"
-        raise ValueError(f"executor {name} takes {kind}, {' or '.join(suffixes)}, got {path}")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; give a checkpoint or an exported file")
+    natural = natural_executor(path)
+    opener = EXECUTORS[name or natural]
+    if file_kind(path) not in opener.kinds:
+        raise ValueError(f"executor {name}: {wrong_kind_message(path, opener.kinds)}")
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    return opened(path, threads=threads, device=device)
+    return opener.open(path, threads=threads, device=device, unseen=unseen)
+
+
+def _wrong_kind(path: Path, expected: tuple[FileKind, ...]) -> Exception:
+    error = ValueError if path.exists() else FileNotFoundError
+    return error(wrong_kind_message(path, expected))

@@ -1,4 +1,4 @@
-"""What a network says about one image at one resolution."""
+"""Prediction: the answer of a network for one image at one resolution."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
-    """What a network says about one image.
+    """The answer of a network for one image.
 
     Args:
         resolution: Side of the view in pixels.
-        milliseconds: Time for preparing the image, the network and the result.
+        milliseconds: From the decoded image to the answer: its view, the network, the result.
         network_ms: Of these, the time of the network.
         logits: Shape (K,) of a classifier, (K, h, w) of a segmenter.
         classes: Names of the K classes.
@@ -70,7 +70,7 @@ class Prediction:
         return float(best[0] - best[1]) if len(best) > 1 else 1.0
 
     def top(self, n: int) -> list[tuple[str, float]]:
-        """Name the n most probable classes of a classifier, and their probabilities.
+        """Return the n most probable classes of a classifier, and their probabilities.
 
         Raises:
             ValueError: Of a segmenter, or if n is below 1.

@@ -1,7 +1,8 @@
 """Predictor: one image in, one answer out, at a resolution chosen for each call.
 
-One object for every task and executor; several threads may call it at once. Its answers are those
-of `rsseg predict`. Which resolution keeps a budget is decided in `budget`.
+One object for every task, executor and kind of file, and for whoever asks: `rsseg predict`, the
+service, measurements, Python. Several threads may call it at once. Which resolution keeps a budget
+is decided in `budget`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from PIL import Image as Pictures
 from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.runtime.budget.budget import Budget, Choice, check_budget
-from rsseg.runtime.budget.measure import measured_budget, saved_budget
+from rsseg.runtime.budget.measure import TimeOne, drawn_image, measured_budget, saved_budget
+from rsseg.runtime.budget.table import find_rows, this_machine
 from rsseg.runtime.description import Description
 from rsseg.runtime.executors import Executor, Logits, Views
 from rsseg.runtime.opening import open_executor
@@ -31,18 +33,20 @@ from rsseg.switchable.resolutions import check_resolution
 class Predictor:
     """A trained network, ready to answer for images of any size at any resolution.
 
-    Use `Predictor.open` for a file.
+    Use `Predictor.open` for a file. A network in memory, one in training too, lends itself:
+    `Predictor(TorchExecutor(net), description)`.
 
     Args:
         executor: Computes the logits.
         description: What the network is.
         budget_ms: Milliseconds that a prediction may take; default: no limit.
-        make_budget: Gives what chooses a resolution; default: a few predictions are timed. It is
-            called once, here or where the first budget is asked for.
+        make_budget: Makes what chooses a resolution; default: a few predictions are timed. It is
+            called once, by `measure`.
 
     Attributes:
         executor: As given.
         description: As given.
+        name: What pictures, tables and messages call the network; may be changed.
         budget_ms: As given.
         resolutions: Trained resolutions that the executor can compute, largest first.
 
@@ -67,12 +71,12 @@ class Predictor:
         self.resolutions = executor.resolutions
         self.preprocessing = description.preprocessing
         self.budget_ms = budget_ms
-        self._make_budget = make_budget or measured_budget
+        self._make_budget = make_budget or _measured_budget
         self._budget: Budget | None = None
         self._lock = threading.Lock()
         if budget_ms is not None:
             check_budget(budget_ms)
-            self.budget  # noqa: B018 Measured now, not with the first image.
+            self.measure()
 
     @classmethod
     def open(
@@ -82,35 +86,53 @@ class Predictor:
         *,
         threads: int | None = None,
         device: str = "cpu",
+        unseen: str | None = None,
         budget_ms: float | None = None,
     ) -> Predictor:
         """Open a checkpoint or an exported file.
 
         Args:
-            path: A checkpoint (.pt) or a file of `rsseg export` (.onnx).
+            path: A checkpoint (.pt or packed .safetensors) or a file of `rsseg export` (.onnx).
             executor: "torch", "onnxruntime" or "openvino"; default: the one natural for the file.
             threads: Threads that compute one image; default: as many as PyTorch, which
                 has one number for the whole process.
             device: "cpu"; PyTorch also takes "auto" and "cuda".
+            unseen: Rule for untrained resolutions, "interpolate", "nearest" or "extrapolate";
+                default: the network's. An exported file has no other.
             budget_ms: Milliseconds that a prediction may take; default: no limit.
 
         Raises:
             ValueError: If something given is not valid, or the file cannot be used.
             ImportError: If the executor is not installed.
-            OSError: If the file cannot be read.
+            OSError: If the file does not exist or cannot be read.
+
+        Example:
+            >>> Predictor.open("nowhere.pt")
+            Traceback (most recent call last):
+            FileNotFoundError: there is no file nowhere.pt; give a checkpoint (.pt or packed ...
         """
         path = Path(path)
-        opened = open_executor(path, executor, threads=threads, device=device)
-        make = partial(saved_budget, path=path, threads=threads)
+        opened = open_executor(path, executor, threads=threads, device=device, unseen=unseen)
+        make = partial(_budget_of_file, path=path, threads=threads)
         return cls(*opened, budget_ms=budget_ms, make_budget=make)
 
-    @property
-    def budget(self) -> Budget:
-        """What chooses a resolution, and knows the load of the machine; measured if need be."""
+    def measure(self) -> Budget:
+        """Return what chooses a resolution and knows the load of the machine.
+
+        The first call times a few predictions, or reads the table beside the file.
+
+        Raises:
+            ValueError: If the network cannot predict, or its table of latencies is damaged.
+        """
         with self._lock:
             if self._budget is None:
                 self._budget = self._make_budget(self)
             return self._budget
+
+    @property
+    def budget(self) -> Budget:
+        """What `measure` returns."""
+        return self.measure()
 
     def choose(self, budget_ms: float | None = None) -> Choice | None:
         """Choose the resolution for a budget, or for that of all predictions; None without one.
@@ -122,7 +144,7 @@ class Predictor:
         if budget_ms is None:
             return None
         check_budget(budget_ms)  # before anything is measured
-        return self.budget.choose(budget_ms)
+        return self.measure().choose(budget_ms)
 
     def predict(
         self,
@@ -153,9 +175,9 @@ class Predictor:
         if resolution is None:
             resolution = choice.resolution if choice else self.resolutions[0]
         view = self._view(pixels, resolution)
-        begun = time.perf_counter()
-        logits = self.executor.logits(view, resolution)
-        network_ms = 1000 * (time.perf_counter() - begun)
+        network_start = time.perf_counter()
+        logits = self._logits(view, resolution)
+        network_ms = 1000 * (time.perf_counter() - network_start)
         label_map = self._label_map(logits, pixels.shape[:2])
         milliseconds = 1000 * (time.perf_counter() - start)
         if self._budget is not None:
@@ -178,21 +200,75 @@ class Predictor:
         return normalised
 
     def _label_map(self, logits: Logits, size: Sequence[int]) -> LabelMap | None:
-        """Check the logits of one image; give the label map of a segmenter."""
-        axes = 4 if self.head.dense else 2
-        if logits.ndim != axes or logits.shape[:2] != (1, len(self.classes)):
-            raise ValueError(
-                f"'{self.name}' gives logits of shape {logits.shape}, expected (1, "
-                f"{len(self.classes)}{', h, w' if axes == 4 else ''}) for {len(self.classes)} "
-                "named classes"
-            )
-        if axes == 4:
-            labels = predict_labels(torch.from_numpy(logits[0]), size)
-            label_map: LabelMap = labels.to(torch.uint8).numpy()
-            return label_map
-        if not np.isfinite(logits).all():
-            raise ValueError(
-                f"'{self.name}' gives logits that are not finite; its training has failed, use "
-                "another checkpoint"
-            )
+        """Check the logits of one image; return the label map, None of a classifier."""
+        if self.head.dense:
+            return _label_map(logits, size, self.classes, self.name)
+        _check_class_logits(logits, self.classes, self.name)
         return None
+
+    def _logits(self, view: Views, resolution: int) -> Logits:
+        try:
+            return self.executor.logits(view, resolution)
+        except ValueError as error:
+            raise ValueError(f"'{self.name}': {error}") from error
+
+
+def timer(predictor: Predictor, image: Image | None = None) -> TimeOne:
+    """Return a function that predicts an image at a resolution and returns its two times.
+
+    Args:
+        predictor: The network.
+        image: RGB, uint8, shape (H, W, 3); default: one of noise, of the size of a photo.
+    """
+    pixels = drawn_image() if image is None else image
+
+    def time_one(resolution: int) -> tuple[float, float]:
+        prediction = predictor.predict(pixels, resolution)
+        return prediction.milliseconds, prediction.network_ms
+
+    return time_one
+
+
+def _measured_budget(predictor: Predictor) -> Budget:
+    return measured_budget(timer(predictor), predictor.resolutions)
+
+
+def _budget_of_file(predictor: Predictor, *, path: Path, threads: int | None) -> Budget:
+    """Return the budget from the table beside the file, or else measure it."""
+    rows = find_rows(
+        path,
+        machine=this_machine(predictor.executor.device),
+        executor=predictor.executor.name,
+        threads=threads or torch.get_num_threads(),
+    )
+    return saved_budget(rows, predictor.resolutions) or _measured_budget(predictor)
+
+
+# What is special to a head: which logits are valid, and what of the answer follows from them.
+
+
+def _check_class_logits(logits: Logits, classes: Sequence[str], name: str) -> None:
+    """Check the logits of a classifier, from which the probabilities follow."""
+    _check_shape(logits, (1, len(classes)), "", name)
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            f"'{name}' gives logits that are not finite; its training has failed, use another "
+            "checkpoint"
+        )
+
+
+def _label_map(logits: Logits, size: Sequence[int], classes: Sequence[str], name: str) -> LabelMap:
+    """Check the logits of a segmenter; return the class of each pixel, uint8, shape `size`."""
+    _check_shape(logits, (1, len(classes)), ", h, w", name)
+    labels = predict_labels(torch.from_numpy(logits[0]), size)
+    label_map: LabelMap = labels.to(torch.uint8).numpy()
+    return label_map
+
+
+def _check_shape(logits: Logits, first: tuple[int, int], rest: str, name: str) -> None:
+    """Check that logits have the first axes given, and as many more as `rest` names."""
+    if logits.ndim != 2 + rest.count(",") or logits.shape[:2] != first:
+        raise ValueError(
+            f"'{name}' gives logits of shape {logits.shape}, expected ({first[0]}, "
+            f"{first[1]}{rest}) for {first[1]} named classes"
+        )

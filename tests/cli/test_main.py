@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,36 +15,39 @@ from torch import nn
 from rsseg.cli import main as cli
 from rsseg.cli import predict as cli_predict
 from rsseg.images.preprocessing import Preprocessing
+from rsseg.runtime import executors, predictor
+from rsseg.runtime.description import Description, name_of
+from rsseg.runtime.executors import TorchExecutor
+from rsseg.runtime.opening import Opened
+from rsseg.runtime.predict import segment, video
+from rsseg.switchable import unseen
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
-from rsseg.training.metadata import RunMetadata
 
-CLASSES = ["wall", "floor", "lamp"]
+CLASSES = ("wall", "floor", "lamp")
 
 
-def checkpoint(path: Path) -> tuple[SwitchableNet, Preprocessing, RunMetadata]:
-    """Stand in for reading a checkpoint: the name of the file seeds the weights."""
+def opened(path: Path, executor: str | None = None, **options: Any) -> Opened:
+    """Stand in for opening a file: its name seeds the weights."""
     if "gone" in path.name:
-        raise ValueError(f"there is no checkpoint {path}")
+        raise FileNotFoundError(f"there is no file {path}")
     torch.manual_seed(len(path.name))
-    net = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
-    classes = ["a", "b", "c"] if "other" in path.name else CLASSES
-    task = "classification" if "classifier" in path.name else "segmentation"
-    preprocessing = Preprocessing()
-    metadata = RunMetadata(
-        task=task,
-        model={},
-        classes=tuple(classes),
-        resolutions=Resolutions([32, 16]),
-        preprocessing=preprocessing,
+    plain = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
+    net = SwitchableNet(plain, [32, 16])
+    description = Description(
+        task="classification" if "classifier" in path.name else "segmentation",
+        name=name_of(path),
+        classes=("a", "b", "c") if "other" in path.name else CLASSES,
+        resolutions=Resolutions((32, 16)),
+        preprocessing=Preprocessing(),
     )
-    return SwitchableNet(net, [32, 16]).eval(), preprocessing, metadata
+    return TorchExecutor(net, device=options["device"]), description
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two images, `a` and `b`, and their labels from 1 on with void 0."""
-    monkeypatch.setattr(cli_predict, "load_checkpoint", checkpoint)
+    monkeypatch.setattr(predictor, "open_executor", opened)
     for place in ("images", "labels"):
         (tmp_path / place).mkdir()
     rng = np.random.default_rng(0)
@@ -98,8 +102,11 @@ def test_compare_labels_and_resolutions_reach_the_table(
             "beside classes 0..2, void 255 (all values: 0..3); set label_offset",
         ),
         (["--compare", "other.pt"], "know other classes"),
-        (["--compare", "gone.pt"], "there is no checkpoint gone.pt"),
-        (["--compare", "classifier.pt"], "classifier.pt is no segmenter with named classes"),
+        (["--compare", "gone.pt"], "there is no file gone.pt"),
+        (
+            ["--compare", "classifier.pt"],
+            "'classifier' is a network for classification; label maps",
+        ),
         (["--top", "3"], "rs-net.pt is a segmenter, which takes no --top; leave it out"),
         (["--resolutions", "16", "32"], "from large to small"),
         (["--resolutions", "3"], "cannot predict at resolution 3"),
@@ -143,23 +150,45 @@ def test_interruption_is_status_130(folder: Path, monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_predict, "predict_files", interrupted)
+    monkeypatch.setattr(segment, "predict_files", interrupted)
     assert predict(folder) == 130
 
 
 def test_device_is_chosen_where_none_is_given(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    names = []
 
     def choose(name: str) -> torch.device:
-        asked.append(name)
+        names.append(name)
         return torch.device("cpu")
 
-    monkeypatch.setattr(cli_predict, "choose_device", choose)
+    monkeypatch.setattr(executors, "choose_device", choose)
     assert predict(folder) == 0
     assert predict(folder, "--device", "cuda", "--overwrite") == 0
-    assert asked == ["auto", "cuda"]
+    assert names == ["auto", "cuda"]
+
+
+def test_executor_threads_and_rule_reach_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def opening(path: Path, executor: str | None = None, **options: Any) -> Opened:
+        given.append((path.name, executor, options))
+        return opened(path, executor, **options)
+
+    monkeypatch.setattr(predictor, "open_executor", opening)
+    (folder / "b.onnx").write_bytes(b"")
+    arguments = ("--executor", "torch", "--threads", 2, "--unseen", "nearest", "--device", "cpu")
+    assert predict(folder, *arguments, "--compare", folder / "b.onnx") == 0
+    options = {"threads": 2, "device": "cpu", "unseen": "nearest"}
+    # The second file is of another kind, so its own executor opens it.
+    assert given == [("rs-net.pt", "torch", options), ("b.onnx", None, options)]
+
+
+def test_constants_of_the_help_are_those_of_the_library() -> None:
+    assert (cli_predict.RULES, cli_predict.FPS) == (unseen.RULES, video.FPS)
 
 
 def write_results(path: Path, **metrics: float) -> Path:
@@ -227,11 +256,14 @@ def test_compare_names_the_file_that_holds_no_such_results(
     assert f"rsseg compare: cannot read {path} as results" in capsys.readouterr().err
 
 
-def test_checkpoints_of_runs_are_named_after_their_folders() -> None:
-    names = [cli_predict._name(Path(path), None) for path in ("x/rs/last.pt", "x/i-352.pt")]
-    assert names == ["rs", "i-352"]
-    both = Path("x/rs/last.pt"), Path("x/rs/best.pt")
-    assert [cli_predict._name(*both), cli_predict._name(*both[::-1])] == ["rs last", "rs best"]
+def test_compared_networks_get_names_that_tell_them_apart() -> None:
+    for names, paths, expected in (
+        (["rs", "i-352"], ["x/rs/last.pt", "x/i-352.pt"], ["rs", "i-352"]),
+        (["rs", "rs"], ["x/rs/last.pt", "x/rs/best.pt"], ["rs last", "rs best"]),
+        (["rs", "rs"], ["x/rs/last.pt", "x/rs/last.onnx"], ["last.pt", "last.onnx"]),
+        (["rs", "rs"], ["x/rs/last.pt", "x/rs/last.pt"], ["rs", "rs"]),
+    ):
+        assert cli_predict._distinct_names(names, [Path(path) for path in paths]) == expected
 
 
 def test_missing_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ def test_file_cut_off_anywhere_is_damaged(tmp_path: Path) -> None:
     for length in [0, 1, 10, *range(64, len(whole), len(whole) // 40), len(whole) - 1]:
         path.write_bytes(whole[:length])
         message = fault(path)
-        assert message.startswith(f"{path} is damaged or is no checkpoint (")
+        assert message.startswith(f"{path} is not an rsseg checkpoint, or is damaged (")
         assert message.endswith("use another checkpoint of the run, such as previous.pt or best.pt")
         assert "\n" not in message
 
@@ -129,7 +129,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path, plain: bool) -> N
         path.write_bytes(pickle.dumps(Trap(trace)))
     else:
         torch.save({"format": FORMAT, "metadata": Trap(trace)}, path)
-    assert "is damaged or is no checkpoint" in fault(path)
+    assert "is not an rsseg checkpoint, or is damaged" in fault(path)
     assert not trace.exists()
 
 

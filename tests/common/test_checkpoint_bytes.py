@@ -162,7 +162,7 @@ def test_code_with_right_checksums_is_refused_and_not_run(
     with pytest.raises(CheckpointError, match="plain values, and none of it was run"):
         read_checkpoint(path)
     path.write_bytes(trap)
-    with pytest.raises(CheckpointError, match=f"{path} is damaged or is no checkpoint"):
+    with pytest.raises(CheckpointError, match=f"{path} is not an rsseg checkpoint, or is damaged"):
         read_checkpoint(path)
     assert list(tmp_path.iterdir()) == []
 

@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image as Pictures
 
 from rsseg.images.preprocessing import Image
@@ -28,6 +29,7 @@ class FakeExecutor:
     """Gives the logits 1, 3, 2 for every view; `before` is called first."""
 
     name = "fake"
+    device = torch.device("cpu")
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rsseg.runtime.executors import Executor, TorchExecutor, Views
 from rsseg.runtime.opening import EXECUTORS, natural_executor, open_executor
 from rsseg.switchable.net import SwitchableNet
+from tests.helpers.small_checkpoint import write_checkpoint
 from tests.helpers.small_exported import description, small_net, write_onnx
 
 EXPORTED = ("onnxruntime", "openvino")
@@ -109,8 +110,9 @@ def test_untrained_resolution_uses_the_rule_of_the_network() -> None:
 
 
 def test_executor_leaves_the_network_as_it_is() -> None:
-    net = small_net()
+    net = small_net().train()
     TorchExecutor(net).logits(views(40), 40)
+    assert all(layer.training for layer in net.modules())
     assert all(parameter.requires_grad for parameter in net.parameters())
     assert not any("40" in name for name in net.state_dict())
 
@@ -173,11 +175,17 @@ def test_file_of_one_resolution_holds_that_one_alone(name: str, tmp_path: Path) 
 def test_foreign_and_damaged_files_are_named(name: str, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"no such thing")
-    with pytest.raises(ValueError, match=r"damaged\.onnx: not an ONNX file that can be run"):
+    with pytest.raises(ValueError, match=r"damaged\.onnx is not an ONNX file, or is damaged"):
+        open_executor(damaged, name)
+    whole = write_onnx(tmp_path / "whole.onnx", small_net(), description()).read_bytes()
+    damaged.write_bytes(whole.replace(b"AveragePool", b"BveragePool"))
+    with pytest.raises(ValueError, match=r"damaged\.onnx is not an ONNX file that can be run"):
         open_executor(damaged, name)
     foreign = write_onnx(tmp_path / "foreign.onnx", small_net(), description(), key="other")
-    with pytest.raises(ValueError, match="no description; expected one that `rsseg export` wrote"):
+    with pytest.raises(ValueError, match=r"an ONNX file that `rsseg export` did not write; give"):
         open_executor(foreign, name)
+    with pytest.raises(ValueError, match="no description; expected one that `rsseg export` wrote"):
+        EXECUTORS[name].open(foreign, threads=1, device="cpu")
     with pytest.raises(
         FileNotFoundError, match=r"there is no file .*gone\.onnx; give a checkpoint"
     ):
@@ -187,7 +195,10 @@ def test_foreign_and_damaged_files_are_named(name: str, tmp_path: Path) -> None:
 def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "all.onnx", small_net(), description())
     faults: list[tuple[dict[str, Any], str]] = [
-        ({"name": "torch"}, r"executor torch takes a checkpoint, \.pt or \.safetensors"),
+        (
+            {"name": "torch"},
+            r"executor torch: .*all\.onnx is an exported file; give the checkpoint \(\.pt or",
+        ),
         ({"name": "tensorrt"}, "unknown executor 'tensorrt'; expected one of torch, onnxruntime"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"device": "cuda"}, "runs on the CPU here, got device 'cuda'"),
@@ -195,10 +206,14 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     for arguments, message in faults:
         with pytest.raises(ValueError, match=message):
             open_executor(path, **arguments)
-    with pytest.raises(ValueError, match=r"openvino takes a file of `rsseg export`, \.onnx"):
-        open_executor(tmp_path / "last.pt", "openvino")
+    checkpoint = write_checkpoint(tmp_path / "last.pt")
     with pytest.raises(
-        ValueError, match=r"expected a checkpoint \(\.pt, \.safetensors\) or an exported file"
+        ValueError, match=r"openvino: .* is a checkpoint; give an ONNX file of `rsseg export`"
+    ):
+        open_executor(checkpoint, "openvino")
+    (tmp_path / "last.pth").write_text("text")
+    with pytest.raises(
+        ValueError, match=r"give a checkpoint \(\.pt or packed \.safetensors\) or an ONNX file of"
     ):
         natural_executor(tmp_path / "last.pth")
 

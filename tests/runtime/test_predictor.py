@@ -1,4 +1,4 @@
-"""Facts about rsseg/runtime/predictor.py: its answers are those of `rsseg predict`."""
+"""Facts about rsseg/runtime/predictor.py: its answers are those of the network by hand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image as Pictures
+from torch import nn
 
+import rsseg.runtime
 from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import read_image
@@ -18,12 +21,12 @@ from rsseg.load import load_checkpoint
 from rsseg.runtime import predictor
 from rsseg.runtime.budget import measure as latency
 from rsseg.runtime.budget.budget import Budget
-from rsseg.runtime.executors import Logits, Views
-from rsseg.runtime.predict import row as segmentation
-from rsseg.runtime.predict.classify import Classifier
+from rsseg.runtime.executors import Logits, TorchExecutor, Views
 from rsseg.runtime.predictor import Predictor
+from rsseg.switchable.net import SwitchableNet
 from tests.helpers.small_checkpoint import CLASSES, write_checkpoint
 from tests.helpers.small_exported import description, small_net, write_onnx
+from tests.helpers.small_networks import randomise
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,7 @@ class FakeExecutor:
 
     name = "fake"
     resolutions = (64, 32)
+    device = torch.device("cpu")
 
     def __init__(self, *logits: float, took: dict[int, float] | None = None) -> None:
         self.row = np.array([logits], np.float32)
@@ -66,12 +70,19 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeExecutor:
     return executor
 
 
-def test_classes_are_those_of_predict_to_the_bit(classifier: Path) -> None:
+def by_hand(path: Path, image: Image, resolution: int) -> torch.Tensor:
+    """Compute the logits of an image step by step, shape (1, K, ...)."""
+    net, preprocessing, _ = load_checkpoint(path)
+    batch = preprocessing.normalise(preprocessing.view(image, resolution)[None])
+    with torch.inference_mode():
+        logits: torch.Tensor = net.specialize(resolution)(batch)
+    return logits
+
+
+def test_classes_are_those_of_the_network_to_the_bit(classifier: Path) -> None:
     opened, image = Predictor.open(classifier), drawn()
-    net, preprocessing, metadata = load_checkpoint(classifier)
-    expected = Classifier(net, preprocessing, metadata.classes)
     for resolution in (64, 32, 48, 80):
-        probabilities, _ = expected(image, resolution)
+        probabilities = by_hand(classifier, image, resolution)[0].softmax(0)
         prediction = opened.predict(image, resolution)
         assert torch.equal(torch.from_numpy(prediction.probabilities), probabilities)
         assert prediction.label == int(probabilities.argmax())
@@ -84,17 +95,60 @@ def test_classes_are_those_of_predict_to_the_bit(classifier: Path) -> None:
     )
 
 
-def test_label_maps_are_those_of_predict(segmenter: Path) -> None:
+def test_label_maps_are_those_of_the_network_to_the_bit(segmenter: Path) -> None:
     opened, image = Predictor.open(segmenter), drawn(50, 70)
-    expected = segmentation.Predictor(*load_checkpoint(segmenter)[:2], CLASSES)
-    for resolution in (64, 32, 48):
+    for resolution in (64, 32, 96):
         prediction = opened.predict(image, resolution)
+        logits = by_hand(segmenter, image, resolution)
+        resized = F.interpolate(logits, size=(50, 70), mode="bilinear", align_corners=False)
         assert prediction.label_map is not None
         assert prediction.label_map.dtype == np.uint8
-        assert np.array_equal(prediction.label_map, expected(image, resolution).labels)
+        assert np.array_equal(prediction.label_map, resized[0].argmax(0).numpy())
         assert prediction.logits.shape[0] == len(CLASSES)
     with pytest.raises(ValueError, match="a segmenter has no probabilities"):
         prediction.top(1)
+
+
+def test_rule_for_untrained_resolutions_is_the_one_given(classifier: Path) -> None:
+    net, image = load_checkpoint(classifier)[0], drawn()
+    for rule in ("interpolate", "nearest", "extrapolate"):
+        net.unseen = rule
+        expected = Predictor(TorchExecutor(net), Predictor.open(classifier).description)
+        given = Predictor.open(classifier, unseen=rule)
+        assert given.description.unseen == rule
+        assert np.array_equal(given.predict(image, 80).logits, expected.predict(image, 80).logits)
+    with pytest.raises(ValueError, match="unknown rule 'guess' for unseen resolutions"):
+        Predictor.open(classifier, unseen="guess")
+
+
+@pytest.mark.parametrize("executor", ["onnxruntime", "openvino"])
+def test_exported_file_has_no_other_rule_than_its_own(executor: str, tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "all.onnx", small_net(), description())
+    assert Predictor.open(path, executor, unseen="interpolate").resolutions == (64, 32)
+    with pytest.raises(ValueError, match=r"by the rule 'interpolate' .*not by 'nearest'"):
+        Predictor.open(path, executor, unseen="nearest")
+
+
+def test_set_of_a_resolution_that_was_trained_twice_is_the_first(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    net = SwitchableNet(network, [64, 64, 32])
+    randomise(net)
+    one = Predictor(TorchExecutor(net), description(resolutions=(64, 64, 32)))
+    assert one.resolutions == (64, 32)
+    view = one.preprocessing.normalise(one.preprocessing.view(drawn(), 64)[None])
+    with torch.inference_mode():
+        first, second = (net.eval().predict(view, name)[0].numpy() for name in ("64", "64_2"))
+    assert np.array_equal(one.predict(drawn(), 64).logits, first)
+    assert not np.array_equal(first, second)
+
+
+def test_predictor_is_named_by_the_room() -> None:
+    assert rsseg.runtime.Predictor is Predictor
+    with pytest.raises(AttributeError, match="has no attribute 'Oracle'"):
+        rsseg.runtime.__getattr__("Oracle")
 
 
 @pytest.mark.parametrize("executor", ["onnxruntime", "openvino"])
@@ -211,6 +265,15 @@ def test_budget_of_one_call_is_its_own(fake: FakeExecutor) -> None:
     assert choice is not None
     assert choice.resolution == 32
     assert opened.choose() is None
+
+
+def test_measuring_makes_the_budget_before_the_first_image(fake: FakeExecutor) -> None:
+    opened = Predictor(fake, description())
+    budget = opened.measure()
+    measured = fake.now
+    assert measured > 0
+    assert opened.budget is budget is opened.measure()
+    assert fake.now == measured
 
 
 def test_budget_is_made_once(fake: FakeExecutor) -> None:

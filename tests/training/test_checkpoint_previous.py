@@ -165,8 +165,9 @@ def test_two_broken_checkpoints_are_both_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         folder.read_last()
     message = str(caught.value)
-    assert message.startswith(f"{folder.last} is damaged or is no checkpoint (Bad CRC-32")
-    assert f", and {folder.previous} is damaged or is no checkpoint (Bad CRC-32" in message
+    fault = "is not an rsseg checkpoint, or is damaged (Bad CRC-32"
+    assert message.startswith(f"{folder.last} {fault}")
+    assert f", and {folder.previous} {fault}" in message
     assert message.endswith(
         "; copy best.pt to last.pt to continue from there, or start the run again in another folder"
     )
@@ -189,7 +190,8 @@ def test_run_goes_on_from_the_checkpoint_before_and_ends_the_same(tmp_path: Path
     Training(small_job(), folder).fit()
     end = read_checkpoint(folder.last)
     folder.last.write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"last\.pt is damaged .*; .*previous\.pt, the checkpoint"):
+    warning = r"last\.pt is not .*or is damaged \(it is empty\); .*previous\.pt, the checkpoint"
+    with pytest.warns(UserWarning, match=warning):
         training = Training.resume(small_job(), folder)
     training.fit()
     again = read_checkpoint(folder.last)

@@ -26,7 +26,7 @@ import torch
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.runtime.budget.measure import drawn_image, measure
 from rsseg.runtime.budget.table import Row
-from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.predictor import Predictor, timer
 
 # For the environment of a process that measures: glibc's malloc then takes every larger block from
 # the system and gives it back, so that what is held is what is needed.
@@ -152,7 +152,7 @@ def _times(subject: Subject, resolutions: Sequence[int] | None, runs: int) -> li
             p95_ms=round(float(np.percentile(times.whole, 95)), 3),
             network_ms=round(float(np.median(times.network)), 3),
         )
-        for side, times in measure(predictor, sides, runs=runs).items()
+        for side, times in measure(timer(predictor), sides, runs=runs).items()
     ]
 
 
@@ -163,7 +163,7 @@ def _memory(subject: Subject, resolution: int) -> int:
     forget_peak()
     before = resident()
     predictor = subject.open()
-    device = getattr(predictor.executor, "device", torch.device("cpu"))
+    device = predictor.executor.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     forget_peak()

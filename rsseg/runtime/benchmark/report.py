@@ -16,12 +16,14 @@ from typing import Any, Final
 
 from rsseg.analysis.results import head_of_metrics
 from rsseg.common.device import choose_device
+from rsseg.common.extras import extra_message
+from rsseg.common.file_kinds import CHECKPOINTS, file_kind
 from rsseg.common.files import RunError, read_json
 from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.runtime.benchmark.processes import Subject, measure_times, with_memory
 from rsseg.runtime.budget.budget import check_budget
 from rsseg.runtime.budget.table import Entry, Row, this_machine
-from rsseg.runtime.opening import CHECKPOINTS, EXECUTORS
+from rsseg.runtime.opening import EXECUTORS
 
 _MIB: Final = 2**20
 Accuracies = dict[int, float]
@@ -50,26 +52,31 @@ def subjects(
     unknown = [name for name in executors or () if name not in EXECUTORS]
     if unknown:
         raise ValueError(f"unknown executor '{unknown[0]}'; expected one of {', '.join(EXECUTORS)}")
-    measurable = []
-    for name, (suffixes, _) in EXECUTORS.items():
-        files = [file for file in _files(path, onnx) if file.suffix in suffixes]
-        selected = executors is None or name in executors
-        if executors and selected and not (files and _is_installed(name)):
-            lack = (
-                f"there is no {' or '.join(suffixes)} file" if not files else "it is not installed"
-            )
-            raise ValueError(f"executor {name} cannot be measured: {lack}")
-        if selected and _is_installed(name):
+    listed = []
+    for name, opener in EXECUTORS.items():
+        files = [file for file in _files(path, onnx) if file_kind(file) in opener.kinds]
+        if executors is not None and name in executors:
+            _check_measurable(name, files)
+        if (executors is None or name in executors) and _is_installed(name):
             place = device if name == "torch" else "cpu"
-            measurable += [
+            listed += [
                 Subject(path=str(file), executor=name, threads=threads, device=place)
                 for file in files
             ]
-    return measurable
+    return listed
+
+
+def _check_measurable(executor: str, files: Sequence[Path]) -> None:
+    if not files:
+        kind = "checkpoint" if executor == "torch" else "ONNX file of `rsseg export`"
+        raise ValueError(f"executor {executor} cannot be measured: there is no {kind}")
+    if not _is_installed(executor):
+        raise ValueError(f"executor {executor} cannot be measured: {extra_message(executor)}")
 
 
 def _files(path: Path, onnx: Sequence[Path]) -> list[Path]:
-    beside = sorted(path.parent.glob(f"{path.stem}*.onnx")) if path.suffix in CHECKPOINTS else []
+    is_checkpoint = file_kind(path) in CHECKPOINTS
+    beside = sorted(path.parent.glob(f"{path.stem}*.onnx")) if is_checkpoint else []
     return list(dict.fromkeys([path, *(onnx or beside)]))
 
 

@@ -16,9 +16,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from rsseg.common.extras import import_extra
 from rsseg.common.messages import first_line
 from rsseg.runtime.description import KEY, Description, parse
-from rsseg.runtime.executors import Logits, Views, check_views, unfit
+from rsseg.runtime.executors import Logits, Views, check_views, view_size_error
 
 INPUT: Final = "images"
 OUTPUT: Final = "logits"
@@ -50,11 +51,8 @@ class Contract:
                 f"this file holds resolution {description.resolution} alone, got {resolution}; "
                 "export all resolutions into one file, or open the file of that resolution"
             )
-        if (
-            description.layout == "all"
-            and description.batchnorm == "private"
-            and side != resolution
-        ):
+        by_size = description.layout == "all" and description.batchnorm == "private"
+        if by_size and side != resolution:
             raise ValueError(
                 f"this file takes its BatchNorm set from the size of the view, whose shorter side "
                 f"is {side}; expected resolution {resolution}"
@@ -78,6 +76,7 @@ class OnnxExecutor:
     """
 
     name = "onnxruntime"
+    device = torch.device("cpu")
 
     def __init__(self, session: Any, contract: Contract) -> None:
         self._session = session
@@ -90,28 +89,28 @@ class OnnxExecutor:
         try:
             (logits,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(images)})
         except Exception as error:  # Its errors have no common class.
-            raise ValueError(unfit(resolution, images, error)) from error
+            raise ValueError(view_size_error(resolution, images, error)) from error
         computed: Logits = logits
         return computed
 
 
-def open_onnx(path: Path, *, threads: int | None, device: str) -> tuple[OnnxExecutor, Description]:
+def open_onnx(
+    path: Path, *, threads: int | None, device: str, unseen: str | None = None
+) -> tuple[OnnxExecutor, Description]:
     """Open an exported file with ONNX Runtime.
 
     Args:
         path: The file.
         threads: Threads that compute one image; default: as many as PyTorch.
         device: "cpu" or "auto", which is the same here.
+        unseen: Rule for untrained resolutions; default: the one in the file, which has no other.
 
     Raises:
         ImportError: If ONNX Runtime is not installed.
         ValueError: If the file is damaged, or was not written by `rsseg export`.
         OSError: If there is no such file.
     """
-    try:
-        import onnxruntime  # noqa: PLC0415 An extra: only who uses it has to have it.
-    except ImportError as error:
-        raise ImportError("onnxruntime is not installed; pip install 'rsseg[onnx]'") from error
+    onnxruntime = import_extra("onnxruntime")
     check_file(path, device, OnnxExecutor.name)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
@@ -125,7 +124,9 @@ def open_onnx(path: Path, *, threads: int | None, device: str) -> tuple[OnnxExec
         raise ValueError(unreadable_message(path, error)) from error
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    description = read_description(path, text, [i.name for i in inputs], [o.name for o in outputs])
+    names = [[node.name for node in nodes] for nodes in (inputs, outputs)]
+    description = read_description(path, text, *names)
+    check_unseen(path, unseen, description)
     shape = tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
     return OnnxExecutor(session, Contract(description, shape)), description
 
@@ -143,16 +144,28 @@ def check_file(path: Path, device: str, executor: str) -> None:
         pass
 
 
+def check_unseen(path: Path, rule: str | None, description: Description) -> None:
+    """Check that a file computes untrained resolutions by a rule.
+
+    Raises:
+        ValueError: If another rule is wanted than the one in the file.
+    """
+    if rule not in (None, description.unseen):
+        raise ValueError(
+            f"{path} computes untrained resolutions by the rule '{description.unseen}' that it was "
+            f"exported with, not by '{rule}'; leave the rule out, or give the checkpoint"
+        )
+
+
 def unreadable_message(path: Path, error: Exception) -> str:
     """Return the message that a file is not an ONNX file that can be run."""
-    reason = first_line(error)
-    return f"{path}: not an ONNX file that can be run ({reason}); export it again"
+    return f"{path} is not an ONNX file that can be run ({first_line(error)}); export it again"
 
 
 def read_description(
     path: Path, text: str | None, inputs: list[str], outputs: list[str]
 ) -> Description:
-    """Return the description of an exported file's network.
+    """Read the description in an exported file.
 
     Args:
         path: The file.

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsseg.common.config import plain
+from rsseg.common.extras import extra_message
 from rsseg.common.files import check_output, written_whole
 from rsseg.load import load_checkpoint
 from rsseg.runtime.description import KEY, Description, describe
@@ -108,7 +109,7 @@ def check_packages() -> None:
     """Raise an ImportError unless what writes and runs ONNX files is installed."""
     for name in _PACKAGES:
         if importlib.util.find_spec(name) is None:
-            raise ImportError(f"{name} is not installed; pip install 'rsseg[onnx]'")
+            raise ImportError(extra_message(name), name=name)
 
 
 def write_checked(

@@ -15,13 +15,15 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from rsseg.common.extras import import_extra
 from rsseg.runtime.description import KEY, Description
-from rsseg.runtime.executors import Logits, Views, unfit
+from rsseg.runtime.executors import Logits, Views, view_size_error
 from rsseg.runtime.onnx.executor import (
     INPUT,
     OUTPUT,
     Contract,
     check_file,
+    check_unseen,
     read_description,
     unreadable_message,
 )
@@ -39,6 +41,7 @@ class OpenvinoExecutor:
     """
 
     name = "openvino"
+    device = torch.device("cpu")
 
     def __init__(self, model: Any, contract: Contract) -> None:
         self._model = model
@@ -54,7 +57,7 @@ class OpenvinoExecutor:
                 results = request.infer({INPUT: np.ascontiguousarray(images)})
                 logits: Logits = np.array(results[OUTPUT], dtype=np.float32)
         except Exception as error:  # Its errors are RuntimeErrors and others.
-            raise ValueError(unfit(resolution, images, error)) from error
+            raise ValueError(view_size_error(resolution, images, error)) from error
         return logits
 
     @contextmanager
@@ -69,7 +72,7 @@ class OpenvinoExecutor:
 
 
 def open_openvino(
-    path: Path, *, threads: int | None, device: str
+    path: Path, *, threads: int | None, device: str, unseen: str | None = None
 ) -> tuple[OpenvinoExecutor, Description]:
     """Open an exported file with OpenVINO.
 
@@ -77,16 +80,14 @@ def open_openvino(
         path: The file.
         threads: Threads that compute one image; default: as many as PyTorch.
         device: "cpu" or "auto", which is the same here.
+        unseen: Rule for untrained resolutions; default: the one in the file, which has no other.
 
     Raises:
         ImportError: If OpenVINO is not installed.
         ValueError: If the file is damaged, or was not written by `rsseg export`.
         OSError: If there is no such file.
     """
-    try:
-        import openvino  # noqa: PLC0415 An extra: only who uses it has to have it.
-    except ImportError as error:
-        raise ImportError("openvino is not installed; pip install 'rsseg[openvino]'") from error
+    openvino = import_extra("openvino")
     check_file(path, device, OpenvinoExecutor.name)
     settings = _EXACT | {"INFERENCE_NUM_THREADS": str(threads or torch.get_num_threads())}
     try:
@@ -94,11 +95,12 @@ def open_openvino(
         model = core.read_model(str(path))
         place = ["framework", KEY]  # where OpenVINO keeps the metadata of ONNX files
         text = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
-        names = [[node.any_name for node in ports] for ports in (model.inputs, model.outputs)]
+        names = [[node.any_name for node in nodes] for nodes in (model.inputs, model.outputs)]
         compiled = core.compile_model(model, "CPU", settings)
     except Exception as error:  # Its errors are RuntimeErrors and others.
         raise ValueError(unreadable_message(path, error)) from error
     description = read_description(path, text, *names)
+    check_unseen(path, unseen, description)
     sides = model.inputs[0].partial_shape
     shape = tuple(side.get_length() if side.is_static else None for side in sides)
     return OpenvinoExecutor(compiled, Contract(description, shape)), description

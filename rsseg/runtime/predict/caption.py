@@ -1,4 +1,4 @@
-"""What a network says, drawn into the image it has seen: label map or best class, and its cost.
+"""Captions: label map or best class, resolution and time, drawn into the image itself.
 
 Images in, images out: nothing here reads or writes a video.
 """
@@ -23,7 +23,7 @@ _OPACITY: Final = 0.55  # that of `overlay`
 
 
 class Caption:
-    """Draws what a network says into frames.
+    """Draws the answers of a network into frames.
 
     Args:
         predictor: The network.

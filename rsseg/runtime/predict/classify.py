@@ -1,7 +1,7 @@
 """From image files to the classes a classifier sees in them: the work of `rsseg predict`.
 
-Everything that can be checked is checked before the network runs. Segmenters are in
-`segmentation.predict_files`; accuracies on a data set are measured by `train_cls.py --evaluate`.
+Everything that can be checked is checked before the network runs. Segmenters are in `segment`;
+accuracies on a data set are measured by `train_cls.py --evaluate`.
 """
 
 from __future__ import annotations
@@ -10,29 +10,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from rsseg.common.files import check_output, write_csv
 from rsseg.common.messages import text_table
-from rsseg.images.preprocessing import Image, Preprocessing
-from rsseg.images.reading import image_size, read_image
-from rsseg.runtime.predict.timed_network import TimedNetwork
-from rsseg.switchable.net import SwitchableNet
-from rsseg.switchable.resolutions import Resolutions
+from rsseg.images.reading import read_image
+from rsseg.runtime.predict.images import TimedPredictor, check_distinct, check_images
+from rsseg.runtime.predictor import Predictor
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a classifier says about one image at one resolution.
+    """The most probable classes of one image at one resolution.
 
     Args:
         image: The image's file.
         resolution: Side of the view in pixels.
         classes: Names of the classes, the most probable first.
         probabilities: Their probabilities, 0..1.
-        milliseconds: Median time of a few passes of the network alone, for one image.
+        milliseconds: From the decoded image to the answer.
+        network_ms: Of these, the network alone: the median of a few passes.
     """
 
     image: Path
@@ -40,64 +37,11 @@ class Answer:
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     milliseconds: float
-
-
-class Classifier:
-    """A network, ready to classify images of any size at any resolution.
-
-    Args:
-        net: A network that was trained, from views to logits (B, K).
-        preprocessing: How it reads images; the one of its checkpoint.
-        classes: Names of its K classes, in the order of the logits.
-        device: Where it is moved to; default: where it is.
-    """
-
-    def __init__(
-        self,
-        net: SwitchableNet,
-        preprocessing: Preprocessing,
-        classes: Sequence[str],
-        *,
-        device: str | torch.device | None = None,
-    ) -> None:
-        self.net = net
-        self.classes = tuple(classes)
-        self.timed = TimedNetwork(net, preprocessing, name="the classifier", device=device)
-
-    def __call__(self, image: Image, resolution: int) -> tuple[Tensor, float]:
-        """Classify an image at one resolution.
-
-        Args:
-            image: RGB, uint8, shape (H, W, 3).
-            resolution: Side of the view in pixels; one that was not trained uses `net.unseen`.
-
-        Returns:
-            The probability of each class, shape (K,), and the milliseconds of the network alone,
-            measured once for each size of the view.
-
-        Raises:
-            ValueError: If the network cannot read a view of this size, or its logits are not
-                those of the classes, or not finite.
-        """
-        logits, milliseconds = self.timed.predict(image, resolution)
-        self._check(logits)
-        return logits[0].float().softmax(0).cpu(), milliseconds
-
-    def _check(self, logits: Tensor) -> None:
-        if logits.shape != (1, len(self.classes)):
-            raise ValueError(
-                f"the classifier gives logits of shape {tuple(logits.shape)}, expected "
-                f"(1, {len(self.classes)}) for {len(self.classes)} named classes"
-            )
-        if not logits.isfinite().all():
-            raise ValueError(
-                "the classifier gives logits that are not finite; its training has failed, use "
-                "another checkpoint"
-            )
+    network_ms: float
 
 
 def classify_files(
-    classifier: Classifier,
+    classifier: Predictor,
     images: Sequence[Path],
     *,
     resolutions: Sequence[int],
@@ -120,19 +64,20 @@ def classify_files(
 
     Raises:
         ValueError: If something given is not valid, the file to be written exists, or an image is
-            damaged, which most are found to be before the first is classified.
+            damaged (most are noticed before the first is classified).
         OSError: If a file cannot be opened or written.
     """
     _check_given(images, resolutions, top)
     if out is not None:
         _check_output(out, overwrite=overwrite)
-    answers = []
+    timed, answers = TimedPredictor(classifier), []
     for path in tqdm(images, desc="predict", unit="image", disable=len(images) == 1):
         image = read_image(path)
         for resolution in resolutions:
-            probabilities, milliseconds = classifier(image, resolution)
-            best = _best(probabilities, top, classifier.classes)
-            answers.append(Answer(path, resolution, *best, milliseconds))
+            prediction = timed.predict(image, resolution)
+            classes, probabilities = zip(*prediction.top(top), strict=True)
+            times = prediction.milliseconds, prediction.network_ms
+            answers.append(Answer(path, resolution, classes, probabilities, *times))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_csv(predictions_file(out), as_rows(answers))
@@ -140,7 +85,7 @@ def classify_files(
 
 
 def predictions_file(out: Path) -> Path:
-    """Tell where in a folder the answers are written."""
+    """Return the path of predictions.csv in `out`."""
     return out / "predictions.csv"
 
 
@@ -154,6 +99,7 @@ def as_rows(answers: Sequence[Answer]) -> list[dict[str, str | int | float]]:
             "class": name,
             "probability": round(probability, 6),
             "milliseconds": round(answer.milliseconds, 3),
+            "network milliseconds": round(answer.network_ms, 3),
         }
         for answer in answers
         for rank, (name, probability) in enumerate(
@@ -163,35 +109,23 @@ def as_rows(answers: Sequence[Answer]) -> list[dict[str, str | int | float]]:
 
 
 def table(answers: Sequence[Answer]) -> str:
-    """Lay out answers as text, one line for each image and resolution."""
+    """Return answers as text, one line for each image and resolution."""
     ranks = range(1, 1 + max(len(answer.classes) for answer in answers))
-    lines = [["image", "resolution", "latency", *(f"top {rank}" for rank in ranks)]]
+    head = ["image", "resolution", "milliseconds", "network milliseconds"]
+    lines = [[*head, *(f"top {rank}" for rank in ranks)]]
     for a in answers:
         best = zip(a.classes, a.probabilities, strict=True)
         named = [f"{name} {100 * probability:.1f} %" for name, probability in best]
-        lines.append([a.image.name, f"{a.resolution}", f"{a.milliseconds:.1f} ms", *named])
-    return text_table(lines, "<>><")
-
-
-def _best(
-    probabilities: Tensor, top: int, classes: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    # Stable: of equal classes the earlier one comes first, as in the evaluation.
-    values, order = probabilities.sort(descending=True, stable=True)
-    return tuple(classes[index] for index in order[:top].tolist()), tuple(values[:top].tolist())
+        times = f"{a.milliseconds:.1f}", f"{a.network_ms:.1f}"
+        lines.append([a.image.name, f"{a.resolution}", *times, *named])
+    return text_table(lines, "<>>><")
 
 
 def _check_given(images: Sequence[Path], resolutions: Sequence[int], top: int) -> None:
-    repeated = [r for r in Resolutions(resolutions) if list(resolutions).count(r) > 1]
-    if repeated:
-        raise ValueError(f"resolution {repeated[0]} is given twice; give each once")
+    check_distinct(resolutions)
     if top < 1:
         raise ValueError(f"--top must be at least 1, got {top}")
-    if not images:
-        raise ValueError("no image given; give image files or folders with images")
-    # Reads only the beginnings of the files: a foreign one is found before hours of work.
-    for image in images:
-        image_size(image)
+    check_images(images)
 
 
 def _check_output(out: Path, *, overwrite: bool) -> None:

@@ -7,11 +7,9 @@ is written over unless that is asked for.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image as Pictures
 from tqdm import tqdm
@@ -20,12 +18,17 @@ from rsseg.common.figures import save_figure
 from rsseg.common.files import written_whole
 from rsseg.common.messages import text_table
 from rsseg.images.preprocessing import Image, LabelMap
-from rsseg.images.reading import image_size, read_image
-from rsseg.runtime.predict.row import Predictor, predict_row
-from rsseg.runtime.predict.truth import TruthFiles
+from rsseg.images.reading import read_image
+from rsseg.runtime.predict.images import (
+    TimedPredictor,
+    check_distinct,
+    check_images,
+    repeated,
+)
+from rsseg.runtime.predict.truth import TruthFiles, pixel_accuracy
+from rsseg.runtime.predictor import Predictor
 from rsseg.segmentation.figure import DOTS_PER_INCH, Panel, Row, comparison_figure
 from rsseg.segmentation.palette import overlay
-from rsseg.switchable.resolutions import Resolutions
 
 FIGURE_ROWS = 6  # Images in the common figure; with more of them it no longer fits a screen.
 
@@ -65,25 +68,35 @@ class OutputFolder:
     def files(
         self, images: Sequence[Path], networks: Sequence[str], resolutions: Sequence[int]
     ) -> list[Path]:
-        """List every file that will be written."""
-        found = [self.figure] if len(images) > 1 else []
+        """Return every file that will be written."""
+        files = [self.figure] if len(images) > 1 else []
         for image in images:
-            found.append(self.picture(image))
+            files.append(self.picture(image))
             for network in networks:
                 for resolution in resolutions:
-                    found.append(self.labels(image, network, resolution))
-                    found.append(self.overlay(image, network, resolution))
-        return found
+                    files.append(self.labels(image, network, resolution))
+                    files.append(self.overlay(image, network, resolution))
+        return files
 
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the table: latency in milliseconds, accuracy 0..1 or None without truth."""
+    """One line of the table.
+
+    Args:
+        image: Name of the image's file.
+        network: Name of the network.
+        resolution: Side of the view in pixels.
+        milliseconds: From the decoded image to the label map.
+        network_ms: Of these, the network alone: the median of a few passes.
+        accuracy: Share of the pixels that are correct, 0..1; None without ground truth.
+    """
 
     image: str
     network: str
     resolution: int
-    latency: float | None
+    milliseconds: float
+    network_ms: float
     accuracy: float | None
 
 
@@ -115,40 +128,63 @@ def predict_files(
         OSError: If a file cannot be opened or written.
     """
     _check_networks(predictors)
-    _check_distinct(resolutions)
-    _check_images(images)
+    check_distinct(resolutions)
+    _check_names(images)
+    check_images(images)
     labels = truth.find(images) if truth else {}
     folder = OutputFolder(out)
     names = [predictor.name for predictor in predictors]
     written = folder.files(images, names, resolutions)
     _check_output(folder, [*images, *labels.values()], written, overwrite=overwrite)
+    timed = [TimedPredictor(predictor) for predictor in predictors]
     results: list[Result] = []
     rows: list[Row] = []
     for path in tqdm(images, desc="predict", unit="image", disable=len(images) == 1):
         image = read_image(path)
         true = truth.read(labels[path], image.shape[:2]) if truth else None
-        row = predict_row(predictors, image, resolutions, truth=true, name=path.stem)
+        row, of_image = _predict_image(timed, image, resolutions, truth=true, path=path)
         _write_image(folder, path, row, predictors[0].classes)
-        results += [_result(path, panel) for panel in row.panels]
+        results += of_image
         rows += [row.thumbnail()] if len(rows) < FIGURE_ROWS else []
     if len(images) > 1:
         save_figure(comparison_figure(rows, predictors[0].classes), folder.figure, DOTS_PER_INCH)
     return results
 
 
+def _predict_image(
+    networks: Sequence[TimedPredictor],
+    image: Image,
+    resolutions: Sequence[int],
+    *,
+    truth: LabelMap | None,
+    path: Path,
+) -> tuple[Row, list[Result]]:
+    """Predict one image with every network at every resolution: for the figure and the table."""
+    panels, results = [], []
+    for network in networks:
+        name = network.predictor.name
+        for resolution in resolutions:
+            prediction = network.predict(image, resolution)
+            assert prediction.label_map is not None  # Only segmenters come here.
+            accuracy = None if truth is None else pixel_accuracy(prediction.label_map, truth)
+            times = prediction.milliseconds, prediction.network_ms
+            results.append(Result(path.name, name, resolution, *times, accuracy))
+            panels.append(Panel(name, resolution, prediction.label_map, times[1], accuracy))
+    return Row(image, panels, truth, path.stem), results
+
+
 def table(results: Sequence[Result]) -> str:
-    """Write results as a table, with the pixel accuracy where there is ground truth."""
-    head = ["image", "network", "resolution", "latency"]
-    lines = [[r.image, r.network, f"{r.resolution}", _or_dash(r.latency, "ms")] for r in results]
+    """Return results as a table, with the pixel accuracy where there is ground truth."""
+    head = ["image", "network", "resolution", "milliseconds", "network milliseconds"]
+    lines = [
+        [r.image, r.network, f"{r.resolution}", f"{r.milliseconds:.1f}", f"{r.network_ms:.1f}"]
+        for r in results
+    ]
     if any(result.accuracy is not None for result in results):
         head.append("pixel accuracy")
         for line, r in zip(lines, results, strict=True):
-            line.append(_or_dash(None if r.accuracy is None else 100 * r.accuracy, "%"))
+            line.append("-" if r.accuracy is None else f"{100 * r.accuracy:.1f} %")
     return text_table([head, *lines], "<<>")
-
-
-def _or_dash(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:.1f} {unit}"
 
 
 def _folder(network: str, resolution: int) -> str:
@@ -175,11 +211,12 @@ def _save(picture: Image | LabelMap, path: Path) -> None:
         Pictures.fromarray(picture).save(temporary)
 
 
-def _result(path: Path, panel: Panel) -> Result:
-    return Result(path.name, panel.network, panel.resolution, panel.latency, panel.accuracy)
-
-
 def _check_networks(predictors: Sequence[Predictor]) -> None:
+    for predictor in predictors:
+        if not predictor.head.dense:
+            raise ValueError(
+                f"'{predictor.name}' is a network for {predictor.task}; label maps need a segmenter"
+            )
     first = predictors[0]
     for other in predictors[1:]:
         if other.classes != first.classes:
@@ -187,32 +224,21 @@ def _check_networks(predictors: Sequence[Predictor]) -> None:
                 f"'{first.name}' and '{other.name}' know other classes "
                 f"({len(first.classes)} and {len(other.classes)}); compare networks of one data set"
             )
-    repeated = _repeated(_file_name(predictor.name) for predictor in predictors)
-    if repeated:
+    twice = repeated(_file_name(predictor.name) for predictor in predictors)
+    if twice is not None:
         raise ValueError(
-            f"two networks are named '{repeated}'; name them apart with --name and --compare-name"
+            f"two networks are named '{twice}'; name them apart with --name and --compare-name"
         )
 
 
-def _check_distinct(resolutions: Sequence[int]) -> None:
-    repeated = _repeated(Resolutions(resolutions))
-    if repeated:
-        raise ValueError(f"resolution {repeated} is given twice; give each once")
-
-
-def _check_images(images: Sequence[Path]) -> None:
-    if not images:
-        raise ValueError("no image given; give image files or folders with images")
-    repeated = _repeated(image.stem for image in images)
-    if repeated:
-        both = [str(image) for image in images if image.stem == repeated]
+def _check_names(images: Sequence[Path]) -> None:
+    twice = repeated(image.stem for image in images)
+    if twice is not None:
+        both = [str(image) for image in images if image.stem == twice]
         raise ValueError(
             f"{' and '.join(both)} would be written to the same files, which are named after the "
             "image; predict them into different folders"
         )
-    # Reads only the beginnings of the files: a foreign one is found before hours of work.
-    for image in images:
-        image_size(image)
 
 
 def _check_output(
@@ -234,8 +260,3 @@ def _check_output(
             f"{len(existing)} of {len(written)} files to be written exist, the first is "
             f"{existing[0]}; give another folder, or --overwrite to replace them"
         )
-
-
-def _repeated(values: Iterable[Any]) -> Any:
-    """Give a value that occurs twice, or None."""
-    return next((value for value, count in Counter(values).items() if count > 1), None)

@@ -1,7 +1,6 @@
-"""Images and label maps of the user's own files, found for prediction.
+"""Ground truth of the user's own images: label files, and the accuracy that follows from them.
 
-How a file is read is told in `images` and `label_files`. Readers of data sets, with their splits
-and layouts, live with the data sets.
+How a label file is read is decided in `segmentation.labels`.
 """
 
 from __future__ import annotations
@@ -9,41 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from rsseg.images.preprocessing import VOID, LabelMap
 from rsseg.segmentation.labels import LabelConvention, read_label_values, told_convention
 
-# What a folder is searched for. A file that is named itself may have any suffix.
-IMAGE_SUFFIXES: Final = (
-    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
-    *(".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-)
 
-
-def find_images(places: Sequence[Path]) -> list[Path]:
-    """Find the images in files and folders.
-
-    Folders are searched for image suffixes, not their sub-folders, in the order of the names.
-
-    Raises:
-        ValueError: If a place does not exist, or a folder holds no image.
-    """
-    found: list[Path] = []
-    for place in places:
-        if not place.exists():
-            raise ValueError(f"{place} does not exist; give image files or folders with images")
-        inside = sorted(filter(_is_image, place.iterdir())) if place.is_dir() else [place]
-        if not inside:
-            known = " ".join(IMAGE_SUFFIXES)
-            raise ValueError(f"the folder {place} holds no image (searched for {known})")
-        found += inside
-    return list(dict.fromkeys(found))
-
-
-def _is_image(path: Path) -> bool:
-    # Hidden files with an image's suffix are notes of a file manager, not images.
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+def pixel_accuracy(labels: LabelMap, truth: LabelMap) -> float | None:
+    """Return the share of pixels with the true class, 0..1; None where all is void."""
+    valid = truth != VOID
+    return float((labels == truth)[valid].mean()) if valid.any() else None
 
 
 @dataclass(frozen=True)
@@ -71,12 +44,12 @@ class TruthFiles:
 
     @property
     def convention(self) -> LabelConvention:
-        """Which values mean which class: what was told, completed as for training."""
-        told = told_convention(self.classes, self.label_offset, self.void_value)
-        return told or LabelConvention(self.classes, 0, VOID)
+        """Which values mean which class: what was given, completed as for training."""
+        given = told_convention(self.classes, self.label_offset, self.void_value)
+        return given or LabelConvention(self.classes, 0, VOID)
 
     def find(self, images: Sequence[Path]) -> dict[Path, Path]:
-        """Find the label file of each image.
+        """Return the label file of each image.
 
         Raises:
             ValueError: If the place or a label file is missing, or one file has several images.
@@ -115,11 +88,11 @@ class TruthFiles:
         values = read_label_values(path)
         if values.shape != size:
             raise ValueError(
-                f"{path} has the size {_spoken(values.shape)}, expected that of the image, "
-                f"{_spoken(size)}; labels are compared at the image's own size"
+                f"{path} has the size {_size_text(values.shape)}, expected that of the image, "
+                f"{_size_text(size)}; labels are compared at the image's own size"
             )
         return self.convention.decode(values, where=path)
 
 
-def _spoken(size: tuple[int, ...]) -> str:
+def _size_text(size: tuple[int, ...]) -> str:
     return f"{size[1]}x{size[0]}"

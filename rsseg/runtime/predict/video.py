@@ -7,9 +7,11 @@ written into them, and so are the resolution and the time that a frame has taken
 from __future__ import annotations
 
 import os
+import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +38,7 @@ Write = Callable[[Image], None]
 
 @dataclass(frozen=True)
 class Frame:
-    """What was done with one frame.
+    """The resolution and the time of one frame.
 
     Args:
         resolution: Side of its view in pixels.
@@ -71,7 +73,7 @@ def predict_video(
         overwrite: Write over a file that exists.
 
     Returns:
-        What was done with each frame.
+        Resolution and time of each frame.
 
     Raises:
         ValueError: If something given is not valid, or the source cannot be read.
@@ -81,7 +83,7 @@ def predict_video(
     budget_ms = 1000 / fps if budget_ms is None else budget_ms
     check_budget(budget_ms)
     if resolution is None:
-        predictor.budget  # noqa: B018 Measured now, not with the first frame.
+        predictor.measure()  # now, not with the first frame
     with _opened(source) as capture:
         rate = 0.0 if _is_camera(source) else capture.get(cv2.CAP_PROP_FPS)
         writing: AbstractContextManager[Write | None] = nullcontext()
@@ -91,16 +93,28 @@ def predict_video(
             return list(_work(predictor, capture, write, (budget_ms, resolution), show=show))
 
 
+def summary(frames: Sequence[Frame]) -> str:
+    """Return in a line how many frames there are, at which resolutions, and what they took."""
+    if not frames:
+        return "0 frames"
+    median = statistics.median(frame.milliseconds for frame in frames)
+    counts = Counter(frame.resolution for frame in frames)
+    shares = ", ".join(f"{count} at {side} px" for side, count in sorted(counts.items())[::-1])
+    return (
+        f"{len(frames)} frames ({shares}), {median:.1f} ms a frame, {1000 / median:.1f} per second"
+    )
+
+
 def _work(
     predictor: Predictor,
     capture: cv2.VideoCapture,
     write: Write | None,
-    wish: tuple[float, int | None],
+    limits: tuple[float, int | None],
     *,
     show: bool,
 ) -> Iterator[Frame]:
     """Read, predict, draw, write; an interruption ends the video, it does not lose it."""
-    budget_ms, resolution = wish
+    budget_ms, resolution = limits
     caption, rest = Caption(predictor), Hysteresis(0.0)
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     try:
@@ -144,7 +158,7 @@ def _opened(source: str) -> Iterator[cv2.VideoCapture]:
             raise ValueError(
                 f"there is no camera {source}; give the number of one, or a video file"
                 if camera
-                else f"{source} is no video that OpenCV reads; convert it to MP4 first"
+                else f"{source} is not a video that OpenCV reads; convert it to MP4 first"
             )
         if int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)) < 1:
             raise ValueError(f"{source} has no pictures; give another video")
@@ -155,7 +169,7 @@ def _opened(source: str) -> Iterator[cv2.VideoCapture]:
 
 @contextmanager
 def _writer(out: Path, fps: float) -> Iterator[Write]:
-    """Give what writes frames (BGR) into a video, which gets its name when it is whole."""
+    """Yield what writes frames (BGR) into a video, which gets its name when it is whole."""
     writers: list[cv2.VideoWriter] = []
     with written_whole(out) as temporary:
 
@@ -178,7 +192,7 @@ def _writer(out: Path, fps: float) -> Iterator[Write]:
 
 
 def _shown(frame: cv2.typing.MatLike) -> bool:
-    """Show a frame; tell whether the window is to be closed."""
+    """Show a frame; return whether the window is to be closed."""
     cv2.imshow(_WINDOW, frame)
     return cv2.waitKey(1) & 0xFF in (27, ord("q"))
 
@@ -196,7 +210,7 @@ def _check(source: str, out: Path | None, fps: float, *, show: bool, overwrite: 
     if out is None:
         return
     if out.suffix.lower() not in CODECS:
-        raise ValueError(f"--out {out} is no video's name; expected {', '.join(CODECS)}")
+        raise ValueError(f"--out {out} is not a name of a video; expected {', '.join(CODECS)}")
     if out.exists() and out.resolve() == Path(source).resolve():
         raise ValueError(f"{out} is read and would be written over; give another --out")
     check_output(out, overwrite=overwrite)

@@ -15,6 +15,8 @@ from rsseg.runtime.benchmark import report as latency_profile
 from rsseg.runtime.benchmark.processes import Subject
 from rsseg.runtime.benchmark.report import best_row, layout, read_accuracies, subjects
 from rsseg.runtime.budget.table import Row, read_entries
+from tests.helpers.small_checkpoint import write_checkpoint
+from tests.helpers.small_exported import description, small_net, write_onnx
 from tests.helpers.small_latencies import HERE, entry, row
 
 
@@ -53,9 +55,9 @@ def test_accuracies_are_those_of_the_main_metric(tmp_path: Path) -> None:
 
 
 def test_exported_files_beside_a_checkpoint_are_measured_too(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "last.pt"
+    checkpoint = write_checkpoint(tmp_path / "last.pt")
     for name in ("last.onnx", "last_32.onnx", "best.onnx"):
-        (tmp_path / name).touch()
+        write_onnx(tmp_path / name, small_net(), description())
 
     def found(executors: Sequence[str] | None, *onnx: Path) -> list[tuple[str, str]]:
         listed = subjects(checkpoint, executors=executors, onnx=onnx, threads=1, device="cpu")
@@ -70,17 +72,26 @@ def test_exported_files_beside_a_checkpoint_are_measured_too(tmp_path: Path) -> 
     for name in ("last.onnx", "last_32.onnx"):
         (tmp_path / name).unlink()
     assert found(None) == [("torch", "last.pt")]
-    with pytest.raises(ValueError, match=r"openvino cannot be measured: there is no \.onnx file"):
+    with pytest.raises(ValueError, match=r"openvino cannot be measured: there is no ONNX file"):
         found(["openvino"])
     with pytest.raises(ValueError, match="unknown executor 'tensorrt'"):
         found(["tensorrt"])
 
 
+def test_executor_that_is_not_installed_is_named_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_onnx(tmp_path / "last.onnx", small_net(), description())
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"measured: openvino is not .* 'rsseg\[openvino\]'"):
+        subjects(path, executors=["openvino"], onnx=(), threads=1, device="cpu")
+
+
 def test_verb_measures_prints_and_saves_for_each_executor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "last.pt").touch()
-    (tmp_path / "last.onnx").touch()
+    write_checkpoint(tmp_path / "last.pt")
+    write_onnx(tmp_path / "last.onnx", small_net(), description())
     results = {"metrics": {"64": {"top1": 0.7, "top5": 0.9}}}
     (tmp_path / "results.json").write_text(json.dumps(results))
     asked: list[tuple[Subject, Any, int]] = []
@@ -114,7 +125,7 @@ def test_verb_measures_prints_and_saves_for_each_executor(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet18", "--measure"], "resnet18 cannot be measured; give a file that exists"),
+        (["resnet18", "--measure"], "nothing to measure: there is no file resnet18; give a check"),
         (["resnet18", "--resolutions", "64", "--budget", "9"], "--budget is for what is measured"),
         (["FILE", "--measure", "--runs", "0"], "--runs must be at least 1, got 0"),
         (["FILE", "--measure", "--threads", "0"], "--threads must be at least 1, got 0"),
@@ -126,7 +137,7 @@ def test_verb_measures_prints_and_saves_for_each_executor(
 def test_what_is_wrong_is_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "last.pt").touch()
+    write_checkpoint(tmp_path / "last.pt")
     given = [argument.replace("FILE", str(tmp_path / "last.pt")) for argument in arguments]
     assert cli.main(["profile", *given]) == 2
     shown = capsys.readouterr().err

@@ -22,7 +22,7 @@ from rsseg.runtime.budget.table import (
     update_entries,
 )
 from rsseg.runtime.executors import Logits, Views
-from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.predictor import Predictor, timer
 from tests.helpers.small_exported import description
 from tests.helpers.small_latencies import ELSEWHERE, HERE, entry, row
 
@@ -32,6 +32,7 @@ class Slow:
 
     name = "torch"
     resolutions = (64, 32)
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -53,7 +54,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
 
 
 def test_resolutions_take_turns_after_a_warm_up(slow: Slow) -> None:
-    times = measure(Predictor(slow, description()), [64, 32], runs=3)
+    times = measure(timer(Predictor(slow, description())), [64, 32], runs=3)
     assert slow.calls == [64, 64, 32, 32] + [64, 32] * 3
     assert times[64].network == pytest.approx((40.0,) * 3)
     assert times[32].whole == pytest.approx((10.0,) * 3)
@@ -61,37 +62,49 @@ def test_resolutions_take_turns_after_a_warm_up(slow: Slow) -> None:
 
 
 def test_measuring_ends_when_its_time_is_over(slow: Slow) -> None:
-    measure(Predictor(slow, description()), [64, 32], runs=100, seconds=0.07)
+    measure(timer(Predictor(slow, description())), [64, 32], runs=100, seconds=0.07)
     assert slow.calls == [64, 32] + [64, 32] * 3
 
 
-def test_budget_is_measured_where_there_is_no_table(slow: Slow, tmp_path: Path) -> None:
-    opened = Predictor(slow, description())
+def opened(slow: Slow, path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Predictor:
+    """Open a file whose network is the slow one."""
+    monkeypatch.setattr(predictor, "open_executor", lambda *_, **__: (slow, description()))
+    return Predictor.open(path, **options)
+
+
+def test_budget_is_measured_where_there_is_no_table(
+    slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for budget in (
-        measured_budget(opened),
-        saved_budget(opened, path=tmp_path / "last.pt", threads=2),
+        measured_budget(timer(Predictor(slow, description())), [64, 32]),
+        opened(slow, tmp_path / "last.pt", monkeypatch, threads=2).budget,
     ):
         assert budget.idle == {64: pytest.approx(40.0), 32: pytest.approx(10.0)}
 
 
-def test_budget_is_taken_from_the_table_of_this_machine(slow: Slow, tmp_path: Path) -> None:
-    path, opened = tmp_path / "last.pt", Predictor(slow, description())
+def test_budget_is_taken_from_the_table_of_this_machine(
+    slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.pt"
     mine = entry(this_machine(), row(64, 7.0, median_ms=9.0), row(48, 6.0), row(32, 3.0))
     update_entries(latency_file(path), [entry(ELSEWHERE), mine])
-    budget = saved_budget(opened, path=path, threads=2)
+    budget = opened(slow, path, monkeypatch, threads=2).budget
     assert budget.idle == {64: 7.0, 32: 3.0}
     assert budget.choose(9.0).milliseconds == 9.0  # The part that is not the network's counts.
     assert slow.calls == []
     threads = torch.get_num_threads()
     update_entries(latency_file(path), [replace(mine, threads=threads)])
-    assert saved_budget(opened, path=path, threads=None).idle == {64: 7.0, 32: 3.0}
+    assert opened(slow, path, monkeypatch).budget.idle == {64: 7.0, 32: 3.0}
     assert slow.calls == []
 
 
-def test_table_that_lacks_a_resolution_is_not_used(slow: Slow, tmp_path: Path) -> None:
+def test_table_that_lacks_a_resolution_is_not_used(
+    slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "last.pt"
     update_entries(latency_file(path), [entry(this_machine(), row(64, 7.0))])
-    budget = saved_budget(Predictor(slow, description()), path=path, threads=2)
+    assert saved_budget([row(64, 7.0)], [64, 32]) is None
+    budget = opened(slow, path, monkeypatch, threads=2).budget
     assert budget.idle[64] == pytest.approx(40.0)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rsseg.cli import main as cli
 from rsseg.images.preprocessing import Image
@@ -24,6 +25,7 @@ class Sure:
     """An executor whose margin at each resolution is given; the best class is that of its place."""
 
     name = "sure"
+    device = torch.device("cpu")
 
     def __init__(self, **margins: float) -> None:
         self.margins = {int(side[1:]): margin for side, margin in margins.items()}

@@ -283,7 +283,10 @@ def test_file_that_is_no_checkpoint_is_refused(
 ) -> None:
     given = str(folder / "classification.onnx")
     assert cli.main(["export", given, "--out", str(folder / "x.onnx")]) == 2
-    assert "is no checkpoint" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"rsseg export: {given} is an exported file; give the checkpoint (.pt or packed "
+        ".safetensors) that it was made from\n"
+    )
 
 
 def test_missing_package_is_named_with_the_remedy(

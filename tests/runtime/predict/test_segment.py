@@ -13,11 +13,15 @@ import torch.nn.functional as F
 from PIL import Image as Pictures
 from torch import Tensor, nn
 
-from rsseg.images.preprocessing import Image, Preprocessing
-from rsseg.runtime.predict.row import Predictor, pixel_accuracy, predict_row
+from rsseg.images.preprocessing import Image, LabelMap, Preprocessing
+from rsseg.runtime.description import Description
+from rsseg.runtime.executors import TorchExecutor
 from rsseg.runtime.predict.segment import OutputFolder, predict_files, table
+from rsseg.runtime.predict.truth import TruthFiles
+from rsseg.runtime.predictor import Predictor
 from rsseg.segmentation.palette import overlay
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.resolutions import Resolutions
 
 CLASSES = ("wall", "floor", "lamp", "other things")
 
@@ -39,8 +43,27 @@ def some_image(height: int = 20, width: int = 30, seed: int = 0) -> Image:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def predictor(name: str = "RS-Net", seed: int = 0) -> Predictor:
-    return Predictor(small_net(seed), Preprocessing(), CLASSES, name=name)
+def predictor(
+    name: str = "RS-Net",
+    seed: int = 0,
+    *,
+    net: SwitchableNet | None = None,
+    classes: tuple[str, ...] = CLASSES,
+) -> Predictor:
+    description = Description(
+        task="segmentation",
+        name=name,
+        classes=classes,
+        resolutions=Resolutions((32, 16)),
+        preprocessing=Preprocessing(),
+    )
+    return Predictor(TorchExecutor(small_net(seed) if net is None else net), description)
+
+
+def label_map(predictor: Predictor, image: Image, resolution: int) -> LabelMap:
+    labels = predictor.predict(image, resolution).label_map
+    assert labels is not None
+    return labels
 
 
 def by_hand(net: SwitchableNet, image: Image, resolution: int) -> Tensor:
@@ -57,12 +80,12 @@ def by_hand(net: SwitchableNet, image: Image, resolution: int) -> Tensor:
 @pytest.mark.parametrize("resolution", [32, 24, 16, 48])
 @pytest.mark.parametrize("rule", ["interpolate", "extrapolate"])
 def test_predicted_labels_are_those_of_the_steps_by_hand(resolution: int, rule: str) -> None:
-    one = predictor()
-    one.net.unseen = rule
+    net = small_net()
+    net.unseen = rule
     image = some_image()
-    labels = one(image, resolution).labels
+    labels = label_map(predictor(net=net), image, resolution)
     assert labels.dtype == np.uint8
-    logits = by_hand(one.net, image, resolution)
+    logits = by_hand(net, image, resolution)
     first, second = logits.topk(2, dim=0).values
     clear = (first - second > 1e-4).numpy()  # Rounding decides about the other pixels.
     assert clear.mean() > 0.98
@@ -70,7 +93,7 @@ def test_predicted_labels_are_those_of_the_steps_by_hand(resolution: int, rule: 
 
 
 def test_resolutions_give_different_labels_and_keep_the_size_of_the_image() -> None:
-    maps = [predictor()(some_image(61, 17), resolution).labels for resolution in (32, 16)]
+    maps = [label_map(predictor(), some_image(61, 17), resolution) for resolution in (32, 16)]
     assert [labels.shape for labels in maps] == [(61, 17)] * 2
     assert (maps[0] != maps[1]).any()
 
@@ -78,50 +101,44 @@ def test_resolutions_give_different_labels_and_keep_the_size_of_the_image() -> N
 def test_predicting_leaves_mode_active_set_and_statistics_as_they_are() -> None:
     net = small_net().train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    Predictor(net, Preprocessing(), CLASSES)(some_image(), 16)
+    labels = label_map(predictor(net=net), some_image(), 16)
+    label_map(predictor(net=net), some_image(), 24)
     assert all(module.training for module in net.modules())
     assert net.network[1].active == "32"  # type: ignore[index]
+    assert net.state_dict().keys() == before.keys()
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+    np.testing.assert_array_equal(labels, label_map(predictor(), some_image(), 16))
 
 
-def test_latency_is_the_median_of_the_timed_passes_and_measured_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Clock: each pass begins and ends; passes take 1, 9, 2, 8 and 3 seconds.
-    ticks = iter([0, 1, 1, 10, 10, 12, 12, 20, 20, 23])
-    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
-    one = predictor()
-    assert one(some_image(), 32).latency == 3000
-    assert one(some_image(seed=1), 32).latency == 3000
-
-
-def test_pixel_accuracy_counts_valid_pixels_alone() -> None:
-    labels = np.array([[0, 1, 2, 3]], dtype=np.uint8)
-    assert pixel_accuracy(labels, np.array([[0, 1, 0, 255]], dtype=np.uint8)) == 2 / 3
-    assert pixel_accuracy(labels, np.full((1, 4), 255, dtype=np.uint8)) is None
-
-
-def test_row_holds_every_network_at_every_resolution_with_its_accuracy() -> None:
-    image = some_image()
-    truth = predictor()(image, 16).labels
-    row = predict_row([predictor("a"), predictor("b", 1)], image, [32, 16], truth=truth)
-    assert [(p.network, p.resolution) for p in row.panels] == [
-        *[("a", 32), ("a", 16)],
-        *[("b", 32), ("b", 16)],
+def test_results_hold_every_network_at_every_resolution_with_its_accuracy(tmp_path: Path) -> None:
+    image = save(tmp_path / "images" / "a.png", some_image())
+    save(tmp_path / "truth" / "a.png", label_map(predictor(), some_image(), 16))
+    results = predict_files(
+        [predictor("a"), predictor("b", 1)],
+        [image],
+        tmp_path / "out",
+        resolutions=[32, 16],
+        truth=TruthFiles(tmp_path / "truth", len(CLASSES)),
+    )
+    assert [(r.image, r.network, r.resolution) for r in results] == [
+        *[("a.png", "a", 32), ("a.png", "a", 16)],
+        *[("a.png", "b", 32), ("a.png", "b", 16)],
     ]
-    assert row.panels[1].accuracy == 1
-    assert predict_row([predictor()], image, [32]).panels[0].accuracy is None
+    assert results[1].accuracy == 1
+    assert all(0 < result.network_ms < result.milliseconds for result in results)
+    (alone,) = predict_files([predictor()], [image], tmp_path / "alone", resolutions=[32])
+    assert alone.accuracy is None
 
 
 def test_view_that_a_network_cannot_read_names_network_and_resolution() -> None:
-    with pytest.raises(ValueError, match=r"'RS-Net' .* resolution 3, with views of 3x3 pixels"):
-        predictor()(some_image(), 3)
+    with pytest.raises(ValueError, match=r"'RS-Net': .* resolution 3, with views of 3x3 pixels"):
+        predictor().predict(some_image(), 3)
 
 
 def test_logits_of_other_classes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(1, 4, 8, 8\), expected \(1, 2, h, w\)"):
-        Predictor(small_net(), Preprocessing(), ["a", "b"])(some_image(), 32)
+        predictor(classes=("a", "b")).predict(some_image(), 32)
 
 
 def test_files_hold_labels_overlays_and_pictures(tmp_path: Path) -> None:
@@ -135,7 +152,7 @@ def test_files_hold_labels_overlays_and_pictures(tmp_path: Path) -> None:
     assert sorted(p for p in folder.root.rglob("*") if p.is_file()) == sorted(expected)
     assert len(expected) == 2 * (4 * 2 + 1) + 1
     assert folder.labels(images[0], "I 32", 16).parent.name == "I_32_16"
-    labels = predictor(seed=1)(some_image(seed=1), 16).labels
+    labels = label_map(predictor(seed=1), some_image(seed=1), 16)
     with Pictures.open(folder.labels(images[1], "RS", 16)) as written:
         assert written.mode == "L"
         np.testing.assert_array_equal(np.array(written), labels)
@@ -211,7 +228,8 @@ def test_table_has_accuracies_only_with_ground_truth(tmp_path: Path) -> None:
     image = save(tmp_path / "a.png", some_image())
     results = predict_files([predictor()], [image], tmp_path / "out", resolutions=[32, 16])
     lines = table(results).splitlines()
-    assert lines[0].split() == ["image", "network", "resolution", "latency"]
+    head = ["image", "network", "resolution", "milliseconds", "network", "milliseconds"]
+    assert lines[0].split() == head
     assert [line.split()[:3] for line in lines[1:]] == [
         ["a.png", "RS-Net", "32"],
         ["a.png", "RS-Net", "16"],

@@ -1,4 +1,4 @@
-"""The user's own files: which images are found, and which label file belongs to which."""
+"""Facts about rsseg/runtime/predict/truth.py: which label file belongs to which image."""
 
 from __future__ import annotations
 
@@ -8,25 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from rsseg.runtime.predict.truth import TruthFiles, find_images
+from rsseg.runtime.predict.truth import TruthFiles, pixel_accuracy
 from rsseg.segmentation.labels import LabelConvention
-
-
-def test_folders_are_searched_for_images_in_order(tmp_path: Path) -> None:
-    for name in ("b.PNG", "a.jpg", "notes.txt", "._a.jpg"):
-        (tmp_path / name).touch()
-    other = tmp_path / "sub" / "c.raw"
-    other.parent.mkdir()
-    other.touch()
-    found = find_images([other, tmp_path, tmp_path / "a.jpg"])
-    assert found == [other, tmp_path / "a.jpg", tmp_path / "b.PNG"]
-
-
-def test_missing_and_empty_places_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nowhere does not exist"):
-        find_images([tmp_path / "nowhere"])
-    with pytest.raises(ValueError, match=r"holds no image \(searched for .*\.png"):
-        find_images([tmp_path])
 
 
 def write_labels(path: Path, values: list[list[int]], mode: str = "L") -> Path:
@@ -92,3 +75,9 @@ def test_labels_are_found_by_the_names_of_the_images(tmp_path: Path) -> None:
 def test_impossible_conventions_are_refused(offset: int, void: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TruthFiles(Path(), 3, offset, void)
+
+
+def test_pixel_accuracy_counts_valid_pixels_alone() -> None:
+    labels = np.array([[0, 1, 2, 3]], dtype=np.uint8)
+    assert pixel_accuracy(labels, np.array([[0, 1, 0, 255]], dtype=np.uint8)) == 2 / 3
+    assert pixel_accuracy(labels, np.full((1, 4), 255, dtype=np.uint8)) is None

@@ -182,7 +182,7 @@ def test_camera_is_named_by_its_number(tmp_path: Path, monkeypatch: pytest.Monke
     ("options", "told"),
     [
         (["--out", "text.mp4"], "text.mp4 exists; choose another name, or give --overwrite"),
-        (["--out", "out.gif"], "--out out.gif is no video's name; expected .mp4, .avi, .mkv"),
+        (["--out", "out.gif"], "--out out.gif is not a name of a video; expected .mp4, .avi, .mkv"),
         (["--out", "none/out.mp4"], "there is no folder none for out.mp4; make it first"),
         ([], "a video needs --out FILE to be written, or --show"),
         (["--out", "out.mp4", "--fps", "0"], "--fps must be above 0 and below 1000, got 0"),
@@ -215,7 +215,7 @@ def test_what_cannot_be_done_is_a_clear_error(
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("text.mp4", "text.mp4 is no video that OpenCV reads; convert it to MP4 first"),
+        ("text.mp4", "text.mp4 is not a video that OpenCV reads; convert it to MP4 first"),
         ("gone.mp4", "there is no file gone.mp4; give a video, or the number of a camera"),
         ("97", "there is no camera 97; give the number of one, or a video file"),
     ],

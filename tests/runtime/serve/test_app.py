@@ -222,7 +222,8 @@ def test_network_that_cannot_take_the_image_is_the_clients_error() -> None:
     for client in client_of_fake(refuse):
         refused = client.post("/predict", content=encoded(), headers=PNG)
         assert refused.status_code == 422
-        assert refused.json() == {"error": "the network cannot predict at resolution 64"}
+        reason = "the network cannot predict at resolution 64"
+        assert refused.json() == {"error": f"'small': {reason}"}
 
 
 def test_overload_lowers_the_resolution_and_then_refuses_with_a_time_to_come_again() -> None:

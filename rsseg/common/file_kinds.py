@@ -1,0 +1,170 @@
+"""What a file is: a checkpoint, a packed network, an exported file, or something else.
+
+The answer comes from the first bytes of a file (of an ONNX file from the names of its parts), not
+from its suffix, and nothing in it is run. Whether a file is whole, its readers check.
+
+Source of the layouts: https://pytorch.org/docs/stable/notes/serialization.html,
+https://huggingface.co/docs/safetensors, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import BinaryIO, Final
+
+CHECKPOINT_FORMAT: Final = "rsseg 1"
+PACKED_FORMAT: Final = "rsseg packed 1"
+EXPORT_KEY: Final = "rsseg"  # of the description among the metadata of an exported file
+
+
+class FileKind(Enum):
+    """A kind of file; the value completes the sentence "FILE ..."."""
+
+    MISSING = "is missing"
+    FOLDER = "is a folder"
+    EMPTY = "is empty"
+    CHECKPOINT = "is a checkpoint"
+    PACKED = "is a packed network"
+    EXPORTED = "is an exported file"
+    PROGRAM = "is an exported program (.pt2)"
+    PUBLISHED = "is a published checkpoint"
+    WEIGHTS = "holds tensors or values of another program"
+    OTHER_ONNX = "is an ONNX file that `rsseg export` did not write"
+    OTHER = "is not an rsseg checkpoint, or is damaged"
+
+
+CHECKPOINTS: Final = (FileKind.CHECKPOINT, FileKind.PACKED)
+NETWORKS: Final = (*CHECKPOINTS, FileKind.EXPORTED)
+
+_START: Final = 2**20  # bytes that are looked at: the names of all tensors, in files of torch
+_ZIP, _LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of torch.save
+_LARGEST_HEADER: Final = 100 * 2**20  # bytes, the limit of safetensors
+_GRAPH, _METADATA = 7, 14  # numbers of fields in the ModelProto of ONNX
+_VARINT, _EIGHT, _LENGTH, _FOUR = 0, 1, 2, 5  # wire types of protobuf
+
+
+def file_kind(path: Path) -> FileKind:
+    """Return what a file is.
+
+    Raises:
+        OSError: If it exists and cannot be read.
+    """
+    if not path.exists():
+        return FileKind.MISSING
+    if path.is_dir():
+        return FileKind.FOLDER
+    if not path.is_file():  # A pipe or a device has no beginning that can be read twice.
+        return FileKind.OTHER
+    with path.open("rb") as stream:
+        return _content_kind(stream, path.stat().st_size)
+
+
+def wrong_kind_message(path: Path, expected: Collection[FileKind]) -> str:
+    """Return what a file is and which file to give instead.
+
+    Args:
+        path: A file of another kind than expected, or a damaged one.
+        expected: Kinds that would do, of `NETWORKS`.
+
+    Example:
+        >>> wrong_kind_message(Path("nowhere.pt"), CHECKPOINTS)
+        'there is no file nowhere.pt; give a checkpoint (.pt or packed .safetensors)'
+    """
+    kind = file_kind(path)
+    if kind in expected:
+        return f"{path} {kind.value}, but is damaged; write it again"
+    if kind is FileKind.OTHER and path.suffix == ".onnx":
+        return f"{path} is not an ONNX file, or is damaged; export it again"
+    is_kind = f"there is no file {path}" if kind is FileKind.MISSING else f"{path} {kind.value}"
+    return f"{is_kind}; {_remedy(path, kind, expected)}"
+
+
+def _remedy(path: Path, kind: FileKind, expected: Collection[FileKind]) -> str:
+    if kind is FileKind.PUBLISHED:
+        return f"make it a checkpoint with `rsseg import {path} --out NAME.pt`"
+    if kind in (FileKind.EXPORTED, FileKind.PROGRAM) and FileKind.CHECKPOINT in expected:
+        return "give the checkpoint (.pt or packed .safetensors) that it was made from"
+    wanted = []
+    if FileKind.CHECKPOINT in expected:
+        wanted.append("a checkpoint (.pt or packed .safetensors)")
+    if FileKind.EXPORTED in expected:
+        wanted.append("an ONNX file of `rsseg export`")
+    place = f" in it, such as {path / 'last.pt'}" if kind is FileKind.FOLDER else ""
+    return f"give {' or '.join(wanted)}{place}"
+
+
+def _content_kind(stream: BinaryIO, size: int) -> FileKind:
+    start = stream.read(_START)
+    if not start:
+        return FileKind.EMPTY
+    if start.startswith((_ZIP, _LEGACY)):
+        return _torch_kind(start)
+    if _is_safetensors(start):
+        packed = f'"format":"{PACKED_FORMAT}"'.encode() in start
+        return FileKind.PACKED if packed else FileKind.WEIGHTS
+    return _onnx_kind(stream, size)
+
+
+def _torch_kind(start: bytes) -> FileKind:
+    # The first record of torch.save is the pickle, whose first entry is the format.
+    if CHECKPOINT_FORMAT.encode() in start[:256] and b"data.pkl" in start[:64]:
+        return FileKind.CHECKPOINT
+    if b".bn_0." in start:
+        return FileKind.PUBLISHED
+    return FileKind.PROGRAM if b"/data/weights/" in start[:256] else FileKind.WEIGHTS
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """Return whether a file begins with the length of a JSON mapping and its bracket."""
+    return start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= _LARGEST_HEADER
+
+
+def _onnx_kind(stream: BinaryIO, size: int) -> FileKind:
+    try:
+        parts = dict(_parts_of_model(stream, size))
+    except ValueError:
+        return FileKind.OTHER
+    if _GRAPH not in parts:
+        return FileKind.OTHER
+    return FileKind.EXPORTED if parts.get(_METADATA) else FileKind.OTHER_ONNX
+
+
+def _parts_of_model(stream: BinaryIO, size: int) -> Iterator[tuple[int, bool]]:
+    """Yield the number of each field of a protobuf message, and whether our key has come by then.
+
+    Raises:
+        ValueError: If the file is not one message from its beginning to its end.
+    """
+    described = False
+    stream.seek(0)
+    while stream.tell() < size:
+        number, wire = divmod(_varint(stream), 8)
+        if wire == _LENGTH:
+            length = _varint(stream)
+            end = stream.tell() + length
+            if number == _METADATA:
+                key = EXPORT_KEY.encode()
+                described |= stream.read(2 + len(key)) == bytes([0x0A, len(key)]) + key
+            stream.seek(end)
+        elif wire in (_EIGHT, _FOUR):
+            stream.seek(8 if wire == _EIGHT else 4, 1)
+        elif wire == _VARINT:
+            _varint(stream)
+        else:
+            raise ValueError(f"no wire type {wire}")
+        yield number, described
+    if stream.tell() != size:
+        raise ValueError("the last field is cut off")
+
+
+def _varint(stream: BinaryIO) -> int:
+    """Read a whole number of protobuf: seven bits a byte, the lowest first."""
+    number = 0
+    for shift in range(0, 70, 7):
+        (byte,) = stream.read(1) or (0x80,)
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number
+    raise ValueError("a number without an end")

@@ -1,0 +1,124 @@
+"""Image files that are predicted: found, checked, and timed without what is paid only once.
+
+What is done with the answers is in `classify` and `segment`. Readers of data sets, with their
+splits and layouts, live with the data sets.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from rsseg.images.preprocessing import Image
+from rsseg.images.reading import image_size
+from rsseg.runtime.prediction import Prediction
+from rsseg.runtime.predictor import Predictor
+from rsseg.switchable.resolutions import Resolutions
+
+# What a folder is searched for. A file that is named itself may have any suffix.
+IMAGE_SUFFIXES: Final = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
+    *(".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+_TIMED_PASSES: Final = 5
+_Value = TypeVar("_Value", bound=Hashable)
+
+
+class TimedPredictor:
+    """Predicts image files with times that repeat.
+
+    The network is timed once for each resolution and size of the view, as the median of a few
+    passes after one that warms up: making the BatchNorm set of an untrained resolution is no part
+    of it. The rest of a prediction (the view, the label map) is that of each image.
+
+    Args:
+        predictor: The network.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self._network_ms: dict[tuple[int, tuple[int, int]], float] = {}
+
+    def predict(self, image: Image, resolution: int) -> Prediction:
+        """Predict an image at a resolution.
+
+        Args:
+            image: RGB, uint8, shape (H, W, 3).
+            resolution: Side of the view in pixels.
+
+        Returns:
+            The answer. `network_ms` is the median of the network, and `milliseconds` adds to it
+            what the rest has taken.
+
+        Raises:
+            ValueError: As `Predictor.predict`.
+        """
+        view_size = self.predictor.preprocessing.size(resolution, *image.shape[:2])
+        passes = 1
+        if (resolution, view_size) not in self._network_ms:
+            self.predictor.predict(image, resolution)  # warms up
+            passes = _TIMED_PASSES
+        predictions = [self.predictor.predict(image, resolution) for _ in range(passes)]
+        rest = statistics.median(p.milliseconds - p.network_ms for p in predictions)
+        network_ms = self._network_ms.setdefault(
+            (resolution, view_size), statistics.median(p.network_ms for p in predictions)
+        )
+        return replace(predictions[-1], network_ms=network_ms, milliseconds=rest + network_ms)
+
+
+def find_images(places: Sequence[Path]) -> list[Path]:
+    """Return the images in files and folders, each once.
+
+    Folders are searched for image suffixes, not their sub-folders, in the order of the names.
+
+    Raises:
+        ValueError: If a place does not exist, or a folder holds no image.
+    """
+    images: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise ValueError(f"{place} does not exist; give image files or folders with images")
+        inside = sorted(filter(_is_image, place.iterdir())) if place.is_dir() else [place]
+        if not inside:
+            known = " ".join(IMAGE_SUFFIXES)
+            raise ValueError(f"the folder {place} holds no image (searched for {known})")
+        images += inside
+    return list(dict.fromkeys(images))
+
+
+def _is_image(path: Path) -> bool:
+    # Hidden files with an image's suffix are notes of a file manager, not images.
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def check_images(images: Sequence[Path]) -> None:
+    """Check image files before the first one is predicted; only their beginnings are read.
+
+    Raises:
+        ValueError: If there is none, or one is not an image.
+        OSError: If one cannot be opened.
+    """
+    if not images:
+        raise ValueError("no image given; give image files or folders with images")
+    for image in images:
+        image_size(image)
+
+
+def check_distinct(resolutions: Sequence[int]) -> None:
+    """Check the resolutions of a prediction.
+
+    Raises:
+        ValueError: If they are not valid, or one is given twice.
+    """
+    twice = repeated(Resolutions(resolutions))
+    if twice is not None:
+        raise ValueError(f"resolution {twice} is given twice; give each once")
+
+
+def repeated(values: Iterable[_Value]) -> _Value | None:
+    """Return the first value that occurs twice, or None."""
+    return next((value for value, count in Counter(values).items() if count > 1), None)
