@@ -34,6 +34,19 @@ def test_method_loads_torch_and_no_other_library() -> None:
     assert not modules & set(HEAVY)
 
 
+@pytest.mark.parametrize("verb", ["", "profile", "export", "doctor"])
+def test_help_loads_no_torch(verb: str) -> None:
+    arguments = [verb, "--help"] if verb else ["--help"]
+    code = f"""
+from rsseg.cli.main import main
+try:
+    main({arguments})
+except SystemExit as end:
+    assert end.code == 0
+"""
+    assert not loaded(code) & {"torch", "pydantic", *HEAVY}
+
+
 def test_command_tells_its_version_and_runs_as_a_module() -> None:
     done = [
         subprocess.run(
