@@ -21,7 +21,7 @@ from datasets.imagenet.reader import LabelledImages
 from datasets.loader import Item
 from datasets.samples import Draw
 from rsseg.classifiers.config import CropConfig
-from rsseg.images.crops import Cut
+from rsseg.images.crops import Crop
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.switchable.resolutions import Resolutions
 
@@ -34,7 +34,7 @@ class TrainingImages(Dataset[Item]):
         resolutions: Sides of the views in pixels, from large to small.
         augmentation: The random crop and flip.
         max_unreadable: How many images may be unreadable; another one stands in for each.
-        resize: Give views; else the crops, which a `CutBatch` resizes on the device.
+        resize: Give views; else the crops, which a `CropBatch` resizes on the device.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class TrainingImages(Dataset[Item]):
             limit=self.max_unreadable,
         )
         pixels = torch.from_numpy(image).permute(2, 0, 1)
-        views: list[Tensor] | Cut
+        views: list[Tensor] | Crop
         views = self.views(pixels, draw.seed) if self.resize else self.cut(pixels, draw.seed)
         return Item(views, torch.tensor(label), faults)
 
-    def cut(self, image: Tensor, seed: int) -> Cut:
+    def cut(self, image: Tensor, seed: int) -> Crop:
         """Crop one image (uint8, (3, H, W)) as the seed decides."""
         settings, count = self.augmentation, len(self.resolutions)
         # torchvision draws from torch's own generator: ours is put back afterwards.
@@ -82,7 +82,7 @@ class TrainingImages(Dataset[Item]):
             boxes = [self._crop.make_params([image]) for _ in range(drawn)]
         if settings.flips == "single":
             mirrored = mirrored[:1] * count
-        return Cut(tuple(_piece(image, box) for box in boxes), mirrored)
+        return Crop(tuple(_piece(image, box) for box in boxes), mirrored)
 
     def views(self, image: Tensor, seed: int) -> list[Tensor]:
         """Crop, resize and mirror one image (uint8, (3, H, W)) as the seed decides."""

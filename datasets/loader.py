@@ -20,13 +20,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datasets.faults import Fault, Faults
 from datasets.samples import Draw
 from rsseg.common.distributed import rank, share_of_batch
-from rsseg.images.crops import Cut, CutBatch, stack_images
+from rsseg.images.crops import Crop, CropBatch, stack_images
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.training.interrupt import SIGNALS
 
 _GRACE = 20  # Seconds; torchrun and clusters wait 30 between SIGTERM and SIGKILL.
 
-TrainBatch = tuple[Any, Tensor]  # views as a list of tensors, or a CutBatch
+TrainBatch = tuple[Any, Tensor]  # views as a list of tensors, or a CropBatch
 TestBatch = tuple[list[Tensor], Tensor | list[Tensor]]
 
 
@@ -39,7 +39,7 @@ class Item(NamedTuple):
         faults: Files that could not be read, for which this sample stands in.
     """
 
-    views: list[Tensor] | Cut
+    views: list[Tensor] | Crop
     target: Tensor
     faults: Sequence[Fault] = ()
 
@@ -151,12 +151,12 @@ class TrainLoader:
         self._faults.share()
 
 
-def _collate_train(items: list[Any]) -> tuple[list[Tensor] | CutBatch, Tensor, list[Fault]]:
+def _collate_train(items: list[Any]) -> tuple[list[Tensor] | CropBatch, Tensor, list[Fault]]:
     items = [Item(*item) for item in items]
     faults = [fault for item in items for fault in item.faults]
     targets = torch.stack([item.target for item in items])
-    if isinstance(items[0].views, Cut):
-        return CutBatch.of([item.views for item in items]), targets, faults
+    if isinstance(items[0].views, Crop):
+        return CropBatch.of([item.views for item in items]), targets, faults
     return _stacked(items), targets, faults
 
 

@@ -16,7 +16,7 @@ from datasets.nyudv2.folder import FolderReader
 from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Reader, Sample, Split
 from rsseg.images.preprocessing import VOID
-from rsseg.segmentation.labels import spoken
+from rsseg.segmentation.labels import value_ranges
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 _SHOWN: Final = 4  # samples of a split on the contact sheet
@@ -134,7 +134,7 @@ def describe(reports: dict[Split, SplitReport], *, limit: int = 20) -> Iterator[
     for split, report in reports.items():
         sizes = ", ".join(f"{w}x{h} ({n})" for (w, h), n in report.sizes.most_common(5))
         present = np.flatnonzero(report.pixels)
-        values = spoken(present) if len(present) else "none"
+        values = value_ranges(present) if len(present) else "none"
         yield f"{split}: {len(report.names)} samples; sizes {sizes or 'unknown'}"
         yield f"  values {values} ({VOID} is void), read from {report.source}"
     yield from _table(reports)

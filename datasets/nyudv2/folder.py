@@ -24,9 +24,9 @@ from rsseg.common.files import read_json, read_text
 from rsseg.images.reading import read_image
 from rsseg.segmentation.labels import (
     LabelConvention,
+    complete_convention,
     detect_convention,
     read_label_values,
-    told_convention,
 )
 
 IMAGE_SUFFIXES: Final = (".jpg", ".png", ".jpeg")
@@ -78,7 +78,7 @@ class FolderReader(Reader):
                 f"take the names out of {split}.txt"
             )
         self.convention = (
-            told_convention(classes, label_offset, void_value)
+            complete_convention(classes, label_offset, void_value)
             or _recorded_convention(self.root, classes)
             or detect_convention(_labels_of_all_splits(self.root), classes)
         )
@@ -244,6 +244,6 @@ def _recorded_convention(root: Path, classes: int) -> LabelConvention | None:
     if any(value is not None and type(value) is not int for value in (offset, void)):
         raise ValueError(f"{path}: label_offset and void_value must be whole numbers or absent")
     try:
-        return told_convention(classes, offset, void)
+        return complete_convention(classes, offset, void)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

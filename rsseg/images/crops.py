@@ -19,8 +19,8 @@ from torch import Tensor
 from rsseg.images.preprocessing import resize_image
 
 
-class Cut(NamedTuple):
-    """What is left of one image.
+class Crop(NamedTuple):
+    """The pixels of one image that its views show.
 
     Attributes:
         pieces: One crop for all resolutions, or one for each; uint8, shape (3, h, w).
@@ -43,7 +43,7 @@ class Cut(NamedTuple):
 
 
 def _as_pixels(image: Tensor) -> Tensor:
-    """Put the colours last, as they lie in memory behind a decoder."""
+    """Return an image (3, H, W) with the colours last, as a decoder lays them out in memory."""
     return image.permute(1, 2, 0)
 
 
@@ -52,7 +52,7 @@ def stack_images(images: Sequence[Tensor]) -> Tensor:
     return torch.stack([_as_pixels(image) for image in images]).permute(0, 3, 1, 2)
 
 
-class CutBatch(NamedTuple):
+class CropBatch(NamedTuple):
     """The crops of a batch.
 
     Attributes:
@@ -67,17 +67,17 @@ class CutBatch(NamedTuple):
     mirrored: Tensor
 
     @classmethod
-    def of(cls, cuts: Sequence[Cut]) -> CutBatch:
-        """Put the crops of several images together."""
-        kinds = len(cuts[0].pieces)
-        sizes = torch.tensor([[cut.pieces[k].shape[1:] for cut in cuts] for k in range(kinds)])
+    def of(cls, crops: Sequence[Crop]) -> CropBatch:
+        """Return the padded batch of the crops of several images."""
+        kinds = len(crops[0].pieces)
+        sizes = torch.tensor([[crop.pieces[k].shape[1:] for crop in crops] for k in range(kinds)])
         height, width = sizes.amax(dim=(0, 1)).tolist()
-        pixels = torch.zeros(kinds, len(cuts), 3, height, width, dtype=torch.uint8)
+        pixels = torch.zeros(kinds, len(crops), 3, height, width, dtype=torch.uint8)
         for k in range(kinds):
-            for place, cut in zip(pixels[k], cuts, strict=True):
-                piece = cut.pieces[k]
+            for place, crop in zip(pixels[k], crops, strict=True):
+                piece = crop.pieces[k]
                 place[:, : piece.shape[1], : piece.shape[2]] = piece
-        return cls(pixels, sizes, torch.tensor([cut.mirrored for cut in cuts]).T)
+        return cls(pixels, sizes, torch.tensor([crop.mirrored for crop in crops]).T)
 
     def views(
         self, device: torch.device, resolutions: Sequence[int], members: Sequence[int] | None
@@ -87,15 +87,15 @@ class CutBatch(NamedTuple):
         Args:
             device: Where the views are made.
             resolutions: Sides of the views, largest first.
-            members: Indices of the resolutions that are wanted; None for all.
+            members: Indices of the resolutions to return; None for all.
 
         Returns:
             Views, uint8, shape (B, 3, r, r) for each of these resolutions.
         """
         pixels, sizes, mirrored = (part.to(device, non_blocking=True) for part in self)
-        chosen = range(len(resolutions)) if members is None else members
+        indices = range(len(resolutions)) if members is None else members
         views = []
-        for index in chosen:
+        for index in indices:
             k, side = index if len(pixels) > 1 else 0, resolutions[index]
             rows = resize_matrices(sizes[k, :, 0], pixels.shape[-2], side)
             columns = resize_matrices(sizes[k, :, 1], pixels.shape[-1], side)

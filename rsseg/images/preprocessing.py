@@ -76,14 +76,14 @@ class Preprocessing:
         return std
 
     def size(self, resolution: int, height: int, width: int) -> tuple[int, int]:
-        """Give height and width of the view of an image of the given height and width."""
+        """Return height and width of the view of an image of the given height and width."""
         if self.fit != "aspect":
             return resolution, resolution
         scale = resolution / min(height, width)
         return max(resolution, round(height * scale)), max(resolution, round(width * scale))
 
     def resized(self, resolution: int, height: int, width: int) -> tuple[int, int]:
-        """Give height and width that an image is resized to before "crop" cuts out its centre.
+        """Return height and width that an image is resized to before "crop" cuts out its centre.
 
         Sides are rounded down, as torchvision does: 256, 219, 182, 146 and 109 for 224 to 96.
         """
@@ -133,6 +133,6 @@ class Preprocessing:
 
 
 def _channels(values: tuple[float, float, float], device: torch.device) -> Tensor:
-    """Put one value for each channel on a device, shape (3, 1, 1)."""
+    """Return one value for each channel on a device, shape (3, 1, 1)."""
     # Filled there: a copy from the host would wait for the device at every step.
     return torch.stack([torch.full((1, 1), value, device=device) for value in values])

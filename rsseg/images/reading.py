@@ -1,7 +1,7 @@
 """Image files: any image that Pillow reads becomes 8-bit RGB, upright, at its own size.
 
 One function reads for training and for prediction, so that a file looks the same to both. Which
-files are read is decided elsewhere. Programs (EPS) are no images: Pillow would have them run.
+files are read is decided elsewhere. Programs (EPS) are refused: Pillow would run them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read_image(path: Path, *, decoder: Decoder = "fast") -> Image:
     """Read an image of any format and mode that Pillow knows as 8-bit RGB.
 
     The orientation that a camera noted is applied, transparent parts become white, 16-bit grey
-    values are scaled, and an animation gives its first frame.
+    values are scaled, and of an animation the first frame is read.
 
     Args:
         path: The file.
@@ -50,7 +50,8 @@ def read_image(path: Path, *, decoder: Decoder = "fast") -> Image:
         RGB, uint8, shape (H, W, 3).
 
     Raises:
-        ValueError: If the file is no image, is damaged, too large, or has values without a range.
+        ValueError: If the file is not an image, is damaged or too large, or if the range of its
+            values is unknown.
         OSError: If the file cannot be opened.
     """
     image = _decode_fast(path) if decoder == "fast" else None
@@ -64,7 +65,7 @@ def read_image(path: Path, *, decoder: Decoder = "fast") -> Image:
 
 
 def _decode_fast(path: Path) -> Image | None:
-    """Decode an ordinary JPEG, or return None: Pillow then reads it, or says what is wrong."""
+    """Decode an ordinary JPEG, or return None: then Pillow reads it or names the fault."""
     content = _jpeg_content(path) if simplejpeg is not None else b""
     # To let Pillow look for the orientation takes longer than to see that none is noted.
     if not content or (any(mark in content for mark in _NOTES) and _orientation(path) != 1):
@@ -80,7 +81,7 @@ def _decode_fast(path: Path) -> Image | None:
 
 
 def _jpeg_content(path: Path) -> bytes:
-    """Read a file that begins as a JPEG does; give nothing of another, or of one without end."""
+    """Read a file that begins as a JPEG does; return b"" for another or for one above _LARGEST."""
     with path.open("rb") as stream:
         start = stream.read(len(_JPEG))
         return start + stream.read() if start == _JPEG and _size(stream) <= _LARGEST else b""
@@ -103,13 +104,13 @@ def image_size(path: Path) -> tuple[int, int]:
     """Read height and width of an upright image from the beginning of its file.
 
     Raises:
-        ValueError: If the file is no image or too large.
+        ValueError: If the file is not an image or is too large.
         OSError: If the file cannot be opened.
     """
     with open_picture(path, "image") as picture:
         exif = picture.getexif()
         width, height = picture.size
-        if picture.format == "TIFF":  # Newer versions of Pillow tell its size upright already.
+        if picture.format == "TIFF":  # Newer versions of Pillow return its size upright already.
             width, height = exif.get(_WIDTH, width), exif.get(_HEIGHT, height)
         turned = exif.get(ORIENTATION, 1) in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)
@@ -124,7 +125,7 @@ def open_picture(path: Path, kind: str) -> Iterator[Pictures.Image]:
         kind: What it should be, for messages, such as "image".
 
     Raises:
-        ValueError: If the file is no picture, is damaged or too large, here or in the `with`
+        ValueError: If the file is not a picture, is damaged or too large, here or in the `with`
             block; names the file.
         OSError: If the file cannot be opened.
     """

@@ -2,7 +2,8 @@
 
 Two conventions are common for K classes: 0 is void and the classes are 1..K, or the classes
 are 0..K-1 and 255 is void. Read with the wrong one, every class is off by one and nothing
-crashes, so the convention is told, or found beyond doubt, or the files are refused.
+crashes: so the convention is set by the user, or the values leave no doubt about it, or the files
+are refused.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +31,7 @@ _PASSES: Final = (
 
 
 def check_label_png(path: Path) -> int:
-    """Check a PNG with one value per pixel to the last byte; give the bits of a value.
+    """Check a PNG with one value per pixel to the last byte; return the bits of a value.
 
     Args:
         path: The file, whose header Pillow has found to be right.
@@ -42,18 +44,18 @@ def check_label_png(path: Path) -> int:
     with path.open("rb") as file:
         content = file.read(_LARGEST + 1)
     width, height, bits, _, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, 16)
-    packed = b"".join(body for kind, body in _chunks(content) if kind == b"IDAT")
+    stream = b"".join(body for kind, body in _chunks(content) if kind == b"IDAT")
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
-    # The size of each pass; a row begins with a byte that tells its filter.
+    # The size of each pass; a row begins with a byte for its filter.
     sizes = [(-(-(height - y) // down), -(-(width - x) // right)) for y, x, down, right in passes]
-    expected = sum(h * (1 + -(-w * bits // 8)) for h, w in sizes if h > 0 and w > 0)
-    if len(zlib.decompressobj().decompress(packed, expected)) < expected:
+    size = sum(h * (1 + -(-w * bits // 8)) for h, w in sizes if h > 0 and w > 0)
+    if len(zlib.decompressobj().decompress(stream, size)) < size:
         raise ValueError("rows are missing")
     return int(bits)
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give kind and content of each chunk, having compared its checksum."""
+    """Yield kind and content of each chunk, after a comparison with its checksum."""
     kind, place = b"", 8
     while kind != b"IEND":
         size, kind = struct.unpack_from(">I4s", content, place)
@@ -65,12 +67,12 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         place += 12 + size
 
 
-_SCANNED: Final = 16  # label files that detection looks at
+_SCANNED: Final = 16  # label files that detection reads: all of a large data set take minutes
 
 
 @dataclass(frozen=True)
 class LabelConvention:
-    """Which values of a label file mean which class.
+    """The values that stand for the classes and for void in a label file.
 
     Args:
         classes: Number of classes.
@@ -108,14 +110,15 @@ class LabelConvention:
         """
         table = np.full(256, VOID, dtype=np.uint8)
         table[self.label_offset : self.label_offset + self.classes] = range(self.classes)
-        known = table != VOID
-        known[self.void_value] = True
-        if not known[values].all():
-            found = np.unique(values)
+        valid = table != VOID
+        valid[self.void_value] = True
+        if not valid[values].all():
+            present = np.unique(values)
             raise ValueError(
-                f"{where}: holds the values {spoken(found[~known[found]])} beside {self} (all "
-                f"values: {spoken(found)}); set label_offset and void_value (--label-offset "
-                "and --void-value) and the number of classes to what the file was written with"
+                f"{where}: holds the values {value_ranges(present[~valid[present]])} beside "
+                f"{self} (all values: {value_ranges(present)}); set label_offset and void_value "
+                "(--label-offset and --void-value) and the number of classes to what the file was "
+                "written with"
             )
         return table[values]
 
@@ -123,7 +126,7 @@ class LabelConvention:
 def read_label_values(path: Path) -> NDArray[np.uint8]:
     """Read the values of a label file as they lie on disk, shape (H, W).
 
-    A palette PNG gives its indices, whatever their colours.
+    Of a palette PNG the values are its indices, whatever their colours.
 
     Raises:
         ValueError: If the file is not a PNG with one 8-bit value per pixel, or is damaged.
@@ -137,45 +140,46 @@ def read_label_values(path: Path) -> NDArray[np.uint8]:
     if not single or (picture.mode == "L" and bits != 8):
         raise ValueError(
             f"{path}: a label file is a PNG with one value per pixel, 8-bit greyscale or palette; "
-            f"this is {picture.format} of mode {picture.mode}, so its values are no classes; "
+            f"this is {picture.format} of mode {picture.mode}, so its values are not classes; "
             "save the class of each pixel instead of its colour"
         )
     return values
 
 
 def detect_convention(paths: Sequence[Path], classes: int) -> LabelConvention:
-    """Find the convention of label files from the values in some of them.
+    """Return the convention of label files, from the values in some of them.
 
     Raises:
         ValueError: If the values fit neither or both conventions.
     """
     step = max(1, len(paths) // _SCANNED)
-    found = {path: np.unique(read_label_values(path)) for path in paths[::step]}
-    foreign = {p: v for p, v in found.items() if ((v > classes) & (v != VOID)).any()}
-    from_one = {path: values for path, values in found.items() if classes in values}
-    from_zero = {path: values for path, values in found.items() if VOID in values}
+    values = {path: np.unique(read_label_values(path)) for path in paths[::step]}
+    foreign = {p: v for p, v in values.items() if ((v > classes) & (v != VOID)).any()}
+    from_one = {path: present for path, present in values.items() if classes in present}
+    from_zero = {path: present for path, present in values.items() if VOID in present}
     if not foreign and bool(from_one) != bool(from_zero):
         return LabelConvention(classes, *((1, 0) if from_one else (0, VOID)))
-    shown = list((foreign or {**dict([*from_one.items()][:1]), **from_zero} or found).items())[:2]
-    values = "; ".join(f"{path}: {spoken(v)}" for path, v in shown)
-    reason = (
-        f"values above {classes} are no classes"
-        if foreign
-        else f"{classes} says that classes begin at 1, 255 that they begin at 0"
-        if from_one
-        else f"neither {classes} nor 255 occurs, so classes may begin at 0 or at 1"
-    )
+    if foreign:
+        examples = foreign
+        reason = f"values above {classes} are not classes"
+    elif from_one:
+        examples = dict(islice(from_one.items(), 1)) | from_zero
+        reason = f"{classes} says that classes begin at 1, 255 that they begin at 0"
+    else:
+        examples = values
+        reason = f"neither {classes} nor 255 occurs, so classes may begin at 0 or at 1"
+    text = "; ".join(f"{path}: {value_ranges(v)}" for path, v in islice(examples.items(), 2))
     raise ValueError(
-        f"cannot tell the label convention for {classes} classes: {reason} ({values}); set "
+        f"cannot tell the label convention for {classes} classes: {reason} ({text}); set "
         f"label_offset=1, void_value=0 for classes 1..{classes} or label_offset=0, "
         f"void_value=255 for classes 0..{classes - 1}, or the number of classes"
     )
 
 
-def told_convention(
+def complete_convention(
     classes: int, label_offset: int | None, void_value: int | None
 ) -> LabelConvention | None:
-    """Complete what the caller told about the convention; None if he told nothing.
+    """Complete a convention from one or both of its values; return None if both are None.
 
     Raises:
         ValueError: If the two contradict each other.
@@ -189,7 +193,7 @@ def told_convention(
     return LabelConvention(classes, label_offset, void_value)
 
 
-def spoken(values: NDArray[Any]) -> str:
-    """Write sorted values with their runs joined: 0..3, 7, 255."""
+def value_ranges(values: NDArray[Any]) -> str:
+    """Return sorted values as text, with their runs joined: 0..3, 7, 255."""
     runs = np.split(values, np.flatnonzero(np.diff(values.astype(int)) != 1) + 1)
     return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from rsseg.images.crops import CutBatch
+from rsseg.images.crops import CropBatch
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import RunConfig
 from rsseg.training.evaluation import Evaluation
@@ -30,7 +30,7 @@ class Batches(Protocol):
 
     def epoch(
         self, epoch: int, first_step: int = 0
-    ) -> Iterator[tuple[Sequence[Tensor] | CutBatch, Tensor]]:
+    ) -> Iterator[tuple[Sequence[Tensor] | CropBatch, Tensor]]:
         """Give the batches of an epoch (from 0), beginning with step `first_step`."""
 
 

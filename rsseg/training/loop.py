@@ -24,7 +24,7 @@ from rsseg.common.distributed import (
     is_main_process,
     world_size,
 )
-from rsseg.images.crops import CutBatch
+from rsseg.images.crops import CropBatch
 from rsseg.losses.mred import MREDLosses
 from rsseg.training.evaluation import ENSEMBLE
 from rsseg.training.interrupt import Interrupted, StopRequest
@@ -152,7 +152,7 @@ class Training:
             if stopping:
                 self._stop()
 
-    def _batches(self, stop: StopRequest) -> Iterator[tuple[Sequence[Tensor] | CutBatch, Tensor]]:
+    def _batches(self, stop: StopRequest) -> Iterator[tuple[Sequence[Tensor] | CropBatch, Tensor]]:
         """Give the rest of the epoch's batches."""
         try:
             yield from self.job.batches.epoch(self.progress.epoch, self.progress.step)
@@ -165,7 +165,7 @@ class Training:
             self.save(self.folder.last, chosen="the last step")
             self._stop()
 
-    def _step(self, views: Sequence[Tensor] | CutBatch, target: Tensor) -> MREDLosses:
+    def _step(self, views: Sequence[Tensor] | CropBatch, target: Tensor) -> MREDLosses:
         try:
             return self.stepper.step(views, target)
         except TrainingError as error:

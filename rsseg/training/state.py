@@ -25,7 +25,7 @@ from rsseg.common.distributed import (
     warn_first,
     world_size,
 )
-from rsseg.images.crops import CutBatch
+from rsseg.images.crops import CropBatch
 from rsseg.losses.mred import MREDLosses
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.compile import compile_network
@@ -155,7 +155,7 @@ class Stepper:
         if own["cuda"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda"][0], self.device)
 
-    def step(self, views: Sequence[Tensor] | CutBatch, target: Tensor) -> MREDLosses:
+    def step(self, views: Sequence[Tensor] | CropBatch, target: Tensor) -> MREDLosses:
         """Train with one batch of uint8 views or crops, at the point where `progress` is.
 
         A step whose loss or gradient is not finite is left out, so often as the settings allow.
@@ -168,7 +168,7 @@ class Stepper:
         rates = learning_rates(config.optim, config.schedule, epoch, config.epochs)
         set_learning_rates(self.optimizer, rates)
         members = self._members()
-        if isinstance(views, CutBatch):
+        if isinstance(views, CropBatch):
             chosen: Sequence[Tensor] = views.views(self.device, config.resolutions, members)
         else:
             chosen = views if members is None else [views[member] for member in members]

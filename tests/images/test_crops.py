@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import train_cls
 from datasets.classification import training_batches
-from rsseg.images.crops import Cut, CutBatch
+from rsseg.images.crops import Crop, CropBatch
 from tests.helpers.small_images import image_config, write_images
 
 CPU = torch.device("cpu")
@@ -33,15 +33,15 @@ def test_views_made_later_are_those_of_the_loader_to_a_grey_level(
         config = image_config(root, data=data, augmentation=augmentation, workers=workers)
         return list(training_batches(config).epoch(0))
 
-    for (views, target), (cuts, same) in zip(batches("loader"), batches("device"), strict=True):
-        assert isinstance(cuts, CutBatch)
+    for (views, target), (crops, same) in zip(batches("loader"), batches("device"), strict=True):
+        assert isinstance(crops, CropBatch)
         assert torch.equal(target, same)
-        made = cuts.views(CPU, (48, 32), None)
+        made = crops.views(CPU, (48, 32), None)
         for one, other in zip(views, made, strict=True):
             difference = (one.int() - other.int()).abs()
             assert difference.max() <= 2
             assert difference.float().mean() < 0.5
-        (only,) = cuts.views(CPU, (48, 32), [1])
+        (only,) = crops.views(CPU, (48, 32), [1])
         assert torch.equal(only, made[1])
 
 
@@ -54,7 +54,7 @@ def test_batched_resize_equals_torchs_of_each_image(
         torch.randint(0, 256, (3, *size), generator=draw, dtype=torch.uint8)
         for size in ((height, width), (40, 33), (width, height))
     ]
-    batch = CutBatch.of([Cut((piece,), (mirrored,)) for piece in pieces])
+    batch = CropBatch.of([Crop((piece,), (mirrored,)) for piece in pieces])
     (views,) = batch.views(CPU, [side], None)
     for piece, view in zip(pieces, views, strict=True):
         exact = F.interpolate(piece[None].double(), (side, side), mode="bilinear", antialias=True)
@@ -81,7 +81,7 @@ def test_run_goes_the_same_way_wherever_its_views_are_made(tmp_path: Path) -> No
 
 def test_single_crop_serves_all_resolutions() -> None:
     piece = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
-    cut = Cut((piece,), (False, True))
-    plain, mirrored = cut.views([40, 40])
+    crop = Crop((piece,), (False, True))
+    plain, mirrored = crop.views([40, 40])
     assert torch.equal(plain, piece)
     assert torch.equal(mirrored, piece.flip(-1))

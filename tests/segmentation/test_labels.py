@@ -11,9 +11,9 @@ from PIL import Image as Pictures
 
 from rsseg.segmentation.labels import (
     LabelConvention,
+    complete_convention,
     detect_convention,
     read_label_values,
-    told_convention,
 )
 
 
@@ -43,7 +43,7 @@ def test_last_class_or_void_gives_the_convention_away(
     [
         ((0, 7, 39), r"neither 40 nor 255 occurs.*a\.png: 0, 7, 39"),
         ((1, 40, 255), r"40 says that classes begin at 1, 255 .*a\.png: 1, 40, 255"),
-        ((0, 1, 2, 40, 200), r"values above 40 are no classes .*a\.png: 0..2, 40, 200"),
+        ((0, 1, 2, 40, 200), r"values above 40 are not classes .*a\.png: 0..2, 40, 200"),
     ],
 )
 def test_doubtful_convention_is_refused_with_values_and_remedy(
@@ -61,10 +61,10 @@ def test_files_that_contradict_each_other_are_both_named(tmp_path: Path) -> None
 
 
 def test_half_a_convention_is_completed() -> None:
-    assert told_convention(40, None, None) is None
+    assert complete_convention(40, None, None) is None
     from_one, from_zero = LabelConvention(40, 1, 0), LabelConvention(40, 0, 255)
-    assert told_convention(40, 1, None) == told_convention(40, None, 0) == from_one
-    assert told_convention(40, 0, None) == told_convention(40, None, 255) == from_zero
+    assert complete_convention(40, 1, None) == complete_convention(40, None, 0) == from_one
+    assert complete_convention(40, 0, None) == complete_convention(40, None, 255) == from_zero
 
 
 @pytest.mark.parametrize(("classes", "offset", "void"), [(40, 1, 0), (40, 0, 255), (13, 3, 200)])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsseg.images.preprocessing import VOID, LabelMap
-from rsseg.segmentation.labels import LabelConvention, read_label_values, told_convention
+from rsseg.segmentation.labels import LabelConvention, complete_convention, read_label_values
 
 
 def pixel_accuracy(labels: LabelMap, truth: LabelMap) -> float | None:
@@ -45,8 +45,8 @@ class TruthFiles:
     @property
     def convention(self) -> LabelConvention:
         """Which values mean which class: what was given, completed as for training."""
-        given = told_convention(self.classes, self.label_offset, self.void_value)
-        return given or LabelConvention(self.classes, 0, VOID)
+        convention = complete_convention(self.classes, self.label_offset, self.void_value)
+        return convention or LabelConvention(self.classes, 0, VOID)
 
     def find(self, images: Sequence[Path]) -> dict[Path, Path]:
         """Return the label file of each image.
