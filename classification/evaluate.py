@@ -27,7 +27,7 @@ class ClassificationEvaluator:
         self._margins: list[Tensor] = []
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Args:
             logits: Shape (B, K).
@@ -43,9 +43,9 @@ class ClassificationEvaluator:
         self._margins.append(softmax_margins(logits))
 
     def share(self) -> None:
-        """Take in the answers of all processes, in their order; all have to call this."""
-        mine = (self.ranks, self.predicted, self.margins)
-        parts = zip(*all_gather_object(mine), strict=True)
+        """Gather the answers of all processes, in their order; every process has to call this."""
+        own = (self.ranks, self.predicted, self.margins)
+        parts = zip(*all_gather_object(own), strict=True)
         ranks, predicted, margins = (torch.from_numpy(np.concatenate(part)) for part in parts)
         self._ranks, self._predicted, self._margins = [ranks], [predicted], [margins]
 
@@ -74,7 +74,7 @@ class ClassificationEvaluator:
         """Compute the shares of all images so far: top1, top5 (0..1), and the number of images.
 
         Raises:
-            ValueError: If there was no image.
+            ValueError: If it has seen no image.
         """
         ranks = self.ranks
         if not ranks.size:
@@ -87,7 +87,7 @@ class ClassificationEvaluator:
 
 
 def softmax_margins(logits: Tensor) -> Tensor:
-    r"""Tell how sure each answer is.
+    r"""Compute the margin of each answer, which says how sure it is.
 
     .. math:: m = p_1 - p_2, \quad p = \mathrm{softmax}(z)
 

@@ -55,9 +55,9 @@ def build_mix(config: ClassificationConfig) -> Mix | None:
         return None
 
     def mix(views: Sequence[Tensor], target: Tensor) -> tuple[list[Tensor], Tensor]:
-        drawn = int(torch.randint(len(choices), ())) if len(choices) > 1 else 0
+        index = int(torch.randint(len(choices), ())) if len(choices) > 1 else 0
         images = tuple(tv_tensors.Image(view) for view in views)
-        mixed, shares = choices[drawn](images, target)
-        return [view.as_subclass(Tensor) for view in mixed], shares
+        mixed_views, shares = choices[index](images, target)
+        return [view.as_subclass(Tensor) for view in mixed_views], shares
 
     return mix

@@ -15,7 +15,7 @@ from rsseg.images.preprocessing import Preprocessing
 
 
 class ImageRun(Protocol):
-    """What is asked of a configuration; `classification` has the whole of it."""
+    """The settings that the batches need; `classification` defines the whole configuration."""
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -53,12 +53,12 @@ class ImageRun(Protocol):
 def training_batches(config: ImageRun) -> TrainLoader:
     """Return the augmented training batches of a run."""
     images = open_images(config.data, "train", config.model.classes)
-    unreadable = config.data.max_unreadable
+    max_unreadable = config.data.max_unreadable
     views = TrainingImages(
         images,
         config.resolutions,
         config.augmentation,
-        max_unreadable=unreadable,
+        max_unreadable=max_unreadable,
         resize=config.data.resize_on == "loader",
     )
     return TrainLoader(
@@ -67,7 +67,7 @@ def training_batches(config: ImageRun) -> TrainLoader:
         seed=config.seed,
         workers=config.workers,
         names=hash_of(_names(images), images.labels),
-        max_unreadable=unreadable,
+        max_unreadable=max_unreadable,
     )
 
 

@@ -37,18 +37,18 @@ def read_or_fault(read: Callable[[], T], name: str, limit: int) -> T | Fault:
 def read_or_next(
     read: Callable[[int], T], name: Callable[[int], str], *, first: int, count: int, limit: int
 ) -> tuple[T, list[Fault]]:
-    """Read a sample, or the next one that can be read, and tell the faults met before it.
+    """Read a sample, or the next one that can be read; return it with the faults before it.
 
     Args:
         read: Reads the sample of an index.
-        name: Names the sample of an index.
+        name: Returns the name of the sample of an index.
         first: Index of the sample to read. Every other is as good, and is read again soon.
         count: Number of samples.
         limit: How many samples may be unreadable.
 
     Raises:
-        ValueError: If more than that fail in a row; of the reader if none may.
-        OSError: Of the reader if none may be unreadable.
+        ValueError: If more than `limit` fail in a row; with the limit 0, the reader's own error.
+        OSError: With the limit 0, the reader's own error.
     """
     faults: list[Fault] = []
     for step in range(min(limit + 2, count)):
@@ -70,12 +70,12 @@ class Faults:
         limit: How many files may be unreadable.
 
     Attributes:
-        found: Reason of each fault by the image's name.
+        reasons: Reason of each fault by the image's name.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.found: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
 
     def add(self, faults: Iterable[Fault]) -> None:
         """Count faults; one image counts once.
@@ -84,21 +84,21 @@ class Faults:
             ValueError: If there are more than the limit; names the last file.
         """
         for name, reason in faults:
-            self.found[name] = reason
+            self.reasons[name] = reason
             self._check()
 
     def share(self) -> None:
-        """Take in what the other processes have met; all have to call this.
+        """Gather the faults of all processes; every process has to call this.
 
         Raises:
             ValueError: As `add` does.
         """
-        self.found.update(united(self.found))
+        self.reasons.update(united(self.reasons))
         self._check()
 
     def _check(self) -> None:
-        if len(self.found) > self.limit:
+        if len(self.reasons) > self.limit:
             raise ValueError(
-                f"{len(self.found)} images cannot be read, data.max_unreadable allows "
-                f"{self.limit}; the last is {list(self.found.values())[-1]}"
+                f"{len(self.reasons)} images cannot be read, data.max_unreadable allows "
+                f"{self.limit}; the last is {list(self.reasons.values())[-1]}"
             )

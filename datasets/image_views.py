@@ -4,7 +4,7 @@ An image is decoded once, and every view is resized from the crop itself. Images
 are fitted by the preprocessing. A file that cannot be read is replaced in training, left out of
 a test, and reported with the sample.
 
-Source: Wang et al., ECCV 2020, Section 3 and Table 6 (one crop for all resolutions or one each).
+Source: Wang et al., ECCV 2020, Section 3.3 and Table 6 (one crop for all resolutions or one each).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TrainingImages(Dataset[Item]):
         resolutions: Sides of the views in pixels, from large to small.
         augmentation: The random crop and flip.
         max_unreadable: How many images may be unreadable; another one stands in for each.
-        resize: Give views; else the crops, which a `CropBatch` resizes on the device.
+        resize: Whether to return views; else crops, which a `CropBatch` resizes on the device.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class TrainingImages(Dataset[Item]):
         return len(self.images)
 
     def __getitem__(self, draw: Draw) -> Item:
-        """Give views, uint8 (3, r, r) for each resolution r, the class, and the faults met."""
+        """Return views, uint8 (3, r, r) for each resolution r, the class, and the faults met."""
         (image, label), faults = read_or_next(
             self.images.__getitem__,
             self.images.name,
@@ -67,26 +67,26 @@ class TrainingImages(Dataset[Item]):
         )
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         views: list[Tensor] | Crop
-        views = self.views(pixels, draw.seed) if self.resize else self.cut(pixels, draw.seed)
+        views = self.views(pixels, draw.seed) if self.resize else self.crop(pixels, draw.seed)
         return Item(views, torch.tensor(label), faults)
 
-    def cut(self, image: Tensor, seed: int) -> Crop:
-        """Crop one image (uint8, (3, H, W)) as the seed decides."""
+    def crop(self, image: Tensor, seed: int) -> Crop:
+        """Draw the crops and the mirroring of one image (uint8, (3, H, W)) from a seed."""
         settings, count = self.augmentation, len(self.resolutions)
         # torchvision draws from torch's own generator: ours is put back afterwards.
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which goes on to seed every device.
             torch.default_generator.manual_seed(seed)
             mirrored = tuple((torch.rand(count) < settings.flip).tolist())
-            drawn = count if settings.crops == "per_resolution" else 1
-            boxes = [self._crop.make_params([image]) for _ in range(drawn)]
+            pieces = count if settings.crops == "per_resolution" else 1
+            boxes = [self._crop.make_params([image]) for _ in range(pieces)]
         if settings.flips == "single":
             mirrored = mirrored[:1] * count
         return Crop(tuple(_piece(image, box) for box in boxes), mirrored)
 
     def views(self, image: Tensor, seed: int) -> list[Tensor]:
-        """Crop, resize and mirror one image (uint8, (3, H, W)) as the seed decides."""
-        return self.cut(image, seed).views(self.resolutions)
+        """Crop, resize and mirror one image (uint8, (3, H, W)) as a seed decides."""
+        return self.crop(image, seed).views(self.resolutions)
 
 
 def _piece(image: Tensor, box: dict[str, int]) -> Tensor:
@@ -123,7 +123,7 @@ class TestViewsOfImages(Dataset[Item | Fault]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Item | Fault:
-        """Give views, uint8 (3, h, w) for each resolution, and the class; or why there is none."""
+        """Return views, uint8 (3, h, w) for each resolution, and the class; or a fault."""
         item = read_or_fault(
             lambda: self.images[index], self.images.name(index), self.max_unreadable
         )

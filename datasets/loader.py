@@ -31,7 +31,7 @@ TestBatch = tuple[list[Tensor], Tensor | list[Tensor]]
 
 
 class Item(NamedTuple):
-    """A sample as a data set gives it.
+    """A sample of a data set.
 
     Attributes:
         views: One for each resolution, uint8, shape (3, h, w); or crops to resize later.
@@ -51,7 +51,7 @@ class EpochSampler(Sampler[Draw]):
     batches as one process would.
 
     Args:
-        samples: The data set; what is too little for a last batch is left out.
+        samples: The data set; an incomplete last batch is left out.
         batch_size: Samples in a batch, of all processes together.
         seed: Seed of the order.
 
@@ -88,7 +88,7 @@ class EpochSampler(Sampler[Draw]):
 class TrainLoader:
     """Batches of training views, epoch by epoch; the incomplete last batch is left out.
 
-    A last batch of one image would have no BatchNorm statistics.
+    BatchNorm has no statistics in a last batch of one image.
 
     Args:
         views: The training samples: from a `Draw` to views, target and, where a file could not be
@@ -100,7 +100,7 @@ class TrainLoader:
         max_unreadable: How many images may be unreadable.
 
     Attributes:
-        fingerprint: Plain values that tell these training samples from others.
+        fingerprint: Plain values that distinguish these training samples from others.
 
     Raises:
         ValueError: If there are fewer images than a batch holds, or it cannot be shared.
@@ -139,10 +139,10 @@ class TrainLoader:
     @property
     def faults(self) -> dict[str, str]:
         """The images that could not be read so far, and why."""
-        return self._faults.found
+        return self._faults.reasons
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
-        """Give the batches of an epoch (from 0), beginning with step `first_step`."""
+        """Yield the batches of an epoch (from 0), beginning with step `first_step`."""
         self.sampler.epoch = epoch
         self.sampler.start = first_step
         for views, target, faults in self.batches:
@@ -198,7 +198,7 @@ class TestLoader:
 
     def __iter__(self) -> Iterator[TestBatch]:
         # What failed the last time may be read now, and then has an answer of its own.
-        self.faults.found.clear()
+        self.faults.reasons.clear()
         for views, target, faults in self.batches:
             self.faults.add(faults)
             if views:
@@ -208,10 +208,10 @@ class TestLoader:
 
 def _collate_test(items: list[Any]) -> tuple[list[Tensor], Tensor | list[Tensor], list[Fault]]:
     faults = [item for item in items if isinstance(item, Fault)]
-    read = [Item(*item) for item in items if not isinstance(item, Fault)]
-    targets = [item.target for item in read]
-    classes = bool(read) and targets[0].dim() == 0
-    return _stacked(read), torch.stack(targets) if classes else targets, faults
+    samples = [Item(*item) for item in items if not isinstance(item, Fault)]
+    targets = [item.target for item in samples]
+    classes = bool(samples) and targets[0].dim() == 0
+    return _stacked(samples), torch.stack(targets) if classes else targets, faults
 
 
 def hash_of(names: Sequence[str], labels: NDArray[np.int64] | None = None) -> str:
@@ -227,7 +227,7 @@ def _start_worker(worker: int) -> None:
     # They may reach every process of the run; only the training process decides what follows.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    # But this is also how a worker is told to end: it does, a while after the run has saved itself.
+    # SIGTERM also ends a worker on purpose: it then ends a while after, when the run is saved.
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 

@@ -64,7 +64,7 @@ class Reader(ABC):
 
     @abstractmethod
     def where(self, index: int) -> str:
-        """Say where a sample lies, for messages."""
+        """Return where a sample lies, for messages."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,13 +82,13 @@ class Reader(ABC):
 
 
 def check_crop(crop: str | None) -> None:
-    """Raise ValueError if there is no crop of this name."""
+    """Raise ValueError if the crop is not one of CROPS."""
     if crop is not None and crop not in CROPS:
         raise ValueError(f"unknown crop {crop!r}; the crops are {', '.join(CROPS)}, or None")
 
 
 def crop_sample(sample: Sample, crop: str, *, where: str) -> Sample:
-    """Cut the named crop out of a frame of 640x480 pixels.
+    """Return the named crop of a frame of 640x480 pixels.
 
     Raises:
         ValueError: If the frame has another size; `where` names it.

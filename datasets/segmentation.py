@@ -15,7 +15,7 @@ from rsseg.segmentation.config import DataConfig, SegmentationConfig
 
 
 class Subset(Reader):
-    """So many samples of a reader, spread evenly over it."""
+    """`count` samples of a reader, spread evenly over it."""
 
     def __init__(self, reader: Reader, count: int) -> None:
         self.reader = reader
@@ -29,7 +29,7 @@ class Subset(Reader):
         return self.reader[self.indices[index]]
 
     def where(self, index: int) -> str:
-        """Say where a sample lies, for messages."""
+        """Return where a sample lies, for messages."""
         return self.reader.where(self.indices[index])
 
 
@@ -102,5 +102,9 @@ class TestSamples(TestData):
         return self._views(train, (resolution,))
 
     def _views(self, reader: Reader, resolutions: Sequence[int]) -> TestViews:
-        unreadable = self.config.data.max_unreadable
-        return TestViews(reader, resolutions, self.preprocessing, max_unreadable=unreadable)
+        return TestViews(
+            reader,
+            resolutions,
+            self.preprocessing,
+            max_unreadable=self.config.data.max_unreadable,
+        )

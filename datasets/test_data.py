@@ -18,7 +18,7 @@ from rsseg.images.preprocessing import Preprocessing
 
 
 class TestData(ABC):
-    """Test images at any resolutions; the shared part of `rsseg.training.task.Tests`.
+    """Test images at any resolutions; the shared part of `rsseg.training.task.EvalData`.
 
     Args:
         every: Names of all test images.
@@ -67,12 +67,12 @@ class TestData(ABC):
     @property
     def faults(self) -> dict[str, str]:
         """The images that could not be read the last time, and why."""
-        return self._faults.found
+        return self._faults.reasons
 
     def batches(self, resolutions: Sequence[int]) -> TestLoader:
-        """Give views at the given resolutions; the worker processes are kept for the next time.
+        """Return views at the given resolutions; the worker processes stay for the next time.
 
-        Of several processes each is given its share of the images.
+        Each of several processes gets its share of the images.
         """
         key = tuple(resolutions)
         if key not in self._loaders:
@@ -80,16 +80,16 @@ class TestData(ABC):
         return self._loaders[key]
 
     def calibration(self, resolution: int, images: int) -> Iterator[Tensor]:
-        """Give batches of so many training images as uint8 views of test, (B, 3, h, w).
+        """Yield training images as uint8 views of test, in batches of shape (B, 3, h, w).
 
-        They are spread over all and in a drawn order: files lie class by class, and a batch of one
-        class has other statistics. A last batch that is not full is left out, unless it is alone.
-        All processes are given the same.
+        The images are spread over all and in a random order: files lie class by class, and a batch
+        of one class has other statistics. An incomplete last batch is left out, unless it is the
+        only one. All processes get the same batches.
         """
         views: Any = self.training_views(resolution)
-        chosen = np.linspace(0, len(views) - 1, min(images, len(views))).astype(int)
-        drawn = np.random.default_rng(0).permutation(chosen)
-        loader = self._loader(Subset(views, drawn.tolist()), Faults(self._faults.limit))
+        indices = np.linspace(0, len(views) - 1, min(images, len(views))).astype(int)
+        order = np.random.default_rng(0).permutation(indices)
+        loader = self._loader(Subset(views, order.tolist()), Faults(self._faults.limit))
         size = 0
         for (batch, *_), _ in loader:
             size = max(size, len(batch))
@@ -101,7 +101,7 @@ class TestData(ABC):
 
 
 def _share_of(views: Dataset[Any]) -> Dataset[Any]:
-    """Give the samples that this process tests, of several processes."""
+    """Return the samples that this process evaluates."""
     if world_size() == 1:
         return views
     assert isinstance(views, Sized)

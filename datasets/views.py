@@ -4,7 +4,7 @@ All resolutions of a sample, and its label map, come from the same crop and the 
 label map is as large as the largest view. Samples that are tested are not cropped, and keep
 their label map at the original size. The only file that uses albumentations.
 
-Source: Wang et al., ECCV 2020, Section 3 and Table 6 (why one crop serves all resolutions).
+Source: Wang et al., ECCV 2020, Section 3.3 and Table 6 (why one crop serves all resolutions).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class TrainingViews(Dataset[Item]):
         return len(self.reader)
 
     def __getitem__(self, draw: Draw) -> Item:
-        """Give views, uint8 (3, r, r) for each resolution r, labels, uint8 (R, R), and faults."""
+        """Return views, uint8 (3, r, r) for each resolution r, labels, uint8 (R, R), and faults."""
         sample, faults = read_or_next(
             self.reader.__getitem__,
             self.reader.names.__getitem__,
@@ -154,7 +154,7 @@ class TestViews(Dataset[Item | Fault]):
         return len(self.reader)
 
     def __getitem__(self, index: int) -> Item | Fault:
-        """Give views, uint8 (3, h, w) for each resolution, and labels, uint8 (H, W), or a fault."""
+        """Return views, uint8 (3, h, w) for each resolution, labels, uint8 (H, W); or a fault."""
         sample = read_or_fault(
             partial(self.reader.__getitem__, index), self.reader.names[index], self.max_unreadable
         )

@@ -20,7 +20,7 @@ from rsseg.common.files import check_output, written_whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; give the exit code: 0, or 1 if something is wrong with the data."""
+    """Run a command and return its exit code: 0, or 1 if something is wrong with the data."""
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
@@ -36,26 +36,34 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "download":
         download(options.target, options.url)
         return 0
-    told = {name: getattr(options, name) for name in ("label_offset", "void_value", "classes")}
+    labels = {
+        "label_offset": options.label_offset,
+        "void_value": options.void_value,
+        "classes": options.classes,
+    }
     if options.command == "prepare":
-        written = prepare(options.source, options.target, **told, packed=options.packed)
-        print(f"{options.target} {'is written' if written else 'is complete already'}")
+        is_new = prepare(options.source, options.target, **labels, packed=options.packed)
+        print(f"{options.target} {'is written' if is_new else 'is complete already'}")
         return 0
     if options.command == "sample":
-        reader = open_nyudv2(options.source, "test", **told)
+        reader = open_nyudv2(options.source, "test", **labels)
         names = write_samples(reader, options.target, options.count)
         print(f"{options.target} holds images and labels of {', '.join(names)}")
         return 0
     if options.sheet:
         options.sheet.parent.mkdir(parents=True, exist_ok=True)
         check_output(options.sheet)  # now, and not when all images have been read
-    reports = check(options.root, crop=options.crop, **told)
+    reports = check(options.root, crop=options.crop, **labels)
     print(*describe(reports), sep="\n")
-    shown = [(f"{split} {s.name}", s) for split, report in reports.items() for s in report.shown]
-    if options.sheet and shown:
+    examples = [
+        (f"{split} {sample.name}", sample)
+        for split, report in reports.items()
+        for sample in report.examples
+    ]
+    if options.sheet and examples:
         classes = max((report.classes for report in reports.values()), key=len)
         with written_whole(options.sheet) as temporary:
-            Pictures.fromarray(contact_sheet(shown, classes)).save(temporary, format="PNG")
+            Pictures.fromarray(contact_sheet(examples, classes)).save(temporary, format="PNG")
         print(f"contact sheet: {options.sheet}")
     return int(any(report.faults for report in reports.values()))
 

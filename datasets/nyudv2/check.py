@@ -19,12 +19,12 @@ from rsseg.images.preprocessing import VOID
 from rsseg.segmentation.labels import value_ranges
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
-_SHOWN: Final = 4  # samples of a split on the contact sheet
+_EXAMPLES: Final = 4  # samples of a split on the contact sheet
 
 
 @dataclass
 class SplitReport:
-    """What was found in one split.
+    """The counts, examples and faults of one split.
 
     Attributes:
         names: Names of the samples.
@@ -32,7 +32,7 @@ class SplitReport:
         source: What the label files hold, in words.
         pixels: Number of pixels of each label 0..255, shape (256,), int64.
         sizes: Number of samples of each width and height.
-        shown: Some samples, spread over the split.
+        examples: Some samples, spread over the split.
         faults: Every fault, with the file's name.
     """
 
@@ -41,7 +41,7 @@ class SplitReport:
     source: str = "unknown"
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    shown: list[Sample] = field(default_factory=list)
+    examples: list[Sample] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -98,7 +98,7 @@ def _look_through(reader: Reader, split: Split) -> SplitReport:
         report.source = f"label files with {reader.convention}"
         report.faults += [f"{reader.root}: {path} is missing" for path in reader.missing]
         report.faults += _packed_faults(reader)
-    shown = set(np.linspace(0, len(reader) - 1, _SHOWN).astype(int).tolist())
+    examples = set(np.linspace(0, len(reader) - 1, _EXAMPLES).astype(int).tolist())
     for index in tqdm(range(len(reader)), desc=f"checking {split}", unit="image"):
         try:
             sample = reader[index]
@@ -108,8 +108,8 @@ def _look_through(reader: Reader, split: Split) -> SplitReport:
         report.pixels += np.bincount(sample.labels.ravel(), minlength=256)
         height, width = sample.labels.shape
         report.sizes[width, height] += 1
-        if index in shown:
-            report.shown.append(sample)
+        if index in examples:
+            report.examples.append(sample)
     return report
 
 
@@ -130,7 +130,7 @@ def _packed_faults(reader: FolderReader) -> Iterator[str]:
 
 
 def describe(reports: dict[Split, SplitReport], *, limit: int = 20) -> Iterator[str]:
-    """Put reports into words, line by line, with at most `limit` faults of each split."""
+    """Yield the lines that describe reports, with at most `limit` faults of each split."""
     for split, report in reports.items():
         sizes = ", ".join(f"{w}x{h} ({n})" for (w, h), n in report.sizes.most_common(5))
         present = np.flatnonzero(report.pixels)
@@ -149,7 +149,7 @@ def describe(reports: dict[Split, SplitReport], *, limit: int = 20) -> Iterator[
 
 
 def _table(reports: dict[Split, SplitReport]) -> Iterator[str]:
-    """Write the share of each class in all pixels."""
+    """Yield the lines of a table: the share of each class in all pixels."""
     yield f"{'% of all pixels':24}" + "".join(f"{split:>8}" for split in reports)
     names = max((report.classes for report in reports.values()), key=len)
     for label, name in [(VOID, "void"), *enumerate(names)]:

@@ -21,10 +21,10 @@ from rsseg.segmentation.palette import VOID_COLOUR, overlay, palette
 
 _BOX: Final = (400, 300)  # width and height of a picture
 _PAIRS: Final = 2  # samples in a row
-_CAPTION: Final = 22
+_CAPTION: Final = 22  # height in pixels of the line above a pair
 _GAP: Final = 12  # between samples
 _LEGEND_COLUMNS: Final = 6
-_LEGEND_ROW: Final = 24
+_LEGEND_ROW: Final = 24  # height in pixels
 _NAMED: Final = 0.015  # share of a picture from which a region gets its name
 
 
@@ -67,9 +67,9 @@ def _draw_pair(
     pen.text((left + 6, top + 3), caption, fill="black", font=ImageFont.load_default(15))
     top += _CAPTION
     sheet.paste(Pictures.fromarray(sample.image).resize(size), (left, top))
-    painted = overlay(sample.image, sample.labels, len(classes))
+    coloured = overlay(sample.image, sample.labels, len(classes))
     left += _BOX[0] - _GAP // 2
-    sheet.paste(Pictures.fromarray(painted).resize(size), (left, top))
+    sheet.paste(Pictures.fromarray(coloured).resize(size), (left, top))
     small = cv2.resize(sample.labels, size, interpolation=cv2.INTER_NEAREST)
     font = ImageFont.load_default(13)
     for label, x, y in _regions(np.asarray(small, dtype=np.uint8)):
@@ -80,8 +80,8 @@ def _draw_pair(
 
 
 def _regions(labels: LabelMap) -> list[tuple[int, int, int]]:
-    """Give label, column and row of the innermost pixel of each large connected region."""
-    found: list[tuple[int, int, int]] = []
+    """Return label, column and row of the innermost pixel of each large connected region."""
+    regions: list[tuple[int, int, int]] = []
     for label in np.unique(labels[labels != VOID]):
         mask: NDArray[np.uint8] = (labels == label).astype(np.uint8)
         count, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
@@ -92,8 +92,8 @@ def _regions(labels: LabelMap) -> list[tuple[int, int, int]]:
             inside = np.pad((parts == part).astype(np.uint8), 1)
             depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1]
             row, column = np.unravel_index(int(depth.argmax()), labels.shape)
-            found.append((int(label), int(column), int(row)))
-    return found
+            regions.append((int(label), int(column), int(row)))
+    return regions
 
 
 def _draw_legend(sheet: Pictures.Image, top: int, classes: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 URL: Final = "http://horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat"
 SIZE: Final = 2_972_037_809
 SHA256: Final = "2d724b0c0ab358aa1ce5df855e5bd14a2279ab7202efe22f32a30d612dcb86aa"
-_BLOCK: Final = 1 << 20
+_BLOCK: Final = 1 << 20  # bytes that are read at once
 _PATIENCE: Final = 60  # seconds without a byte
 
 
@@ -63,11 +63,11 @@ def download(target: Path, url: str = URL, *, size: int = SIZE, sha256: str = SH
     return path
 
 
-def _check_space(path: Path, needed: int) -> None:
+def _check_space(path: Path, size: int) -> None:
     free = shutil.disk_usage(path.parent).free
-    if free < needed:
+    if free < size:
         raise OSError(
-            f"{path.parent}: {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB needed; make room or "
+            f"{path.parent}: {free / 1e9:.2f} GB free, {size / 1e9:.2f} GB needed; make room or "
             "choose another target"
         )
 
@@ -90,9 +90,9 @@ def _fetch(part: Path, url: str, size: int) -> None:
         error.close()
         raise OSError(f"{url}: {error}; give another --url") from error
     except (OSError, http.client.HTTPException) as error:
-        kept = part.stat().st_size if part.exists() else 0
+        arrived = part.stat().st_size if part.exists() else 0
         raise OSError(
-            f"{url}: {error}; {kept} of {size} bytes are in {part}, run again to go on"
+            f"{url}: {error}; {arrived} of {size} bytes are in {part}, run again to go on"
         ) from error
 
 

@@ -72,10 +72,11 @@ class FolderReader(Reader):
         self.classes = _read_classes(self.root, classes)
         self.missing = self._find(read_names(self.root / f"{split}.txt"))
         if self.missing and not partial:
+            more = " ..." if len(self.missing) > 5 else ""
             raise FileNotFoundError(
                 f"{root}: {len(self.missing)} files of {split}.txt are missing: "
-                f"{', '.join(self.missing[:5])}{' ...' * (len(self.missing) > 5)}; add them or "
-                f"take the names out of {split}.txt"
+                f"{', '.join(self.missing[:5])}{more}; add them or take the names out of "
+                f"{split}.txt"
             )
         self.convention = (
             complete_convention(classes, label_offset, void_value)
@@ -91,25 +92,27 @@ class FolderReader(Reader):
             self[0]  # a crop that does not fit is refused here and not in the first epoch
 
     def _find(self, names: list[str]) -> tuple[str, ...]:
-        """Set the files of each name; give the missing ones."""
+        """Set the files of each name, and return those that are missing."""
         labels = _label_folder(self.root)
-        found: list[tuple[str, Path, Path]] = []
+        samples: list[tuple[str, Path, Path]] = []
         missing: list[str] = []
         for name in names:
             image = find_image(self.root / "images", name)
             label = labels / f"{name}.png"
             if image and label.is_file():
-                found.append((name, image, label))
+                samples.append((name, image, label))
                 continue
-            missing += [] if image else [f"images/{name}.jpg (or .png, .jpeg)"]
-            missing += [] if label.is_file() else [f"{labels.name}/{name}.png"]
-        self.names = tuple(name for name, _, _ in found)
-        self.image_paths = tuple(image for _, image, _ in found)
-        self.label_paths = tuple(label for _, _, label in found)
+            if not image:
+                missing.append(f"images/{name}.jpg (or .png, .jpeg)")
+            if not label.is_file():
+                missing.append(f"{labels.name}/{name}.png")
+        self.names = tuple(name for name, _, _ in samples)
+        self.image_paths = tuple(image for _, image, _ in samples)
+        self.label_paths = tuple(label for _, _, label in samples)
         return tuple(missing)
 
     def where(self, index: int) -> str:
-        """Name the image file of a sample."""
+        """Return the image file of a sample."""
         return str(self.image_paths[index])
 
     def read(self, index: int) -> Sample:
@@ -174,7 +177,7 @@ def read_names(path: Path) -> list[str]:
 
     Raises:
         ValueError: If the list is empty or names a sample twice.
-        FileNotFoundError: If there is no such list.
+        FileNotFoundError: If the list does not exist.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing; expected a list with one name per line")
@@ -188,17 +191,17 @@ def read_names(path: Path) -> list[str]:
 
 
 def find_image(folder: Path, name: str) -> Path | None:
-    """Find the image of a name.
+    """Return the path of the image of a name; None if it does not exist.
 
     Raises:
         ValueError: If there are several.
     """
     paths = [folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
-    found = [path for path in paths if path.is_file()]
-    if len(found) > 1:
-        both = " and ".join(path.name for path in found)
+    existing = [path for path in paths if path.is_file()]
+    if len(existing) > 1:
+        both = " and ".join(path.name for path in existing)
         raise ValueError(f"{folder}: both {both} exist; keep one image per name")
-    return found[0] if found else None
+    return existing[0] if existing else None
 
 
 def _lines(path: Path) -> list[str]:
@@ -211,7 +214,7 @@ def _label_folder(root: Path) -> Path:
 
 
 def _labels_of_all_splits(root: Path) -> list[Path]:
-    """Give the label files of all lists: both splits have one convention, which all tell."""
+    """Return the label files of all lists: both splits share one convention."""
     lists = [root / f"{split}.txt" for split in get_args(Split)]
     names = dict.fromkeys(name for path in lists if path.is_file() for name in _lines(path))
     paths = [_label_folder(root) / f"{name}.png" for name in names]
@@ -228,12 +231,12 @@ def _read_classes(root: Path, classes: int) -> tuple[str, ...]:
                 "classes, and leave void out of the list"
             )
         return names
-    known = load_tables().classes
-    return known if classes == len(known) else tuple(f"class {i}" for i in range(classes))
+    official = load_tables().classes
+    return official if classes == len(official) else tuple(f"class {i}" for i in range(classes))
 
 
 def _recorded_convention(root: Path, classes: int) -> LabelConvention | None:
-    """Read the convention from dataset.json; None where it is not written."""
+    """Read the convention from dataset.json; return None where it is not written."""
     path = root / "dataset.json"
     if not path.is_file():
         return None

@@ -36,7 +36,7 @@ OFFICIAL_IMAGES: Final = 1449
 OWN_SPLIT: Final[dict[Split, str]] = {"train": "rsseg_train", "test": "rsseg_test"}
 _LONGEST_SPLIT: Final = 2**24  # images
 _LARGEST_FRAME: Final = 2**28  # pixels: more than Pillow opens
-_LARGEST_CHUNK: Final = 2**30  # bytes
+_LARGEST_CHUNK: Final = 2**30  # bytes: HDF5 unpacks a whole chunk at once
 
 
 class Tables(NamedTuple):
@@ -86,9 +86,9 @@ class MatReader(Reader):
         tables = load_tables()
         self.classes, self._class_of_label = tables.classes, tables.class_of_label
         with _open(self.path) as file:
-            held = arrays(file, self.path, ("images", "labels", *OWN_SPLIT.values()))
-            self.height, self.width = check_layout(held, file, self.path)
-            self._frames = _split_of(file, held, self.path, split, tables)
+            datasets = arrays(file, self.path, ("images", "labels", *OWN_SPLIT.values()))
+            self.height, self.width = check_layout(datasets, file, self.path)
+            self._frames = _split_of(file, datasets, self.path, split, tables)
         if crop and (self.width, self.height) != (640, 480):
             raise ValueError(
                 f"{path}: the crop {crop!r} is meant for frames of 640x480 pixels, these have "
@@ -97,7 +97,7 @@ class MatReader(Reader):
         self.names = tuple(f"{frame + 1:06d}" for frame in self._frames)
 
     def where(self, index: int) -> str:
-        """Name the file and the frame (1-based) of a sample."""
+        """Return the file and the frame (1-based) of a sample."""
         return f"{self.path}, frame {self._frames[index] + 1}"
 
     def read(self, index: int) -> Sample:
@@ -111,9 +111,9 @@ class MatReader(Reader):
     def _to_classes(self, labels: NDArray[np.uint16], index: int) -> LabelMap:
         highest = len(self._class_of_label) - 1
         if labels.max() > highest:
-            unknown = np.unique(labels[labels > highest])
+            values = np.unique(labels[labels > highest])
             raise ValueError(
-                f"{self.where(index)}: holds the labels {unknown[:5].tolist()}, expected "
+                f"{self.where(index)}: holds the labels {values[:5].tolist()}, expected "
                 f"0..{highest}; the file is damaged or of another data set"
             )
         return self._class_of_label[labels]
@@ -147,11 +147,11 @@ def _open(path: Path) -> h5py.File:
 
 
 def _split_of(
-    file: h5py.File, held: dict[str, Array], path: Path, split: Split, tables: Tables
+    file: h5py.File, datasets: dict[str, Array], path: Path, split: Split, tables: Tables
 ) -> list[int]:
-    """Give the 0-based frames of a split: the file's own, else the official one."""
-    count, _, width, height = held["images"].shape
-    own = {name: held[key] for name, key in OWN_SPLIT.items() if key in held}
+    """Return the 0-based frames of a split: the file's own, else the official one."""
+    count, _, width, height = datasets["images"].shape
+    own = {name: datasets[key] for name, key in OWN_SPLIT.items() if key in datasets}
     if len(own) == len(OWN_SPLIT):
         where = f"{path}: {OWN_SPLIT[split]}"
         if math.prod(own[split].shape) > min(count, _LONGEST_SPLIT):

@@ -5,10 +5,11 @@
     samples         one after the other: image, H * W * 3 bytes RGB, then labels, H * W bytes
     header          JSON: {"state": ..., "samples": [[name, height, width, CRC-32], ...]}
 
-The file copies what other files hold; `state` is a hash of theirs, and tells when it is stale. It
-is read by plain reads and not through a memory map: a sample is copied in either case, since
-augmentation may write into it, and takes equally long; but a file that is cut short, or a disk
-that fails, is then an error and not the end of the process. The checksums find damage, not malice.
+The file copies what other files hold; `state` is a hash of theirs: when it differs, the file is
+stale. The file is read by plain reads and not through a memory map: a sample is copied in either
+case, since augmentation may write into it, and takes equally long; but a file that is cut short,
+or a disk that fails, is then an error and not the end of the process. The checksums find damage,
+not malice.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class PackedFile:
         names: Name of each sample.
 
     Raises:
-        ValueError: If it is no packed file, or damaged.
+        ValueError: If it is not a packed file, or is damaged.
         OSError: If it cannot be read.
     """
 
@@ -107,7 +108,9 @@ class PackedFile:
         try:
             self.state, self._entries = _read_header(file)
         except ValueError as error:
-            raise ValueError(f"{self.path}: no whole packed file ({error}); {_REMEDY}") from error
+            raise ValueError(
+                f"{self.path}: not a packed file, or damaged ({error}); {_REMEDY}"
+            ) from error
         self.names = tuple(entry.name for entry in self._entries)
         self._checked: set[int] = set()
 
@@ -214,7 +217,7 @@ def _check_entry(entry: _Entry) -> None:
     # bool is an int to isinstance.
     fits = type(entry.name) is str and all(type(value) is int for value in entry[1:])
     if not (fits and min(entry.height, entry.width) > 0):
-        raise ValueError(f"{tuple(entry)} is no name with height, width and checksum")
+        raise ValueError(f"{tuple(entry)} is not a name with height, width and checksum")
     if entry.height * entry.width > _LARGEST_IMAGE:
         raise ValueError(f"{entry.name} would have {entry.width}x{entry.height} pixels")
 

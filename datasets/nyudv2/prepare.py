@@ -76,7 +76,7 @@ def prepare(
     }
     target = target.resolve()  # Behind a link the folder itself is exchanged, and not the link.
     facts = _facts(source, readers)
-    if _is_taken(target) and _is_current(target, facts, source):
+    if _holds_files(target) and _is_current(target, facts, source):
         return packed and _pack(target, classes)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
@@ -84,14 +84,14 @@ def prepare(
         _write_folder(work, readers, facts)
         if packed:
             _pack(work, classes)
-        if _is_taken(target):
+        if _holds_files(target):
             _is_current(target, facts, source)  # Nobody has changed it in the meantime.
         _exchange(work, target, aside=Path(temporary) / "before")
     return True
 
 
 def _facts(source: Path, readers: dict[Split, Reader]) -> dict[str, Any]:
-    """Give the content of dataset.json: the convention, the counts, and what the source was."""
+    """Return the content of dataset.json: label convention, counts and source."""
     digest = hashlib.sha256()
     files: set[Path] = set()
     for reader in readers.values():
@@ -114,12 +114,12 @@ def _facts(source: Path, readers: dict[Split, Reader]) -> dict[str, Any]:
     }
 
 
-def _is_taken(target: Path) -> bool:
+def _holds_files(target: Path) -> bool:
     return target.exists() and not (target.is_dir() and not any(target.iterdir()))
 
 
 def _is_current(target: Path, facts: dict[str, Any], source: Path) -> bool:
-    """Tell whether a target is what would be written now; False if it may be written anew.
+    """Return whether a target is what would be written now; False if it may be written anew.
 
     Raises:
         FileExistsError: If it must be left as it is.
@@ -135,7 +135,7 @@ def _is_current(target: Path, facts: dict[str, Any], source: Path) -> bool:
         name = came_from.get("name")
     except (OSError, ValueError, AttributeError) as error:
         raise FileExistsError(
-            f"{target}: exists and is no complete prepared folder ({error}); {remedy}"
+            f"{target}: exists and is not a complete prepared folder ({error}); {remedy}"
         ) from error
     if {key: recorded.get(key) for key in facts} == facts:
         return True
@@ -156,10 +156,11 @@ def _written(target: Path) -> str:
 
 
 def _pack(target: Path, classes: int) -> bool:
-    """Write the packed files that are missing, stale or damaged; tell whether there were any."""
+    """Write the packed files that are missing, stale or damaged; return whether there were any."""
     readers = [FolderReader(target, split, classes=classes, packed=False) for split in _SPLITS]
-    written = [reader.pack() for reader in readers]
-    return any(written)
+    # A list: `any` alone would stop at the first.
+    is_new = [reader.pack() for reader in readers]
+    return any(is_new)
 
 
 def _exchange(new: Path, target: Path, *, aside: Path) -> None:
@@ -179,7 +180,7 @@ def _write_folder(work: Path, readers: dict[Split, Reader], facts: dict[str, Any
     for split, reader in readers.items():
         _write_split(work, split, reader)
     _write_lines(work / "classes.txt", readers["train"].classes)
-    # Tells later whether somebody has changed anything.
+    # Shows later whether somebody has changed anything.
     record = {**facts, "written": _written(work)}
     _write_lines(work / "dataset.json", [json.dumps(record, indent=2)])
 

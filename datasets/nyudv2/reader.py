@@ -48,7 +48,7 @@ def open_nyudv2(
             else from the files.
         label_offset: Value of the first class in the label PNGs of a folder; None as above.
         classes: Number of classes.
-        partial: Leave out the samples of a folder that lack image or labels, and do not refuse.
+        partial: Leave out the samples of a folder that lack image or labels; do not refuse it.
         packed: Read the packed file of a folder's split, if there is one; a stale one is left
             alone, with a warning.
 
@@ -84,11 +84,11 @@ def open_nyudv2(
 
 
 def find_mat(folder: Path) -> Path:
-    """Find the one .mat file with images in a folder.
+    """Return the path of the one .mat file with images in a folder.
 
     Raises:
         ValueError: If there is none, or more than one.
-        FileNotFoundError: If there is no such folder.
+        FileNotFoundError: If the folder does not exist.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -97,11 +97,11 @@ def find_mat(folder: Path) -> Path:
         )
     every = sorted(folder.glob("*.mat"))
     # The split and the mapping are often kept beside the data as .mat files of the older format.
-    found = every if len(every) == 1 else [path for path in every if h5py.is_hdf5(path)]
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found or every) or "none"
+    candidates = every if len(every) == 1 else [path for path in every if h5py.is_hdf5(path)]
+    if len(candidates) != 1:
+        names = ", ".join(path.name for path in candidates or every) or "none"
         raise ValueError(
             f"{folder}: expected a folder images/ or exactly one .mat file with images, found "
             f"{names}; name the file itself"
         )
-    return found[0]
+    return candidates[0]

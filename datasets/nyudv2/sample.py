@@ -33,7 +33,7 @@ def write_samples(reader: Reader, target: Path, count: int) -> list[str]:
     there = {path for folder in ("images", "labels") for path in (target / folder).glob("*")}
     _check_foreign(there, {f"{reader.names[index]}.png" for index in indices})
     for index in indices:
-        _check_kept(reader, index, target, there)
+        _check_existing(reader, index, target, there)
     for sample in (reader[index] for index in indices):
         image, label = _sample_files(target, sample.name)
         if image not in there:
@@ -58,7 +58,7 @@ def _check_foreign(there: set[Path], names: set[str]) -> None:
         )
 
 
-def _check_kept(reader: Reader, index: int, target: Path, there: set[Path]) -> None:
+def _check_existing(reader: Reader, index: int, target: Path, there: set[Path]) -> None:
     """Raise FileExistsError if a file of a sample exists and does not hold that sample."""
     image, label = _sample_files(target, reader.names[index])
     for path, read in ((image, read_image), (label, read_label_values)):

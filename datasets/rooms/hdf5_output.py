@@ -1,4 +1,4 @@
-"""A file that HDF5 writes to and that tells errors of writing itself, above all a full disk.
+"""A file that HDF5 writes to and that records errors of writing, above all a full disk.
 
 HDF5 alone cannot close a file that it cannot write, and h5py prints a traceback for every object
 that is then still open.
@@ -12,7 +12,7 @@ from typing_extensions import Buffer  # of collections.abc from Python 3.12 on; 
 
 
 class HDF5Output(io.FileIO):
-    """A file for `h5py.File(output, "w")`, opened with "w+"; ask `check` now and then.
+    """A file for `h5py.File(output, "w")`, opened with "w+"; call `check` now and then.
 
     Attributes:
         failure: The first error of writing; what is written after it is lost.
@@ -21,7 +21,7 @@ class HDF5Output(io.FileIO):
     failure: OSError | None = None
 
     def write(self, content: Buffer, /) -> int:
-        """Write all of the content, or note the error."""
+        """Write all of the content, or record the error."""
         rest = memoryview(content).cast("B")
         try:
             while rest and not self.failure:
@@ -31,7 +31,7 @@ class HDF5Output(io.FileIO):
         return memoryview(content).nbytes
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Set the size of the file, or note the error."""
+        """Set the size of the file, or record the error."""
         try:
             return super().truncate(size)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Furnish a room: choose its kind, put the camera in it and things where the camera sees them.
+"""Furnish a room: choose its kind, place the camera, and place things where the camera sees them.
 
 Which things a kind of room has stands in rooms.yaml; this file places them: along walls, in the
 room, beside each other, never inside one another.
@@ -15,7 +15,7 @@ from numpy.random import Generator
 from datasets.rooms.raster import Camera, Skin, Solid, Vector
 from datasets.rooms.shade import Light
 from datasets.rooms.things import (
-    Placed,
+    Placement,
     Point,
     between,
     build,
@@ -49,7 +49,7 @@ class Furnisher:
         rng: Source of every choice.
 
     Attributes:
-        solids: What has been built so far.
+        solids: The solids of the room so far.
     """
 
     def __init__(self, size: Vector, camera: Camera, rng: Generator) -> None:
@@ -58,8 +58,8 @@ class Furnisher:
         self._axes = camera.axes()
         # Nothing may stand within arm's reach of the camera.
         eye = np.array([camera.position[0], 0, camera.position[2]])
-        self._placed = [Placed("camera", eye, np.array([1.3, size[1], 1.3]), 0.0)]
-        self._taken = np.array([self._placed[0].box()])  # (things, 2, 3)
+        self._placements = [Placement("camera", eye, np.array([1.3, size[1], 1.3]), 0.0)]
+        self._boxes = np.array([self._placements[0].box()])  # (things, 2, 3)
 
     def shell(self, floor: str, wall: str) -> None:
         """Build floor, ceiling, walls and skirting."""
@@ -83,22 +83,22 @@ class Furnisher:
         self.solids.append(Solid(label_numbers()[label], skin, centre, size))
 
     def place(self, name: str) -> bool:
-        """Put a thing where it fits and is seen; False if no such spot is found."""
+        """Place a thing where it fits and is visible; return False if no such spot is found."""
         thing = catalogue()["things"][name]
         flat = thing.get("at") == "flat"
         for _ in range(TRIES):
-            placed = self._spot(name, thing)
-            if self._seen(placed) and self._fits(placed, flat):
+            placement = self._spot(name, thing)
+            if self._is_visible(placement) and self._fits(placement, flat):
                 if not flat:
-                    self._placed.append(placed)
-                    self._taken = np.append(self._taken, [placed.box()], axis=0)
-                self.solids += build(placed, self.rng)
+                    self._placements.append(placement)
+                    self._boxes = np.append(self._boxes, [placement.box()], axis=0)
+                self.solids += build(placement, self.rng)
                 return True
         return False
 
-    def _spot(self, name: str, thing: dict[str, Any]) -> Placed:
+    def _spot(self, name: str, thing: dict[str, Any]) -> Placement:
         size, at = measure(thing, self.rng), thing.get("at", "wall")
-        anchors = [p for p in self._placed if p.name.endswith(thing.get("near", "-"))]
+        anchors = [p for p in self._placements if p.name.endswith(thing.get("near", "-"))]
         if anchors:
             anchor = anchors[int(self.rng.integers(len(anchors)))]
             return self._beside(name, size, anchor, at)
@@ -107,9 +107,9 @@ class Furnisher:
         x, z = self.rng.uniform(0.2, self.size[0] - 0.2), self.rng.uniform(0.8, self.size[2] - 0.2)
         y = self.size[1] - size[1] if at == "ceiling" else 0.0
         yaw = self.rng.integers(4) * np.pi / 2 + self.rng.normal(0, 0.2)
-        return Placed(name, np.array([x, y, z]), size, float(yaw))
+        return Placement(name, np.array([x, y, z]), size, float(yaw))
 
-    def _at_wall(self, name: str, size: Point, height: float) -> Placed:
+    def _at_wall(self, name: str, size: Point, height: float) -> Placement:
         yaw = WALL_TURNS[int(self.rng.choice(3, p=(0.5, 0.25, 0.25)))]
         width, _, depth = self.size
         gap = size[2] / 2 + 0.005
@@ -117,15 +117,15 @@ class Furnisher:
             base = [self.rng.uniform(0, width), height, depth - gap]
         else:
             base = [gap if yaw > 0 else width - gap, height, self.rng.uniform(0.5, depth)]
-        return Placed(name, np.array(base), size, yaw)
+        return Placement(name, np.array(base), size, yaw)
 
-    def _beside(self, name: str, size: Point, anchor: Placed, at: str) -> Placed:
-        """Stand against the same wall to the left or right, or around and facing the anchor."""
+    def _beside(self, name: str, size: Point, anchor: Placement, at: str) -> Placement:
+        """Return a place at the same wall, left or right, or around and facing the anchor."""
         if at == "wall":
             gap = (anchor.size[0] + size[0]) / 2 + 0.06
             across = gap * self.rng.choice((-1, 1)) / anchor.size[0] + 0.5
             back = size[2] / 2 / anchor.size[2]
-            return Placed(name, anchor.point(across, 0, back), size, anchor.yaw)
+            return Placement(name, anchor.point(across, 0, back), size, anchor.yaw)
         side = int(self.rng.integers(4))
         turn = side * np.pi / 2
         slide = self.rng.uniform(-0.3, 0.3)
@@ -133,27 +133,27 @@ class Furnisher:
         x, z = [(slide, -reach), (-reach, slide), (slide, reach), (reach, slide)][side]
         base = anchor.point(0.5 + x, 0, 0.5 + z)
         base[1] = 0
-        return Placed(name, base, size, anchor.yaw + turn + float(self.rng.normal(0, 0.15)))
+        return Placement(name, base, size, anchor.yaw + turn + float(self.rng.normal(0, 0.15)))
 
-    def _fits(self, placed: Placed, flat: bool) -> bool:
-        """Tell whether a thing is inside the room and, unless flat, hits no other."""
-        low, high = placed.box()
+    def _fits(self, placement: Placement, flat: bool) -> bool:
+        """Return whether a thing is inside the room and, unless flat, overlaps no other."""
+        low, high = placement.box()
         if (low < -0.001).any() or (high > self.size + 0.001).any():
             return False
-        hits = (low < self._taken[:, 1]) & (self._taken[:, 0] < high)
+        hits = (low < self._boxes[:, 1]) & (self._boxes[:, 0] < high)
         return flat or not hits.all(axis=1).any()
 
-    def _seen(self, placed: Placed) -> bool:
-        middle = placed.point(0.5, 0.5, 0.5)
+    def _is_visible(self, placement: Placement) -> bool:
+        middle = placement.point(0.5, 0.5, 0.5)
         x, y, z = self._axes @ (middle - self.camera.position)
         reach = 0.5 / self.camera.focal
         # What is tall and near would hide the room.
-        least = 1.5 if placed.size[1] > 1.5 else 0.7
+        least = 1.5 if placement.size[1] > 1.5 else 0.7
         return bool(z > least and abs(x) < 0.95 * reach * z and abs(y) < 1.1 * 0.75 * reach * z)
 
 
 def _camera(width: float, depth: float, rng: Generator) -> Camera:
-    """Stand near the front wall or in a front corner, and look to the back, a bit downwards."""
+    """Draw a camera near the front wall or in a front corner that looks to the back, a bit down."""
     x = rng.uniform(0.12, 0.88) * width
     aim = rng.uniform(0.25, 0.75) * width
     yaw = np.arctan2(aim - x, depth - 0.3)

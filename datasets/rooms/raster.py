@@ -107,10 +107,10 @@ def faces_of(solids: Sequence[Solid]) -> Faces:
     """Return the faces of all solids, boxes first."""
     corners, owner = [], []
     for sides in (4, ROUND):
-        chosen = [i for i, solid in enumerate(solids) if solid.sides == sides]
-        if chosen:
-            corners.append(_corners([solids[i] for i in chosen], sides).reshape(-1, ROUND, 3))
-            owner.append(np.repeat(np.array(chosen, np.int32), sides + 2))
+        indices = [i for i, solid in enumerate(solids) if solid.sides == sides]
+        if indices:
+            corners.append(_corners([solids[i] for i in indices], sides).reshape(-1, ROUND, 3))
+            owner.append(np.repeat(np.array(indices, np.int32), sides + 2))
     points, owners = np.concatenate(corners), np.concatenate(owner)
     across, upwards = points[:, 1] - points[:, 0], points[:, -1] - points[:, 0]
     normals = np.cross(across, upwards)
@@ -128,20 +128,20 @@ def _per_tile(edge: Floats, span: Floats) -> Floats:
 
 
 def _clip(polygon: Floats) -> Floats:
-    """Cut what is nearer than NEAR off a polygon in camera coordinates."""
-    kept = []
+    """Return a polygon in camera coordinates without what is nearer than NEAR."""
+    corners = []
     for a, b in zip(polygon, np.roll(polygon, -1, 0), strict=True):
         if a[2] >= NEAR:
-            kept.append(a)
+            corners.append(a)
         if (a[2] >= NEAR) != (b[2] >= NEAR):
-            kept.append(a + (b - a) * (NEAR - a[2]) / (b[2] - a[2]))
-    return np.array(kept, np.float32).reshape(-1, 3)
+            corners.append(a + (b - a) * (NEAR - a[2]) / (b[2] - a[2]))
+    return np.array(corners, np.float32).reshape(-1, 3)
 
 
 def _inside(
     polygon: Floats, columns: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Tell which pixel centres lie in a convex polygon (n, 2), shape (rows, columns).
+    """Return which pixel centres lie in a convex polygon (n, 2), shape (rows, columns).
 
     Exact, unlike cv2.fillConvexPoly, which adds a rim: faces that share an edge would tear it.
     """
@@ -169,11 +169,11 @@ def rasterise(faces: Faces, camera: Camera, size: tuple[int, int]) -> tuple[Inte
     points = (faces.corners - position) @ axes.T
     normals = faces.normals @ axes.T
     offset = np.sum(normals * points[:, 0], 1)  # negative where the face looks at the camera
-    seen = np.flatnonzero((offset < -1e-4) & (points[..., 2].max(1) > NEAR))
+    visible = np.flatnonzero((offset < -1e-4) & (points[..., 2].max(1) > NEAR))
     xs = (np.arange(width, dtype=np.float32) - middle[0]) / focal
     ys = (np.arange(height, dtype=np.float32) - middle[1]) / focal
     nearest, index = np.zeros(size, np.float32), np.zeros(size, np.int32)
-    for k in seen:
+    for k in visible:
         polygon = points[k] if points[k, :, 2].min() >= NEAR else _clip(points[k])
         inverse = 1 / polygon[:, 2]
         pixels = polygon[:, :2] * inverse[:, None] * focal + middle
@@ -184,8 +184,8 @@ def rasterise(faces: Faces, camera: Camera, size: tuple[int, int]) -> tuple[Inte
         a, b, c = normals[k] / offset[k]
         plane = (b * ys[top:bottom, None] + c) + a * xs[left:right]
         window = np.s_[top:bottom, left:right]
-        won = plane > nearest[window]
-        won &= _inside(floats(pixels), np.arange(left, right), np.arange(top, bottom))
-        np.copyto(nearest[window], plane, where=won)
-        np.copyto(index[window], k, where=won)
+        is_nearer = plane > nearest[window]
+        is_nearer &= _inside(floats(pixels), np.arange(left, right), np.arange(top, bottom))
+        np.copyto(nearest[window], plane, where=is_nearer)
+        np.copyto(index[window], k, where=is_nearer)
     return index, nearest

@@ -28,7 +28,7 @@ TEST_EVERY = 5
 
 
 class Room(NamedTuple):
-    """A drawn room; H and W are the size that was asked for."""
+    """A drawn room; H and W are the requested size."""
 
     image: NDArray[np.uint8]  # (H, W, 3), RGB
     labels: NDArray[np.uint16]  # (H, W), 1..894, 0 where there is none
@@ -81,7 +81,7 @@ def _check(seed: int, size: tuple[int, int]) -> None:
 
 
 def is_written(path: str | Path, count: int, *, seed: int, size: tuple[int, int]) -> bool:
-    """Tell whether a file holds exactly these rooms already.
+    """Return whether a file holds exactly these rooms already.
 
     Raises:
         FileExistsError: If the path holds anything else.
@@ -89,17 +89,17 @@ def is_written(path: str | Path, count: int, *, seed: int, size: tuple[int, int]
     path = Path(path)
     if not path.exists():
         return False
-    wanted = {"rsseg_source": "rooms", "count": count, "seed": seed, "size": list(size)}
+    expected = {"rsseg_source": "rooms", "count": count, "seed": seed, "size": list(size)}
     try:
         with h5py.File(path) as file:
-            found = {key: np.asarray(file.attrs.get(key)).tolist() for key in wanted}
+            attributes = {key: np.asarray(file.attrs.get(key)).tolist() for key in expected}
     except OSError:
-        found = {"rsseg_source": "no HDF5 file"}
-    if found == wanted:
+        attributes = {"rsseg_source": "not an HDF5 file"}
+    if attributes == expected:
         return True
     raise FileExistsError(
-        f"{path} exists and is not overwritten: expected {wanted}, found {found}; "
-        f"give another path or remove the file"
+        f"{path} exists and is not overwritten: expected {expected}, found {attributes}; "
+        "give another path or remove the file"
     )
 
 
@@ -174,8 +174,8 @@ def _write(
 def _frames(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type) -> h5py.Dataset:
     """Create a data set that is read frame by frame."""
     # The noise of a camera does not shrink: compressing images would only cost time.
-    packed = {} if dtype is np.uint8 else {"compression": 1, "shuffle": True}
-    return file.create_dataset(name, shape, dtype, chunks=(1, *shape[1:]), **packed)
+    options = {} if dtype is np.uint8 else {"compression": 1, "shuffle": True}
+    return file.create_dataset(name, shape, dtype, chunks=(1, *shape[1:]), **options)
 
 
 def _texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
@@ -183,5 +183,5 @@ def _texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
     references = file.create_dataset(name, (1, len(texts)), h5py.ref_dtype)
     for i, text in enumerate(texts):
         characters = np.array([[ord(letter)] for letter in text], np.uint16)
-        stored = file.create_dataset(f"#refs#/{name}{i}", data=characters)
-        references[0, i] = stored.ref
+        letters = file.create_dataset(f"#refs#/{name}{i}", data=characters)
+        references[0, i] = letters.ref

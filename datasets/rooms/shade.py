@@ -2,7 +2,7 @@
 
 Lambert's law with point lights, a highlight, dark corners, a soft shadow on the floor and a glow
 around lamps; then what a cheap camera adds, and what people leave unlabelled. No cast shadows and
-no mirror images.
+no mirror images. The factors are choices for the look; no measurement stands behind them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _steps(faces: Faces, view: View, axis: Floats) -> Integers:
     return texels & (SIDE - 1)  # SIDE is a power of two
 
 
-def _lit(
+def _illumination(
     faces: Faces, skins: Sequence[Skin], view: View, lights: Sequence[Light]
 ) -> tuple[Floats, Floats]:
     """Return light that the surfaces scatter, and their highlights; (N, 3) each."""
@@ -102,17 +102,17 @@ def _lit(
 def _floor_shadow(solids: Sequence[Solid], view: View, room: tuple[float, float]) -> Floats:
     """Return how bright the floor is under and around what stands on it, 0..1, shape (N,)."""
     cells = SHADOW_CELLS / np.array(room)
-    covered = np.zeros((SHADOW_CELLS, SHADOW_CELLS), np.float32)
+    shadow = np.zeros((SHADOW_CELLS, SHADOW_CELLS), np.float32)
     for solid in solids:
         lowest = solid.centre[1] - solid.size[1] / 2
         if lowest < 0.6 and 0.05 < lowest + solid.size[1] < 1.9:
             centre = (np.array(solid.centre)[[0, 2]] * cells).tolist()
             size = (np.array(solid.size)[[0, 2]] * cells).tolist()
             corners = cv2.boxPoints((centre, size, -np.degrees(solid.yaw)))
-            cv2.fillConvexPoly(covered, np.rint(corners).astype(np.int32), 1.0 - lowest)
-    covered = floats(cv2.GaussianBlur(covered, (0, 0), SHADOW_CELLS * 0.12 / min(room)))
+            cv2.fillConvexPoly(shadow, np.rint(corners).astype(np.int32), 1.0 - lowest)
+    shadow = floats(cv2.GaussianBlur(shadow, (0, 0), SHADOW_CELLS * 0.12 / min(room)))
     x, z = (view.points[:, [0, 2]] * cells).astype(np.int32).clip(0, SHADOW_CELLS - 1).T
-    return np.asarray(1 - 0.5 * covered[z, x] * (view.points[:, 1] < 0.03), np.float32)
+    return np.asarray(1 - 0.5 * shadow[z, x] * (view.points[:, 1] < 0.03), np.float32)
 
 
 def paint(
@@ -124,7 +124,7 @@ def paint(
     room: tuple[float, float],
     focal: float,
 ) -> Floats:
-    """Give every pixel its colour.
+    """Compute the colour of every pixel.
 
     Args:
         faces: The faces that `view` points into.
@@ -139,7 +139,7 @@ def paint(
     """
     skins = [solid.skin for solid in solids]
     shape = view.depth.shape
-    scattered, shine = _lit(faces, skins, view, lights)
+    scattered, shine = _illumination(faces, skins, view, lights)
     dark = _floor_shadow(solids, view, room)
     colour = _surface(faces, skins, view, focal) * scattered * dark[:, None] + shine
     image = colour.reshape(*shape, 3)
@@ -164,8 +164,8 @@ def photograph(image: Floats, rng: Generator) -> NDArray[np.uint8]:
     root = np.sqrt(light.clip(0, 1))
     light = 0.3 * root + 0.7 * light  # a mild gamma curve
     light += noise * (0.4 + root) * rng.standard_normal(image.shape, np.float32)
-    stored: NDArray[np.uint8] = np.rint(light.clip(0, 1) * 255).astype(np.uint8)
-    return stored
+    pixels: NDArray[np.uint8] = np.rint(light.clip(0, 1) * 255).astype(np.uint8)
+    return pixels
 
 
 def frame_of(size: tuple[int, int], rng: Generator) -> NDArray[np.bool_]:
@@ -188,7 +188,8 @@ def unlabelled(labels: NDArray[np.uint16], rng: Generator) -> NDArray[np.bool_]:
     edges = np.zeros(labels.shape, np.float32)
     edges[:, 1:] += labels[:, 1:] != labels[:, :-1]
     edges[1:] += labels[1:] != labels[:-1]
-    near = cv2.blur(np.minimum(edges, 1), (max(3, labels.shape[1] // 64),) * 2)
+    reach = max(3, labels.shape[1] // 64)
+    near = cv2.blur(np.minimum(edges, 1), (reach, reach))
     score = 1.4 * near + smooth_noise(rng, (7, 9), labels.shape)
     score += 0.4 * smooth_noise(rng, (30, 40), labels.shape)
     share = rng.uniform(0.08, 0.15)

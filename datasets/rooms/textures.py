@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 
 
 def floats(values: ArrayLike) -> Floats:
-    """Turn anything into an array of 32-bit numbers."""
+    """Return values as an array of float32."""
     return np.asarray(values, np.float32)
 
 
@@ -244,7 +244,7 @@ def texture_tiles() -> Floats:
     Returns:
         The tiles, shape (textures * VARIANTS, SIDE, SIDE, 3). Shared: not to be written to.
     """
-    rng = np.random.default_rng(40)
+    rng = np.random.default_rng(40)  # Any seed would do, but it has to stay.
     tiles = np.stack([draw(rng) for draw in TEXTURES.values() for _ in range(VARIANTS)])
     tiles.flags.writeable = False
     return tiles

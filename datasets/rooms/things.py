@@ -23,12 +23,12 @@ from datasets.rooms.textures import TEXTURES, VARIANTS
 Point = NDArray[np.float64]  # (3,), metres
 
 HERE = Path(__file__).parent
-UNLABELLED_THINGS = 0.06  # share of small things that nobody gave a label
+UNLABELLED_THINGS = 0.06  # share of small things without a label
 NO_SKIN = Skin(tile=0, span=1, colour=(1, 1, 1), gloss=0, glow=0)
 PIECEMEAL = ("book_cover", "books", "clothing")  # materials with a new colour for each part
 
 
-class Placed(NamedTuple):
+class Placement(NamedTuple):
     """A thing in the room: middle of its lower side, size (w, h, d), and turn about the y axis."""
 
     name: str
@@ -44,7 +44,7 @@ class Placed(NamedTuple):
         return self.base - reach, self.base + reach + [0, h, 0]
 
     def point(self, x: float, y: float, z: float) -> Point:
-        """Turn shares of the size, counted from the left lower back, into a place in the room."""
+        """Return the point in the room at shares of the size, from the left lower back."""
         across, off = (x - 0.5) * self.size[0], (z - 0.5) * self.size[2]
         s, c = np.sin(self.yaw), np.cos(self.yaw)
         x, y, z = c * across + s * off, y * self.size[1], c * off - s * across
@@ -54,8 +54,8 @@ class Placed(NamedTuple):
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Any]:
     """Return rooms.yaml: materials, things and rooms."""
-    loaded: dict[str, Any] = yaml.safe_load((HERE / "rooms.yaml").read_text(encoding="utf-8"))
-    return loaded
+    content: dict[str, Any] = yaml.safe_load((HERE / "rooms.yaml").read_text(encoding="utf-8"))
+    return content
 
 
 @lru_cache(maxsize=1)
@@ -101,10 +101,10 @@ def measure(thing: dict[str, Any], rng: Generator) -> Point:
     return np.array([between(side, rng) for side in thing["size"]])
 
 
-def build(placed: Placed, rng: Generator) -> list[Solid]:
-    """Make the solids of a thing and of what it holds."""
-    thing, mirrored = catalogue()["things"][placed.name], rng.random() < 0.5
-    named = placed.size.max() > 0.8 or rng.random() > UNLABELLED_THINGS
+def build(placement: Placement, rng: Generator) -> list[Solid]:
+    """Return the solids of a thing and of the things on it."""
+    thing, mirrored = catalogue()["things"][placement.name], rng.random() < 0.5
+    has_label = placement.size.max() > 0.8 or rng.random() > UNLABELLED_THINGS
     skins: dict[str, Skin] = {}
     solids = []
     for label, material, *numbers in thing["parts"]:
@@ -113,36 +113,41 @@ def build(placed: Placed, rng: Generator) -> list[Solid]:
             continue
         if material not in skins or material in PIECEMEAL:
             skins[material] = skin_of(material, rng)
-        label_number = label_numbers()[_one_of(label, rng)] if named else 0
-        solid = _part(placed, numbers[:6], mirrored)._replace(
+        label_number = label_numbers()[_one_of(label, rng)] if has_label else 0
+        solid = _part(placement, numbers[:6], mirrored)._replace(
             label=label_number,
             skin=skins[material],
             sides=ROUND if "round" in options else 4,
             taper=float(options.get("taper", 1)),
         )
         solids.append(solid)
-    for level, least, most, names in thing.get("holds", ()):
+    for height, least, most, names in thing.get("holds", ()):
         for _ in range(times(rng.uniform(least, most), rng)):
-            solids += _on_top(placed, level, names[int(rng.integers(len(names)))], rng)
+            solids += _on_top(placement, height, names[int(rng.integers(len(names)))], rng)
     return solids
 
 
-def _part(placed: Placed, shares: Sequence[float], mirrored: bool) -> Solid:
-    """Turn shares of a thing's size into a box in the room, without label and skin."""
+def _part(placement: Placement, shares: Sequence[float], mirrored: bool) -> Solid:
+    """Return a box in the room from shares of a thing's size, without label and skin."""
     x0, x1, y0, y1, z0, z1 = shares
     if mirrored:
         x0, x1 = 1 - x1, 1 - x0
-    centre = placed.point((x0 + x1) / 2, (y0 + y1) / 2, (z0 + z1) / 2).tolist()
-    width, height, depth = (placed.size * [x1 - x0, y1 - y0, z1 - z0]).tolist()
-    return Solid(0, NO_SKIN, (centre[0], centre[1], centre[2]), (width, height, depth), placed.yaw)
+    centre = placement.point((x0 + x1) / 2, (y0 + y1) / 2, (z0 + z1) / 2).tolist()
+    width, height, depth = (placement.size * [x1 - x0, y1 - y0, z1 - z0]).tolist()
+    return Solid(
+        0, NO_SKIN, (centre[0], centre[1], centre[2]), (width, height, depth), placement.yaw
+    )
 
 
-def _on_top(below: Placed, level: float, name: str, rng: Generator) -> list[Solid]:
-    """Put a small thing on top of another, if that is wide enough."""
+def _on_top(below: Placement, height: float, name: str, rng: Generator) -> list[Solid]:
+    """Return the solids of a small thing on top of another, at a share of its height.
+
+    The list is empty if the other is not wide enough.
+    """
     size = measure(catalogue()["things"][name], rng)
     room = 1 - size[[0, 2]] / below.size[[0, 2]]
     if (room < 0).any():
         return []
     x, z = 0.5 + room * rng.uniform(-0.5, 0.5, 2)
     turn = float(rng.normal(0, 0.25))
-    return build(Placed(name, below.point(x, level, z), size, below.yaw + turn), rng)
+    return build(Placement(name, below.point(x, height, z), size, below.yaw + turn), rng)

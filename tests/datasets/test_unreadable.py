@@ -66,4 +66,4 @@ def test_unreadable_sample_is_left_out_of_a_test() -> None:
     faults = Faults(1)
     loader = TestLoader(views, Preprocessing(), batch_size=2, workers=0, faults=faults)
     assert sum(len(batch[0]) for batch, _ in loader) == 3
-    assert list(faults.found) == ["picture2"]
+    assert list(faults.reasons) == ["picture2"]

@@ -83,7 +83,7 @@ def test_target_that_is_something_else_is_refused_and_kept(mat: Path) -> None:
     target = mat.parent / "prepared"
     target.mkdir()
     (target / "thesis.txt").write_text("all of it", encoding="utf-8")
-    with pytest.raises(FileExistsError, match="exists and is no complete prepared folder"):
+    with pytest.raises(FileExistsError, match="exists and is not a complete prepared folder"):
         prepare(mat, target)
     assert (target / "thesis.txt").read_text(encoding="utf-8") == "all of it"
 

@@ -184,14 +184,14 @@ def listing(*rows: Any) -> str:
 )
 def test_absurd_header_is_refused(tmp_path: Path, header: str) -> None:
     write_header(tmp_path / "x.packed", header)
-    with pytest.raises(ValueError, match=r"x\.packed: no whole packed file .*remove it"):
+    with pytest.raises(ValueError, match=r"x\.packed: not a packed file, or damaged .*remove it"):
         PackedFile(tmp_path / "x.packed")
 
 
 @pytest.mark.parametrize("head", [{"start": 2**63}, {"length": 2**62}, {"start": 0, "length": 0}])
 def test_absurd_head_is_refused(tmp_path: Path, head: dict[str, int]) -> None:
     write_header(tmp_path / "x.packed", listing(["a", 2, 2, 0]), **head)
-    with pytest.raises(ValueError, match=r"no whole packed file .it has "):
+    with pytest.raises(ValueError, match=r"not a packed file, or damaged .it has "):
         PackedFile(tmp_path / "x.packed")
 
 
@@ -217,7 +217,7 @@ def test_file_cut_short_while_it_is_used_is_an_error_and_not_a_crash(tmp_path: P
     file = packed(tmp_path)
     file.read(2)
     os.truncate(file.path, 40)
-    with pytest.raises(ValueError, match=r"train\.packed: no whole packed file"):
+    with pytest.raises(ValueError, match=r"train\.packed: not a packed file, or damaged"):
         file.read(2)
 
 

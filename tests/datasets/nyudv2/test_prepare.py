@@ -129,7 +129,7 @@ def test_packed_files_are_added_to_a_folder_without(source: Path) -> None:
 
 def test_damaged_packed_file_is_refused_and_written_again(source: Path, target: Path) -> None:
     (target / "train.packed").write_bytes(b"RSSEGPK1")
-    with pytest.raises(ValueError, match=r"train\.packed: no whole packed file"):
+    with pytest.raises(ValueError, match=r"train\.packed: not a packed file, or damaged"):
         open_nyudv2(target, "train")
     assert_equal(samples(target, packed=False), samples(source))
     assert prepare(source, target)
@@ -145,7 +145,7 @@ def test_check_compares_packed_files_with_their_checksums(target: Path) -> None:
     reports = check(target)
     assert len(reports["train"].faults) == len(reports["test"].faults) == 1
     assert "train.packed: b is damaged; remove it" in reports["train"].faults[0]
-    assert "test.packed: no whole packed file" in reports["test"].faults[0]
+    assert "test.packed: not a packed file, or damaged" in reports["test"].faults[0]
 
 
 @pytest.mark.parametrize("change", CHANGES)

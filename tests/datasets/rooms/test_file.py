@@ -72,7 +72,7 @@ def test_other_rooms_do_not_overwrite_a_file(file: Path, other: dict[str, Any]) 
 def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("mine", encoding="utf-8")
-    with pytest.raises(FileExistsError, match="no HDF5 file"):
+    with pytest.raises(FileExistsError, match="not an HDF5 file"):
         write_rooms(path, 1, size=SIZE)
     assert path.read_text(encoding="utf-8") == "mine"
 
@@ -132,5 +132,5 @@ def test_interruption_is_one_line_and_leaves_nothing(
 
     monkeypatch.setattr(rooms, "draw_room", interrupted)
     assert main([str(tmp_path / "rooms.mat"), "--count", "2"]) == 130
-    assert "interrupted; nothing is kept" in capsys.readouterr().err
+    assert "interrupted; nothing is written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
