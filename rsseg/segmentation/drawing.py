@@ -1,7 +1,7 @@
 """What a comparison figure is drawn with: framed pictures, texts and a legend, placed in inches.
 
 Lengths are inches from the top left corner of the figure, so that panels line up whatever their
-titles are; only sizes of letters are in points. What goes where is decided in `visualize`.
+titles are; only sizes of letters are in points. What goes where is decided in `figure`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Picture = TypeVar("Picture", bound=NDArray[np.uint8])
 
 
 def shrink(picture: Picture, side: int) -> Picture:
-    """Bring the longer side of an image or a label map down to `side` pixels if it is longer."""
+    """Return an image or a label map whose longer side has at most `side` pixels."""
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
         return picture
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    # Classes have no mean: label maps take the nearest pixel.
-    how = Pictures.Resampling.BOX if picture.ndim == 3 else Pictures.Resampling.NEAREST
-    return np.asarray(Pictures.fromarray(picture).resize(size, how))  # type: ignore[return-value]
+    # A mean of classes means nothing: label maps take the nearest pixel.
+    method = Pictures.Resampling.BOX if picture.ndim == 3 else Pictures.Resampling.NEAREST
+    return np.asarray(Pictures.fromarray(picture).resize(size, method))  # type: ignore[return-value]
 
 
 def draw_picture(figure: Figure, picture: Image, corner: tuple[float, float], size: float) -> None:
@@ -69,7 +69,7 @@ def write(
 
 
 def shorten(text: str, room: float, size: float) -> str:
-    """Cut a text that would be wider than `room` at this size of letters."""
+    """Return a text, cut off if it would be wider than `room` at this size of letters."""
     letters = max(4, int(room / (size * _LETTER)))
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
@@ -80,7 +80,7 @@ def width_of(text: str, size: float) -> float:
 
 
 def legend_shape(entries: Sequence[LegendEntry], width: float) -> tuple[int, int]:
-    """Give columns and lines of a legend that is `width` wide."""
+    """Return columns and lines of a legend that is `width` wide."""
     longest = max((width_of(name, SMALL) for name, _ in entries), default=0)
     fitting = max(1, int(width / (_PATCH + longest + _AFTER)))
     lines = -(-len(entries) // fitting)
@@ -89,7 +89,7 @@ def legend_shape(entries: Sequence[LegendEntry], width: float) -> tuple[int, int
 
 
 def legend_height(entries: Sequence[LegendEntry], width: float) -> float:
-    """Give the height of a legend that is `width` wide."""
+    """Return the height of a legend that is `width` wide."""
     return legend_shape(entries, width)[1] * _LINE
 
 
@@ -115,6 +115,6 @@ def draw_legend(
 
 
 def _fraction(figure: Figure, left: float, top: float) -> tuple[float, float]:
-    """Turn a place into matplotlib's fractions of the figure from its lower left corner."""
+    """Return a place as matplotlib's fractions of the figure from its lower left corner."""
     width, height = figure.get_size_inches()
     return left / width, 1 - top / height

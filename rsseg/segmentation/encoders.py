@@ -22,10 +22,10 @@ from rsseg.common.state_files import State, read_state
 
 
 def check_encoder_name(name: str) -> None:
-    """Refuse an encoder that neither segmentation-models-pytorch nor, after "tu-", timm knows.
+    """Check that segmentation-models-pytorch or, after "tu-", timm knows an encoder.
 
     Raises:
-        ValueError: If the name is unknown; gives the closest known names.
+        ValueError: If the name is unknown; the message holds the closest names.
     """
     if name in encoders or (name.startswith("tu-") and timm.is_model(name[3:])):
         return
@@ -56,9 +56,9 @@ def load_encoder_weights(encoder: nn.Module, encoder_name: str, weights: str | N
             downloads them; anything else is the path of a .pth or .safetensors file.
 
     Raises:
-        ValueError: If there are no weights of that name and no such file, if the file is not a
-            state dict, or if its keys or shapes are not the encoder's; names what differs.
-        ConnectionError: If the download fails; names a way without it.
+        ValueError: If neither weights nor a file have that name, if the file is not a state
+            dict, or if its keys or shapes are not the encoder's; names the differences.
+        ConnectionError: If the download fails; the message names another way.
     """
     if weights is None:
         return
@@ -72,7 +72,7 @@ def load_encoder_weights(encoder: nn.Module, encoder_name: str, weights: str | N
             f"encoder {encoder_name!r} has no weights named {weights!r} and there is no such file; "
             f"give the path of a .pth or .safetensors file, or one of: {', '.join(names) or '-'}"
         )
-    # timm's encoders drop layers of the whole network; for its own weights that is no fault.
+    # timm's encoders drop layers of the whole network; for its own weights that is not a fault.
     title = f"{source} for encoder {encoder_name!r}"
     _load(encoder, state, title, ignore_extra=weights in names)
 
@@ -103,7 +103,7 @@ def _download(encoder_name: str, weights: str) -> State:
 
 
 def _canonical(key: str) -> str:
-    """Give the name of a tensor without what wrappers and versions of libraries add."""
+    """Return the name of a tensor without what wrappers and versions of libraries add."""
     key = re.sub(r"^((module|encoder|model)\.)+", "", key)
     # torchvision's first DenseNets say norm.1 for norm1; timm says stages_0 for stages.0.
     key = re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.", r"\1", key)
@@ -112,17 +112,16 @@ def _canonical(key: str) -> str:
 
 def _load(encoder: nn.Module, state: State, source: str, *, ignore_extra: bool) -> None:
     own: State = encoder.state_dict()
-    given = {_canonical(key): value for key, value in state.items()}
+    tensors = {_canonical(key): value for key, value in state.items()}
     fitted = {
-        key: _fit_input(given[_canonical(key)], value) if _canonical(key) in given else value
+        key: _fit_input(tensors[_canonical(key)], value) if _canonical(key) in tensors else value
         for key, value in own.items()
     }
-    known = {_canonical(key) for key in own}
+    names = {_canonical(key) for key in own}
+    extra = [key for key in state if _canonical(key) not in names and not _follows(key)]
     faults = {
-        "missing": [key for key in own if _canonical(key) not in given and _OPTIONAL not in key],
-        "extra": []
-        if ignore_extra
-        else [key for key in state if _canonical(key) not in known and not _follows(key)],
+        "missing": [key for key in own if _canonical(key) not in tensors and _OPTIONAL not in key],
+        "extra": [] if ignore_extra else extra,
         "other shape": [
             f"{key} {tuple(fitted[key].shape)} instead of {tuple(value.shape)}"
             for key, value in own.items()
@@ -136,7 +135,7 @@ def _load(encoder: nn.Module, state: State, source: str, *, ignore_extra: bool) 
 
 
 def _follows(key: str) -> bool:
-    """Tell whether a tensor belongs to what follows the encoder."""
+    """Return whether a tensor belongs to a part behind the encoder."""
     return _canonical(key).partition(".")[0] in _NOT_THE_ENCODER
 
 

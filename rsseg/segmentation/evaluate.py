@@ -21,13 +21,13 @@ from rsseg.images.preprocessing import VOID
 # Classes resized together: enough to be fast, few enough to stay in cache; fewer for a large image,
 # as one of 24 megapixels with 40 classes has 1e9 logits.
 _CLASSES_AT_ONCE = 16
-_LOGITS_AT_ONCE = 2**26
+_LOGITS_AT_ONCE = 2**26  # 256 MiB as float32
 
 
 class ClassRow(TypedDict):
-    """How one class did; None where a number is undefined.
+    """The measures of one class; None where a number is undefined.
 
-    accuracy: share of the class's pixels that were found, 0..1; undefined without such pixels.
+    accuracy: share of the class's pixels that are predicted right, 0..1; undefined without pixels.
     iou: intersection over union, 0..1; undefined where the class is neither present nor predicted.
     """
 
@@ -46,7 +46,7 @@ class SegmentationEvaluator:
         ignore_index: Label of the pixels that do not count.
 
     Raises:
-        ValueError: If there is no class, or `ignore_index` is one of them.
+        ValueError: If the classes are empty, or `ignore_index` is one of them.
 
     Example:
         >>> evaluator = SegmentationEvaluator(["wall", "floor"])
@@ -66,7 +66,7 @@ class SegmentationEvaluator:
                 f"ignore_index {ignore_index} is one of the {len(self.classes)} classes; "
                 f"choose a label outside 0..{len(self.classes) - 1}"
             )
-        # Its own checks would sort all pixels of every batch; ours are in _check_labels.
+        # Its own checks would sort all pixels of every batch; ours stand in _check_labels.
         self._matrix = MulticlassConfusionMatrix(
             len(self.classes),
             ignore_index=ignore_index,
@@ -121,8 +121,8 @@ class SegmentationEvaluator:
         self._matrix.update(prediction, target)
 
     def share(self) -> None:
-        """Take in the pixels of all processes; all have to call this."""
-        # From the CPU: a process that was given no image has it there.
+        """Add up the pixels of all processes; every process has to call this."""
+        # From the CPU: a process without images has its matrix there.
         total = all_sum(self._matrix.confmat.cpu())
         self._matrix.confmat = total.to(self._matrix.confmat.device)
 
@@ -154,7 +154,7 @@ class SegmentationEvaluator:
             the two means cover: classes_in_mean_accuracy, classes_in_mean_iou; and pixels.
 
         Raises:
-            ValueError: If no pixel has counted, so that no measure is defined.
+            ValueError: If no pixel has counted, so that the measures are undefined.
         """
         correct, truth, predicted = self._totals()
         pixels = truth.sum()
@@ -162,21 +162,21 @@ class SegmentationEvaluator:
             raise ValueError(
                 "no pixel to evaluate: every label so far is void, or no image was given"
             )
-        present, seen = truth > 0, truth + predicted > 0
+        present, occurring = truth > 0, truth + predicted > 0
         accuracy = correct[present] / truth[present]
         iou = correct / (truth + predicted - correct).clamp(min=1)
         return {
             "pixel_accuracy": float(correct.sum() / pixels),
             "mean_accuracy": float(accuracy.mean()),
-            "mean_iou": float(iou[seen].mean()),
+            "mean_iou": float(iou[occurring].mean()),
             "frequency_weighted_iou": float((truth * iou).sum() / pixels),
             "classes_in_mean_accuracy": float(present.sum()),
-            "classes_in_mean_iou": float(seen.sum()),
+            "classes_in_mean_iou": float(occurring.sum()),
             "pixels": float(pixels),
         }
 
     def per_class(self) -> list[ClassRow]:
-        """List how every class did, in the order of the classes."""
+        """Return the measures of every class, in the order of the classes."""
         rows = zip(self.classes, *(total.tolist() for total in self._totals()), strict=True)
         return [
             ClassRow(
@@ -230,7 +230,7 @@ def predict_labels(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _best_class(logits: Tensor) -> Tensor:
-    """Take the first best class; faster than argmax, which strides through memory here."""
+    """Return the first best class; faster than argmax, which strides through memory here."""
     best = logits[0].clone()
     labels = torch.zeros_like(best, dtype=torch.int64)
     for index, values in enumerate(logits[1:], start=1):

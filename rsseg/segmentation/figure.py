@@ -1,7 +1,7 @@
 """Label maps beside their image: the picture of one image, and the paper's Fig. 8 for several.
 
 Label maps in, a figure out: nothing here runs a network or reads a file. Colours come from
-`palette`, what is drawn with from `drawing`.
+`palette`, the tools that draw from `drawing`.
 
 Source of the arrangement: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Fig. 8.
 """
@@ -35,8 +35,8 @@ class Panel:
         network: Name of the network; one line of panels is drawn for each.
         resolution: Resolution of the prediction in pixels; one column is drawn for each.
         labels: Predicted class of each pixel, shape (H, W) of the image.
-        latency: Time of the network in milliseconds, shown if given.
-        accuracy: Share of the pixels that are correct, 0..1, shown if given.
+        latency: Time of the network in milliseconds, or None.
+        accuracy: Share of the pixels that are correct, 0..1, or None.
     """
 
     network: str
@@ -112,11 +112,11 @@ class _Layout:
         return end - _GAP - _MARGIN
 
     def left(self, resolution: int) -> float:
-        """Left edge of the column of a resolution."""
+        """Return the left edge of the column of a resolution."""
         return self.predictions + self.resolutions.index(resolution) * (_PANEL + _GAP)
 
     def height(self, row: Row) -> float:
-        """Height of all that belongs to one image."""
+        """Return the height of all that belongs to one image."""
         inputs = 2 if self.stacked and row.truth is not None else 1
         return max(len(row.networks), inputs) * _step(row) - _GAP + _BETWEEN
 
@@ -136,8 +136,8 @@ def comparison_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
         A figure that belongs to no window: keep it with `save_figure`.
 
     Raises:
-        ValueError: If there is no row, a label map differs from its image in size, or a label
-            is no class.
+        ValueError: If there are no rows, a label map differs from its image in size, or a label
+            is not a class.
 
     Example:
         >>> labels = np.zeros((30, 40), dtype=np.uint8)
@@ -174,12 +174,14 @@ def _check(rows: Sequence[Row]) -> None:
 
 
 def _legend(rows: Sequence[Row], classes: Sequence[str]) -> list[drawing.LegendEntry]:
-    """Give name and colour of every class that occurs, and of void if it does."""
-    # The whole label maps are asked: small classes may be lost in a thumbnail.
-    found = {int(label) for row in rows for labels in row.label_maps for label in np.unique(labels)}
+    """Return name and colour of every class that occurs, and of void if it does."""
+    # From the whole label maps: a thumbnail may lose small classes.
+    occurring = {
+        int(label) for row in rows for labels in row.label_maps for label in np.unique(labels)
+    }
     colours = palette(len(classes)) / 255
-    entries = [(classes[i], tuple(colours[i])) for i in range(len(classes)) if i in found]
-    if VOID in found:
+    entries = [(classes[i], tuple(colours[i])) for i in range(len(classes)) if i in occurring]
+    if VOID in occurring:
         entries.append(("void", tuple(value / 255 for value in VOID_COLOUR)))
     return entries
 
@@ -197,7 +199,7 @@ def _panel_height(row: Row) -> float:
 
 
 def _step(row: Row) -> float:
-    """Distance of two lines of panels."""
+    """Return the distance of two lines of panels."""
     return _TITLE + _panel_height(row) + _GAP
 
 

@@ -25,6 +25,6 @@ class SegmentationHead(Head):
         """Build a segmenter from the values of a `ModelConfig`, see `Head`."""
         from rsseg.segmentation.model import ModelConfig, build_segmenter
 
-        # The weights come from the checkpoint; the encoder's own need not be there any more.
+        # The weights come from the checkpoint; the file of the encoder may be gone.
         values = {**model, "encoder_weights": None}
         return build_segmenter(validate(ModelConfig, values, "the checkpoint"))

@@ -1,7 +1,7 @@
 """Every segmenter by name: RefineNet and the architectures of segmentation-models-pytorch.
 
 `ARCHITECTURES` is all there is; a new architecture is one line in it. The size of the logits is
-the architecture's own: RefineNet gives a quarter of the input, the others mostly its full size.
+the architecture's own: RefineNet's are a quarter of the input, the others' mostly its full size.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ModelConfig:
         encoder_weights: None, a name such as "imagenet", or the path of a file.
         classes: Number of classes.
         decoder_channels: Width of the decoder; None takes the architecture's own. Where the
-            architecture has a width per level it is the first, and each next level has half.
+            architecture has a width per stage it is the first, and each next stage has half.
         in_channels: Channels of the images.
         dropout: Rate of the decoder's dropout; None takes the architecture's own (RefineNet 0.5).
         options: Further arguments of the architecture, by name.
@@ -70,13 +70,13 @@ class ModelConfig:
 
     @field_validator("architecture")
     @classmethod
-    def _known_architecture(cls, name: str) -> str:
+    def _check_architecture(cls, name: str) -> str:
         check_name("architecture", name.lower(), ARCHITECTURES)
         return name
 
     @field_validator("encoder_name")
     @classmethod
-    def _known_encoder(cls, name: str) -> str:
+    def _check_encoder(cls, name: str) -> str:
         check_encoder_name(name)
         return name
 
@@ -101,7 +101,7 @@ def build_segmenter(config: HasModel | ModelConfig | None = None, **keywords: An
 
     Raises:
         TypeError: If both a config and keywords are given.
-        ValueError: If a name, an option or a value is not known to the architecture.
+        ValueError: If the architecture does not know a name, an option or a value.
 
     Example:
         >>> network = build_segmenter(encoder_name="resnet18", classes=3, decoder_channels=8)
@@ -135,7 +135,7 @@ def _build(config: ModelConfig) -> nn.Module:
 
 
 def _arguments(config: ModelConfig, signature: inspect.Signature) -> dict[str, Any]:
-    """Collect the arguments that not every architecture has."""
+    """Return the arguments that not every architecture has."""
     parameters = signature.parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
     _check_options(config, defaults)
@@ -145,7 +145,7 @@ def _arguments(config: ModelConfig, signature: inspect.Signature) -> dict[str, A
         arguments["decoder_channels"] = config.decoder_channels
         if isinstance(defaults["decoder_channels"], tuple):
             depth = config.options.get("encoder_depth", defaults["encoder_depth"])
-            widths = tuple(max(1, config.decoder_channels >> level) for level in range(depth))
+            widths = tuple(max(1, config.decoder_channels >> stage) for stage in range(depth))
             arguments["decoder_channels"] = widths
     if config.dropout is not None:
         rate = next((name for name in defaults if name.endswith("dropout")), "dropout")
@@ -158,12 +158,14 @@ def _check_options(config: ModelConfig, defaults: dict[str, Any]) -> None:
     settings = {item.name for item in fields(ModelConfig)} - {"decoder_channels"}
     for name in config.options:
         if name in settings or name in _REFUSED:
-            remedy = "set it beside the options" if name in settings else "a segmenter gives logits"
+            remedy = (
+                "set it beside the options" if name in settings else "a segmenter returns logits"
+            )
             raise ValueError(f"{name!r} cannot be an option: {remedy}")
-        # What timm's encoders take besides is known to timm only; other encoders take nothing.
+        # Only timm knows the options of its encoders; other encoders take none.
         if name not in defaults and not config.encoder_name.startswith("tu-"):
-            known = sorted(set(defaults) - settings - _REFUSED)
-            check_name(f"option of {config.architecture}", name, known)
+            options = sorted(set(defaults) - settings - _REFUSED)
+            check_name(f"option of {config.architecture}", name, options)
 
 
 def _check_setting(name: str, config: ModelConfig, defaults: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ _CHROMA: Final = (22.0, 72.0)  # no greys, which image and void already use, and
 
 
 def palette(classes: int) -> NDArray[np.uint8]:
-    """Give every class a colour of its own, the same ones at every call.
+    """Return a colour for every class, the same ones at every call.
 
     Args:
         classes: Number of classes, 1..255.
@@ -39,12 +39,12 @@ def palette(classes: int) -> NDArray[np.uint8]:
     colours = _candidates()
     places = _to_lab(colours)
     nearest = np.full(len(colours), np.inf)
-    chosen = [int(np.argmin(np.abs(places - (60, 30, -70)).sum(axis=1)))]  # begins with a blue
-    while len(chosen) < classes:
-        distance = np.square(places - places[chosen[-1]]).sum(axis=1)
+    indices = [int(np.argmin(np.abs(places - (60, 30, -70)).sum(axis=1)))]  # begins with a blue
+    while len(indices) < classes:
+        distance = np.square(places - places[indices[-1]]).sum(axis=1)
         nearest = np.minimum(nearest, distance)
-        chosen.append(int(nearest.argmax()))
-    return colours[chosen]
+        indices.append(int(nearest.argmax()))
+    return colours[indices]
 
 
 def colourise(labels: LabelMap, classes: int) -> Image:
@@ -85,7 +85,7 @@ def overlay(image: Image, labels: LabelMap, classes: int, *, opacity: float = 0.
         RGB, uint8, shape (H, W, 3).
 
     Raises:
-        ValueError: If the sizes differ, `opacity` is not in 0..1, or a label is no class.
+        ValueError: If the sizes differ, `opacity` is not in 0..1, or a label is not a class.
     """
     if image.shape[:2] != labels.shape:
         raise ValueError(
@@ -93,22 +93,23 @@ def overlay(image: Image, labels: LabelMap, classes: int, *, opacity: float = 0.
         )
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be in 0..1, got {opacity}")
-    mixed = (1 - opacity) * image + opacity * colourise(labels, classes)
-    return np.rint(mixed).astype(np.uint8)
+    blend = (1 - opacity) * image + opacity * colourise(labels, classes)
+    return np.rint(blend).astype(np.uint8)
 
 
 def _candidates() -> NDArray[np.uint8]:
-    """Give the colours a palette is chosen from: a grid of RGB without greys and extremes."""
+    """Return the candidates for a palette: a grid of RGB without greys and extremes, (N, 3)."""
+    # 15 divides 255: the grid reaches both ends.
     steps = np.arange(0, 256, 15, dtype=np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     lightness, *opponents = _to_lab(grid).T
     chroma = np.hypot(*opponents)
-    wanted = (_LIGHTNESS[0] < lightness) & (lightness < _LIGHTNESS[1])
-    wanted &= (_CHROMA[0] < chroma) & (chroma < _CHROMA[1])
-    return np.asarray(grid[wanted], dtype=np.uint8)
+    mask = (_LIGHTNESS[0] < lightness) & (lightness < _LIGHTNESS[1])
+    mask &= (_CHROMA[0] < chroma) & (chroma < _CHROMA[1])
+    return np.asarray(grid[mask], dtype=np.uint8)
 
 
 def _to_lab(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Turn RGB colours, shape (N, 3), into L*a*b* (L* in 0..100), same shape."""
-    scaled = colours[None].astype(np.float32) / 255
-    return np.asarray(cv2.cvtColor(scaled, cv2.COLOR_RGB2LAB)[0], dtype=np.float32)
+    """Return RGB colours, shape (N, 3), as L*a*b* (L* in 0..100), same shape."""
+    shares = colours[None].astype(np.float32) / 255
+    return np.asarray(cv2.cvtColor(shares, cv2.COLOR_RGB2LAB)[0], dtype=np.float32)

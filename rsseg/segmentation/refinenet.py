@@ -1,12 +1,12 @@
 """RefineNet on any encoder of segmentation-models-pytorch.
 
 The features at 1/4, 1/8, 1/16 and 1/32 of the input are refined from the coarsest to the finest;
-each level joins what the coarser one has found. The logits have the size of the 1/4 feature and
+each stage joins the result of the coarser one. The logits have the size of the 1/4 feature and
 are not upsampled. The decoder holds no BatchNorm, so switchable sets touch the encoder only.
 
 Source: Lin et al., "RefineNet: Multi-Path Refinement Networks for High-Resolution Semantic
 Segmentation", CVPR 2017, https://arxiv.org/abs/1611.06612, in the form with a 3x3 convolution
-where each level enters that gives the 118.31 M parameters in appendix C of Wang et al., "Resolution
+where each stage begins: it has the 118.31 M parameters of appendix C of Wang et al., "Resolution
 Switchable Networks", ECCV 2020, https://arxiv.org/abs/2007.09558.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rsseg.segmentation.encoders import check_encoder_name, load_encoder_weights
 
-LEVELS = 4  # the features at 1/4, 1/8, 1/16 and 1/32
+STAGES = 4  # the features at 1/4, 1/8, 1/16 and 1/32
 
 
 def _conv3x3(inputs: int, outputs: int, *, bias: bool = False) -> nn.Conv2d:
@@ -61,13 +61,13 @@ class ChainedResidualPooling(nn.Module):
         return x
 
 
-class RefineLevel(nn.Module):
-    """One level: reduce the encoder's feature, join the coarser level, refine.
+class RefineStage(nn.Module):
+    """One stage: reduce the encoder's feature, join the coarser stage, refine.
 
     Args:
         inputs: Channels of the encoder's feature.
-        width: Channels inside the level and of its result.
-        coarser: Channels of the coarser level's result; None at the coarsest level.
+        width: Channels inside the stage and of its result.
+        coarser: Channels of the coarser stage's result; None at the coarsest stage.
     """
 
     def __init__(self, inputs: int, width: int, *, coarser: int | None) -> None:
@@ -94,32 +94,33 @@ class RefineLevel(nn.Module):
 
 
 class RefineNetDecoder(nn.Module):
-    """The levels from 1/32 up to 1/4.
+    """The stages from 1/32 up to 1/4.
 
     Args:
         encoder_channels: Channels of the encoder's features, the coarsest last.
-        width: Channels of the levels; the coarsest has twice as many.
+        width: Channels of the stages; the coarsest has twice as many.
         dropout: Rate on the two coarsest features.
     """
 
     def __init__(self, encoder_channels: list[int], width: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        coarsest, *others = reversed(encoder_channels[-LEVELS:])
-        levels = [RefineLevel(coarsest, 2 * width, coarser=None)]
+        coarsest, *others = reversed(encoder_channels[-STAGES:])
+        stages = [RefineStage(coarsest, 2 * width, coarser=None)]
         for inputs in others:
-            levels.append(
-                RefineLevel(inputs, width, coarser=width * (2 if len(levels) == 1 else 1))
+            stages.append(
+                RefineStage(inputs, width, coarser=width * (2 if len(stages) == 1 else 1))
             )
-        self.levels = nn.ModuleList(levels)
+        # Checkpoints know the stages by this name.
+        self.levels = nn.ModuleList(stages)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Join the features, the coarsest last, into one of shape (B, width, h/4, w/4)."""
-        *fine, second, coarsest = features[-LEVELS:]
+        *fine, second, coarsest = features[-STAGES:]
         fine.append(self.dropout(second))
         x: Tensor = self.levels[0](self.dropout(coarsest))
-        for level, feature in zip(self.levels[1:], reversed(fine), strict=True):
-            x = level(feature, x)
+        for stage, feature in zip(self.levels[1:], reversed(fine), strict=True):
+            x = stage(feature, x)
         return x
 
 
@@ -174,7 +175,7 @@ class RefineNet(SegmentationModel):  # type: ignore[misc]  # the base class has 
         self.name = f"refinenet-{encoder_name}"
         self._initialise()
         load_encoder_weights(self.encoder, encoder_name, encoder_weights)
-        # What save_pretrained writes holds the weights; loading it must not ask for them again.
+        # Files of save_pretrained hold the weights; loading them must not fetch others.
         self.config["encoder_weights"] = None
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
@@ -210,16 +211,16 @@ def _check_numbers(*counts: int, dropout: float) -> None:
 
 
 def _create_encoder(name: str, in_channels: int, options: dict[str, Any]) -> Any:
-    """Create an encoder (a class without types) with random weights, or say what it lacks."""
+    """Create an encoder (a class without types) with random weights, or raise ValueError."""
     check_encoder_name(name)
     if options and not name.startswith("tu-"):
-        raise ValueError(f"only 'tu-' encoders take options; {name} was given {sorted(options)}")
-    wanted = "RefineNet joins features at 1/4, 1/8, 1/16 and 1/32 of the input"
+        raise ValueError(f"only 'tu-' encoders take options; {name} got {sorted(options)}")
+    requirement = "RefineNet joins features at 1/4, 1/8, 1/16 and 1/32 of the input"
     try:
         encoder = get_encoder(name, in_channels=in_channels, depth=5, weights=None, **options)
     except Exception as error:  # timm raises whatever fits the model; each means it cannot be used
-        raise ValueError(f"{wanted}; encoder {name!r} cannot give them: {error}") from error
+        raise ValueError(f"{requirement}; encoder {name!r} cannot give them: {error}") from error
     channels = list(encoder.out_channels)
-    if len(channels) != 6 or min(channels[-LEVELS:]) == 0:
-        raise ValueError(f"{wanted}; encoder {name!r} has features of {channels} channels")
+    if len(channels) != 6 or min(channels[-STAGES:]) == 0:
+        raise ValueError(f"{requirement}; encoder {name!r} has features of {channels} channels")
     return encoder

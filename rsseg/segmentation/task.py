@@ -91,7 +91,7 @@ class Segmentation(Task[SegmentationConfig]):
 
 
 def weighted_by_pixels(losses: MREDLosses, target: Tensor) -> MREDLosses:
-    """Weigh means over the pixels of this process, so that their mean is that over all pixels.
+    """Weigh the means of this process so that the mean of all processes is that of all pixels.
 
     Args:
         losses: Means over the valid pixels of `target`.

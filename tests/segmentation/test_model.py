@@ -119,7 +119,7 @@ def test_encoder_weights_from_a_file_reach_every_architecture(tmp_path: Path, na
         ({"options": {"classes": 3}}, "'classes' cannot be an option: set it beside"),
         (
             {"architecture": "unet", "options": {"activation": "sigmoid"}},
-            "'activation' cannot be an option: a segmenter gives logits",
+            "'activation' cannot be an option: a segmenter returns logits",
         ),
         ({"architecture": "fpn", "decoder_channels": 8}, "fpn has no decoder_channels; it takes:"),
         ({"architecture": "unet", "dropout": 0.1}, "unet has no dropout; it takes:"),
