@@ -47,7 +47,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "inception_v3": partial(torchvision.models.inception_v3, **_PLAIN),
 }
 TIMM = "timm/"
-# The layer that gives the logits, by torchvision's and timm's names for it.
+# The layer that returns the logits, by torchvision's and timm's names for it.
 _HEADS = ("fc", "classifier", "head")
 
 
@@ -62,7 +62,7 @@ class QuantizationConfig:
         basis: Whether the levels are "shared" by all resolutions, learnt by the "largest_only",
             or "private" to each.
         momentum: Share of the old levels in their moving average ("lq").
-        debias: Let that average begin with the first fit ("lq").
+        debias: Whether that average begins with the first fit ("lq").
     """
 
     weights: int = 2
@@ -119,7 +119,7 @@ class ClassifierConfig:
 
     @field_validator("name")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         if not name.startswith(TIMM):
             check_name("network", name, [*_torchvision_names(), *timm.list_models()])
         else:
@@ -137,7 +137,7 @@ def build_classifier(config: ClassifierConfig | None = None, **keywords: Any) ->
     Raises:
         TypeError: If both a config and keywords are given.
         ValueError: If a name or an option is unknown, or weights do not fit.
-        ConnectionError: If weights cannot be downloaded; names a way without.
+        ConnectionError: If weights cannot be downloaded; the message names another way.
 
     Example:
         >>> build_classifier(name="resnet18", classes=10).fc.out_features
@@ -149,10 +149,10 @@ def build_classifier(config: ClassifierConfig | None = None, **keywords: Any) ->
     network = _build(config)
     if config.weights is not None:
         _load(network, config)
-    return network if config.quantization is None else _quantized(network, config.quantization)
+    return network if config.quantization is None else _quantize(network, config.quantization)
 
 
-def _quantized(network: nn.Module, config: QuantizationConfig) -> nn.Module:
+def _quantize(network: nn.Module, config: QuantizationConfig) -> nn.Module:
     settings = QuantizerSettings(basis=config.basis, momentum=config.momentum, debias=config.debias)
     return quantize(
         network,
@@ -164,8 +164,8 @@ def _quantized(network: nn.Module, config: QuantizationConfig) -> nn.Module:
 
 
 def _torchvision_names() -> list[str]:
-    listed: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return [*NETWORKS, *listed]
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return [*NETWORKS, *names]
 
 
 def _build(config: ClassifierConfig) -> nn.Module:
@@ -211,8 +211,11 @@ def _load(network: nn.Module, config: ClassifierConfig) -> None:
             state.setdefault(key, value)
         if key in state and key.startswith(_HEADS) and state[key].shape != value.shape:
             state[key] = value
-    kept = {k: v for k, v in state.items() if k in own or not k.startswith(("aux", "AuxLogits"))}
-    load_weights(network, kept, source)
+    # The file may hold auxiliary classifiers, which `_PLAIN` leaves out of the network.
+    auxiliary = [k for k in state if k not in own and k.startswith(("aux", "AuxLogits"))]
+    for key in auxiliary:
+        del state[key]
+    load_weights(network, state, source)
 
 
 def _download(config: ClassifierConfig) -> State:

@@ -25,6 +25,6 @@ class ClassificationHead(Head):
         """Build a classifier from the values of a `ClassifierConfig`, see `Head`."""
         from rsseg.classifiers.build import ClassifierConfig, build_classifier
 
-        # The weights come from the checkpoint; those it began with need not be there any more.
+        # The weights come from the checkpoint; the file it began with may be gone.
         values = {**model, "weights": None}
         return build_classifier(validate(ClassifierConfig, values, "the checkpoint"))

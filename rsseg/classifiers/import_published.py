@@ -38,7 +38,7 @@ def import_published(
         The checkpoint's metadata.
 
     Raises:
-        CheckpointError: If the file cannot be read, or the number of names is not that of the
+        CheckpointError: If the file cannot be read, or the number of names is not the number of
             classes.
         ValueError: If `out` exists or cannot be written.
     """
@@ -71,11 +71,11 @@ def import_published(
 
 
 def _settings(metadata: dict[str, Any], *, scores: bool) -> dict[str, Any]:
-    """Return the settings of the paper's training, which evaluating asks for."""
+    """Return the settings of the paper's training, which an evaluation needs."""
     mobile = metadata["model"]["name"] == "mobilenetv2"
-    kept = {key: metadata[key] for key in ("model", "resolutions", "preprocessing")}
+    settings = {key: metadata[key] for key in ("model", "resolutions", "preprocessing")}
     return {
-        **kept,
+        **settings,
         "distillation": "full" if scores else "none",
         "data": {"root": "data/imagenet"},
         "epochs": 150 if mobile else 120,

@@ -1,7 +1,7 @@
 """The pre-activation ResNets of LQ-Nets, whose activations can be quantised to few bits.
 
 A block begins with BatchNorm and ReLU where others end with them, so what is quantised is always
-what a ReLU gives, and what is added never is. With `QuantizationPoint`s in place; they do nothing
+the output of a ReLU, and what is added never is. `QuantizationPoint`s stand there; they do nothing
 until `rsseg.quantization.convert.quantize` is called.
 
 Where the sources are silent: a projection on a shortcut is followed by a BatchNorm, as in
@@ -61,10 +61,10 @@ class PreActivationBlock(nn.Module):
         entries = {"quantize": QuantizationPoint, "none": nn.Identity}
         self.entry: nn.Module = entries[entry]() if entry in entries else _Activation(channels_in)
         sizes = [channels_in, *widths]
-        strides = [1] * len(widths)
-        strides[kernels.index(3)] = stride
+        strided = kernels.index(3)
         self.convs = nn.ModuleList(
-            _convolution(sizes[i], sizes[i + 1], kernels[i], strides[i]) for i in range(len(widths))
+            _convolution(sizes[i], sizes[i + 1], kernels[i], stride if i == strided else 1)
+            for i in range(len(widths))
         )
         self.activations = nn.ModuleList(_Activation(width) for width in widths[:-1])
         self.bn = nn.BatchNorm2d(widths[-1])

@@ -4,7 +4,7 @@ Which network lies in a file is decided by the names and shapes of its tensors, 
 file says it is. Optimiser, epoch and accuracies are left unread, and so are the quantised
 networks, which were published for TensorFlow.
 
-How sure the layout is: the names follow from the published source. Networks written after it,
+How certain the layout is: the names follow from the published source. Networks written after it,
 with random weights, gave the same logits to the bit when they were read here (the four ResNets;
 MobileNetV2 at ten widths). Files with published weights were not at hand. A name missing or left
 over is an error, so a file of another layout is refused, never half read.
@@ -34,7 +34,7 @@ from rsseg.switchable.resolutions import Resolutions
 
 # bn_0 belongs to 224, bn_4 to 96.
 RESOLUTIONS = (224, 192, 160, 128, 96)
-# The networks of the published code, and what it calls the layer that gives the logits.
+# The networks of the published code, and its name of the layer that returns the logits.
 NETWORKS = {
     "resnet18": "fc",
     "resnet34": "fc",
@@ -42,7 +42,7 @@ NETWORKS = {
     "resnet101": "fc",
     "mobilenetv2": "classifier",
 }
-_MOST_CLASSES = 100_000
+_MOST_CLASSES = 100_000  # several times ImageNet-22k; more would only fill the memory
 
 
 def load_published(
@@ -61,7 +61,7 @@ def load_published(
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind, or does not fit the
-            closest network; gives sorted lists of what is missing, left over or of another
+            closest network; the message lists what is missing, left over or of another
             shape, in the file's own names.
         ValueError: If `resolutions` are not valid.
 
@@ -77,17 +77,17 @@ def load_published(
 def read_published(
     path: Path, resolutions: Sequence[int] | None = None
 ) -> tuple[SwitchableNet, Preprocessing, dict[str, Any]]:
-    """Do the same, and tell how `build_classifier` builds the network: its keywords."""
+    """Do the same, and return the keywords of `build_classifier` for the network."""
     state = _read(path)
     # DataParallel, under which the published networks were trained, puts this before every name.
     prefix = "module." if any(name.startswith("module.") for name in state) else ""
     sizes = _resolutions(state, prefix, resolutions, path)
     scores = f"{prefix}alpha" in state
     keywords = _closest(state, prefix, sizes, scores)
-    expected = _expected(keywords, prefix, sizes, scores)
-    counters = [name for name in expected if name.endswith("num_batches_tracked")]
+    reference = _empty_state(keywords, prefix, sizes, scores)
+    counters = [name for name in reference if name.endswith("num_batches_tracked")]
     state = dict.fromkeys(counters, torch.tensor(0)) | state  # Older files lack the counters.
-    lines = _fault_lines(state, expected)
+    lines = _fault_lines(state, reference)
     if lines:
         kind = f"a published {keywords['name']}, the network that comes closest:"
         raise CheckpointError("\n  ".join([f"{path} does not hold {kind}", *lines]))
@@ -98,7 +98,7 @@ def read_published(
 
 
 def published_names(net: SwitchableNet, prefix: str = "") -> dict[str, str]:
-    """Give the published name for each name in the state dict of a SwitchableNet.
+    """Return the published name for each name in the state dict of a SwitchableNet.
 
     Shared layers of its ResNet or MobileNetV2 lie under `module`, the BatchNorm of the i-th
     resolution under `bn_i`, the raw scores of the ensemble under `alpha`, all after `prefix`.
@@ -117,7 +117,7 @@ def _published_name(key: str, sets: Sequence[str]) -> str:
 
 
 def published_layer(layer: str) -> str:
-    """Give the published name of a layer by torchvision's name for it.
+    """Return the published name of a layer by torchvision's name for it.
 
     ResNets have the same names in both. In torchvision's MobileNetV2, convolution, BatchNorm and
     ReLU6 are grouped by three, and the last convolution lies among the blocks; in the published
@@ -157,7 +157,7 @@ def _read(path: Path) -> State:
                 "load_checkpoint(path)"
             ) from error
         raise CheckpointError(
-            f"{path} is damaged or is no published checkpoint: expected tensors by name under "
+            f"{path} is not a published checkpoint, or is damaged: expected tensors by name under "
             "'state_dict' and plain values beside them (nothing in it was run); fetch it again"
         ) from error
 
@@ -170,20 +170,22 @@ def _is_ours(path: Path) -> bool:
     return True
 
 
-def _resolutions(state: State, prefix: str, given: Sequence[int] | None, path: Path) -> Resolutions:
+def _resolutions(
+    state: State, prefix: str, resolutions: Sequence[int] | None, path: Path
+) -> Resolutions:
     """Check that there is one resolution for each of the file's BatchNorm sets."""
     matches = (re.search(r"\.bn_(\d{1,4})\.", name) for name in state)
     numbers = [int(match[1]) for match in matches if match]
     if not numbers:
         raise CheckpointError(
-            f"{path} holds no private BatchNorm sets (names such as bn1.bn_0.weight), so it is no "
-            "published RS-Net; the weights of an ordinary network are read with "
+            f"{path} holds no private BatchNorm sets (names such as bn1.bn_0.weight), so it is not "
+            "a published RS-Net; the weights of an ordinary network are read with "
             "build_classifier(name=..., weights=path)"
         )
     alpha = state.get(f"{prefix}alpha", torch.empty(0))
-    # Where a set is missing, alpha still tells how many there should be.
+    # Where a set is missing, alpha still has one value for each.
     count = max(*numbers, alpha.numel() - 1) + 1
-    sizes = Resolutions(RESOLUTIONS if given is None else given)
+    sizes = Resolutions(RESOLUTIONS if resolutions is None else resolutions)
     if len(sizes) != count:
         raise CheckpointError(
             f"{path} holds {count} BatchNorm sets for each layer, but there are {len(sizes)} "
@@ -193,25 +195,27 @@ def _resolutions(state: State, prefix: str, given: Sequence[int] | None, path: P
 
 
 def _closest(state: State, prefix: str, sizes: Sequence[int], scores: bool) -> dict[str, Any]:
-    """Describe, for `build_classifier`, the network that the names and shapes fit best."""
+    """Return the keywords of the network that the names and shapes fit best."""
 
     def misfit(keywords: dict[str, Any]) -> int:
-        expected = _expected(keywords, prefix, sizes, scores)
-        return sum(len(names) for names in _faults(state, expected).values())
+        reference = _empty_state(keywords, prefix, sizes, scores)
+        return sum(len(names) for names in _faults(state, reference).values())
 
-    return min((_described(name, state, prefix) for name in NETWORKS), key=misfit)
+    return min((_keywords(name, state, prefix) for name in NETWORKS), key=misfit)
 
 
-def _expected(keywords: dict[str, Any], prefix: str, sizes: Sequence[int], scores: bool) -> State:
-    """Give the published names of a network, with tensors of the right shape without memory."""
+def _empty_state(
+    keywords: dict[str, Any], prefix: str, sizes: Sequence[int], scores: bool
+) -> State:
+    """Return the state dict of a network by published names; its tensors hold no memory."""
     with torch.device("meta"):
         net = SwitchableNet(build_classifier(**keywords), sizes, scores=scores)
     own = net.state_dict()
     return {name: own[key] for key, name in published_names(net, prefix).items()}
 
 
-def _described(name: str, state: State, prefix: str) -> dict[str, Any]:
-    """Read classes and width off the shapes; the usual ones where there is nothing to read."""
+def _keywords(name: str, state: State, prefix: str) -> dict[str, Any]:
+    """Return the keywords of a network; classes and width come from the shapes where they can."""
     classes = _rows(state, f"{prefix}{NETWORKS[name]}.module.weight")
     keywords: dict[str, Any] = {
         "name": name,
@@ -229,20 +233,20 @@ def _rows(state: State, name: str) -> int:
     return len(tensor) if tensor is not None and tensor.ndim > 0 else 0
 
 
-def _faults(state: State, expected: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """List what keeps a published state dict from being the expected one, for each kind."""
+def _faults(state: State, reference: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """List the differences between a published state dict and the reference, for each kind."""
     reshaped = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
+        for name, tensor in reference.items()
         if name in state and state[name].shape != tensor.shape
     ]
     return {
-        "missing": [name for name in expected if name not in state],
-        "not expected": [name for name in state if name not in expected],
+        "missing": [name for name in reference if name not in state],
+        "not expected": [name for name in state if name not in reference],
         "of another shape": reshaped,
     }
 
 
-def _fault_lines(state: State, expected: Mapping[str, Tensor]) -> list[str]:
-    kinds = _faults(state, expected).items()
+def _fault_lines(state: State, reference: Mapping[str, Tensor]) -> list[str]:
+    kinds = _faults(state, reference).items()
     return [f"{kind}: {listed(names)}" for kind, names in kinds if names]

@@ -254,4 +254,4 @@ def test_damaged_and_foreign_files_are_refused(path: Path, content: object) -> N
     if content == "half":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     (line,) = refusal(path)
-    assert line.startswith("is damaged or is no published checkpoint: expected tensors")
+    assert line.startswith("is not a published checkpoint, or is damaged: expected tensors")
