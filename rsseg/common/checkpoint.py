@@ -28,7 +28,7 @@ from rsseg.common.files import move_whole
 from rsseg.common.messages import listed
 
 FORMAT = CHECKPOINT_FORMAT
-CHUNK = 2**20
+CHUNK = 2**20  # bytes that are read at once
 FOLDER = 0x10  # Of the attributes of a record in a zip file.
 
 
@@ -62,8 +62,8 @@ def save_checkpoint(
     except (OSError, RuntimeError) as error:
         for part in (temporary, part_of(previous or path)):
             part.unlink(missing_ok=True)
-        kept = f"; the one written before is kept: {path}" if path.exists() else ""
-        raise CheckpointError(f"cannot write {path}: {error}{_free(path)}{kept}") from error
+        rest = f"; the one written before is kept: {path}" if path.exists() else ""
+        raise CheckpointError(f"cannot write {path}: {error}{_free(path)}{rest}") from error
 
 
 def part_of(path: Path) -> Path:
@@ -72,7 +72,7 @@ def part_of(path: Path) -> Path:
 
 
 def _keep(path: Path, previous: Path) -> None:
-    """Give a whole checkpoint a second name; `previous` names a whole one at every moment."""
+    """Link a whole checkpoint to a second name; `previous` names a whole one at every moment."""
     if not _is_whole(path) or (previous.exists() and previous.samefile(path)):
         return
     spare = part_of(previous)
@@ -103,8 +103,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; nothing in the file is run.
 
     Raises:
-        CheckpointError: If the file is missing, damaged in any byte that matters, or no checkpoint
-            of rsseg.
+        CheckpointError: If the file is missing, damaged in any byte that matters, or not an
+            rsseg checkpoint.
     """
     return _read(path, "; use another checkpoint of the run, such as previous.pt or best.pt")
 
@@ -116,7 +116,7 @@ def read_last(last: Path, previous: Path) -> tuple[dict[str, Any], Path]:
         The content, and the file that it is from.
 
     Raises:
-        CheckpointError: If none of the two can be read.
+        CheckpointError: If neither of the two can be read.
     """
     try:
         return _read(last), last
@@ -147,8 +147,9 @@ def _read(path: Path, remedy: str = "") -> dict[str, Any]:
         fault = f"{path} {FileKind.OTHER.value} ({_reason(error)}){remedy}"
         raise CheckpointError(_other_kind_message(path) or fault) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        held = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        fault = f"{path} is not a checkpoint of rsseg (format '{FORMAT}'); it holds {held}"
+        kind = type(content).__name__
+        keys = sorted(map(str, content)) if isinstance(content, dict) else kind
+        fault = f"{path} is not an rsseg checkpoint (format '{FORMAT}'); it holds {keys}"
         raise CheckpointError(_other_kind_message(path) or fault)
     return content
 
@@ -167,22 +168,22 @@ def check_bytes(path: Path) -> None:
 
     Raises:
         ValueError: If the records do not begin the file or claim more bytes than there are.
-        Exception: Of many kinds, if the bytes have been changed or are no zip file.
+        Exception: Of many kinds, if the bytes have been changed or are not a zip file.
     """
     if not path.stat().st_size:
         raise ValueError("it is empty")
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
-        # Torch packs nothing; what is packed could unfold to any size.
-        packed = (record.compress_type != zipfile.ZIP_STORED for record in records)
-        if any(packed) or any(record.file_size != record.compress_size for record in records):
+        # Torch compresses nothing; a compressed record could unfold to any size.
+        compressed = (record.compress_type != zipfile.ZIP_STORED for record in records)
+        if any(compressed) or any(record.file_size != record.compress_size for record in records):
             raise ValueError("its records are compressed")
-        # Torch takes a record with the mark of a folder for empty, and gives whatever memory holds.
+        # Torch takes a record marked as a folder for empty, and returns whatever memory holds.
         if any(record.external_attr & FOLDER for record in records):
             raise ValueError("its records are marked as folders")
-        claimed = sum(record.file_size for record in records)
-        if claimed > path.stat().st_size:
-            raise ValueError(f"its records claim {claimed} bytes, more than the file has")
+        size = sum(record.file_size for record in records)
+        if size > path.stat().st_size:
+            raise ValueError(f"its records claim {size} bytes, more than the file has")
         # Else `zipfile` may see another archive in the file than torch.
         if min(record.header_offset for record in records) != 0:
             raise ValueError("it does not begin with a record")
@@ -194,13 +195,13 @@ def check_bytes(path: Path) -> None:
 
 def _reason(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    if "weights_only" in text:  # Torch goes on to advise to run what the file says. We don't.
+    if "weights_only" in text:  # Torch then advises to run what the file says. We don't.
         return "it holds something else than tensors and plain values, and none of it was run"
     return text.splitlines()[0]
 
 
 def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """List what keeps a state dict from fitting a network, one line for each kind of fault."""
+    """List the differences of a state dict to that of a network, one line for each kind."""
     own = network.state_dict()
     shared = [name for name in own if name in state]
     reshaped = [

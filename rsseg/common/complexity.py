@@ -23,7 +23,7 @@ def count_macs(
 ) -> int:
     """Count the multiply-adds of one image in eval mode.
 
-    Nothing is computed, only shapes are followed, and the network is left as it was. A
+    Nothing is computed, only shapes are followed, and the network stays as it was. A
     switchable network, which has `resolutions` and `predict`, counts one prediction.
 
     Args:
@@ -66,7 +66,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _forward(network: nn.Module, images: Tensor) -> None:
-    """Run a network, or one prediction of a switchable one (told by its methods, not imported)."""
+    """Run a network, or one prediction of a switchable one (it has their methods)."""
     predict, resolutions = getattr(network, "predict", None), getattr(network, "resolutions", None)
     if predict is not None and resolutions is not None:
         # Every BatchNorm set costs the same: a trained one serves images of any size.
@@ -77,7 +77,7 @@ def _forward(network: nn.Module, images: Tensor) -> None:
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put every module into eval mode inside a `with` block, then back, and back to its set."""
+    """Switch every module to eval mode inside a `with` block, then back, and back to its set."""
     # Flags are set one by one: a network's own train() may skip what is frozen.
     before = [(module, module.training) for module in network.modules()]
     active = [(module, module.active) for module, _ in before if hasattr(module, "active")]

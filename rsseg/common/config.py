@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from rsseg.common.yaml_files import ConfigError, read_yaml, set_value
 
-_LONGEST: Final = 400  # characters of a value or a reason
+_LONGEST: Final = 400  # characters of a value or a reason: longer ones hide the rest
 
 
 def known_keys(schema: dict[str, Any]) -> list[str]:
@@ -27,25 +27,25 @@ def known_keys(schema: dict[str, Any]) -> list[str]:
     return [key for block in blocks for key in block.get("properties", {})]
 
 
-def describe(fault: ErrorDetails, known: Sequence[str], source: str) -> str:
-    """Write one fault as a line: the key's full path, what is wrong, and what was meant."""
+def describe(fault: ErrorDetails, keys: Sequence[str], source: str) -> str:
+    """Return one fault as a line: the key's full path, what is wrong, and what was meant."""
     # A union of a number and a list adds the name of each alternative to the path.
     path = [str(part) for part in fault["loc"]]
-    names = [part for part in path if part in known or part.isdigit() or part == path[0]]
+    names = [part for part in path if part in keys or part.isdigit() or part == path[0]]
     key = _short(".".join(names))
     if fault["type"] == "unexpected_keyword_argument":
-        close = difflib.get_close_matches(path[-1], known, n=1)
+        close = difflib.get_close_matches(path[-1], keys, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         return f"unknown key '{_short('.'.join(path))}' in {source}{hint}"
     if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"key '{key}' is missing in {source}"
     message = _short(fault["msg"].removeprefix("Value error, "))
     where = f"'{key}' in {source}: " if key else f"{source}: "
-    given = "" if fault["type"] == "value_error" else f", got {_shown(fault['input'])}"
-    return f"{where}{message}{given}"
+    value = "" if fault["type"] == "value_error" else f", got {_text_of(fault['input'])}"
+    return f"{where}{message}{value}"
 
 
-def _shown(value: object) -> str:
+def _text_of(value: object) -> str:
     try:
         return _short(repr(value))
     except ValueError:  # Python refuses to write out numbers of thousands of digits.
@@ -101,10 +101,12 @@ def validate(kind: type[Config], values: dict[str, Any], source: str) -> Config:
     try:
         return adapter.validate_python(values)
     except ValidationError as error:
-        known = known_keys(adapter.json_schema())
-        faults = {describe(fault, known, source): None for fault in error.errors()[:_MOST_FAULTS]}
+        keys = known_keys(adapter.json_schema())
+        faults = error.errors()[:_MOST_FAULTS]
+        lines = list(dict.fromkeys(describe(fault, keys, source) for fault in faults))
         more = error.error_count() - _MOST_FAULTS
-        lines = [*faults, *([f"and {more} more faults in {source}"] if more > 0 else [])]
+        if more > 0:
+            lines.append(f"and {more} more faults in {source}")
         raise ConfigError("\n".join(lines)) from error
 
 

@@ -11,12 +11,12 @@ from rsseg.common.messages import first_line
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" takes a CUDA device where there is one.
+    """Return the device of a name; "auto" is a CUDA device where there is one.
 
     Of several CUDA devices each process of a machine takes its own.
 
     Raises:
-        ValueError: If there is no such device on this machine.
+        ValueError: If this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

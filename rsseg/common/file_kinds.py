@@ -86,13 +86,13 @@ def _remedy(path: Path, kind: FileKind, expected: Collection[FileKind]) -> str:
         return f"make it a checkpoint with `rsseg import {path} --out NAME.pt`"
     if kind in (FileKind.EXPORTED, FileKind.PROGRAM) and FileKind.CHECKPOINT in expected:
         return "give the checkpoint (.pt or packed .safetensors) that it was made from"
-    wanted = []
+    kinds = []
     if FileKind.CHECKPOINT in expected:
-        wanted.append("a checkpoint (.pt or packed .safetensors)")
+        kinds.append("a checkpoint (.pt or packed .safetensors)")
     if FileKind.EXPORTED in expected:
-        wanted.append("an ONNX file of `rsseg export`")
+        kinds.append("an ONNX file of `rsseg export`")
     place = f" in it, such as {path / 'last.pt'}" if kind is FileKind.FOLDER else ""
-    return f"give {' or '.join(wanted)}{place}"
+    return f"give {' or '.join(kinds)}{place}"
 
 
 def _content_kind(stream: BinaryIO, size: int) -> FileKind:
@@ -137,7 +137,7 @@ def _parts_of_model(stream: BinaryIO, size: int) -> Iterator[tuple[int, bool]]:
     Raises:
         ValueError: If the file is not one message from its beginning to its end.
     """
-    described = False
+    has_key = False
     stream.seek(0)
     while stream.tell() < size:
         number, wire = divmod(_varint(stream), 8)
@@ -146,7 +146,7 @@ def _parts_of_model(stream: BinaryIO, size: int) -> Iterator[tuple[int, bool]]:
             end = stream.tell() + length
             if number == _METADATA:
                 key = EXPORT_KEY.encode()
-                described |= stream.read(2 + len(key)) == bytes([0x0A, len(key)]) + key
+                has_key |= stream.read(2 + len(key)) == bytes([0x0A, len(key)]) + key
             stream.seek(end)
         elif wire in (_EIGHT, _FOUR):
             stream.seek(8 if wire == _EIGHT else 4, 1)
@@ -154,7 +154,7 @@ def _parts_of_model(stream: BinaryIO, size: int) -> Iterator[tuple[int, bool]]:
             _varint(stream)
         else:
             raise ValueError(f"no wire type {wire}")
-        yield number, described
+        yield number, has_key
     if stream.tell() != size:
         raise ValueError("the last field is cut off")
 

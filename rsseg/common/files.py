@@ -26,13 +26,13 @@ def read_text(path: Path, *, largest: int = LARGEST_TEXT) -> str:
         largest: Bytes that it may have; no more are read, so that a device has an end as well.
 
     Raises:
-        ValueError: If it is larger or no UTF-8; names the file.
+        ValueError: If it is larger or not UTF-8; the message names the file.
         OSError: If it cannot be read.
     """
     with path.open("rb") as stream:
         content = stream.read(largest + 1)
     if len(content) > largest:
-        raise ValueError(f"{path}: more than {largest} bytes, so not the text that is expected")
+        raise ValueError(f"{path}: more than {largest} bytes, so not the expected text")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -43,7 +43,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: If it is no JSON, or as `read_text` says; names the file.
+        ValueError: If it is not JSON, or as `read_text` says; the message names the file.
         OSError: If it cannot be read.
     """
     text = read_text(path)
@@ -55,14 +55,14 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name for a file, which moves to `path` when the `with` block ends well.
+    """Yield a temporary name for a file, which moves to `path` when the `with` block ends well.
 
     The temporary file lies in the same folder, is hidden, and has the suffix of `path`, from which
     many writers take the format. After an error or an interruption it is removed, and a file that
     had the name before is kept.
 
     Raises:
-        OSError: If the file cannot be written, with its name; a full disk alone tells none.
+        OSError: If the file cannot be written; names it, which a full disk alone does not.
 
     Example:
         >>> with written_whole(Path("picture.png")) as temporary:  # doctest: +SKIP
@@ -84,7 +84,7 @@ def move_whole(temporary: Path, path: Path) -> None:
     The bytes are on the disk before the name is, or the name could outlast a crash without them.
 
     Raises:
-        OSError: If there is no such file, or the disk refuses.
+        OSError: If the file does not exist, or the disk refuses.
     """
     sync(temporary)
     temporary.replace(path)
@@ -95,7 +95,7 @@ def sync(path: Path) -> None:
     """Wait until the bytes of a file, or the names in a folder, are on the disk.
 
     Raises:
-        OSError: If the disk refuses; a file system that cannot be waited for is no error.
+        OSError: If the disk refuses; a file system that cannot be waited for is not an error.
     """
     if os.name == "nt":  # There only what is open for writing can be waited for.
         return

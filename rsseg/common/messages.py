@@ -1,4 +1,4 @@
-"""What the project says: lists, tables, the words of an error, the closest of the known names."""
+"""Texts for messages: lists, tables, the message of an error, the closest of the known names."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def message_of(error: BaseException) -> str:
 
     Example:
         >>> text = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback"
-        >>> message_of(ValueError(text + " ...\nValueError: a.png: no image\n"))
-        'a.png: no image'
+        >>> message_of(ValueError(text + " ...\nValueError: a.png: not an image\n"))
+        'a.png: not an image'
     """
     text = str(error)
     if not text.startswith("Caught "):
@@ -68,27 +68,27 @@ def listed(names: Iterable[str], most: int = 8) -> str:
 
 
 def check_name(kind: str, name: str, choices: Iterable[str]) -> None:
-    """Refuse an unknown name.
+    """Raise an error for an unknown name.
 
     Args:
-        kind: What is named, for the error.
+        kind: Kind of the name, for the message, such as "architecture".
         name: The name to check.
-        choices: The known names.
+        choices: The valid names.
 
     Raises:
-        ValueError: If the name is unknown; gives the closest known names, or all.
+        ValueError: If the name is unknown; the message holds the closest valid names, or all.
 
     Example:
         >>> check_name("architecture", "unte", ["unet", "fpn"])
         Traceback (most recent call last):
         ValueError: unknown architecture 'unte'; did you mean 'unet'?
     """
-    known = list(dict.fromkeys(choices))
-    if name in known:
+    valid = list(dict.fromkeys(choices))
+    if name in valid:
         return
-    close = difflib.get_close_matches(name.lower(), known, n=3)
+    close = difflib.get_close_matches(name.lower(), valid, n=3)
     if close:
         hint = f"did you mean {' or '.join(repr(match) for match in close)}?"
     else:
-        hint = f"there are: {', '.join(known) or 'none'}"
+        hint = f"there are: {', '.join(valid) or 'none'}"
     raise ValueError(f"unknown {kind} {name!r}; {hint}")

@@ -49,7 +49,7 @@ def _content(path: Path) -> Any:
 
 
 def _is_plain(value: object) -> bool:
-    """Tell whether something is a tensor that can be copied into a network's."""
+    """Return whether a value is a tensor that can be copied into a network's."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -60,6 +60,6 @@ def _is_plain(value: object) -> bool:
 
 def _reason(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    if "weights_only" in text:  # Torch goes on to advise to run what the file says. We don't.
+    if "weights_only" in text:  # Torch then advises to run what the file says. We don't.
         return "it holds something else than tensors and plain values, and none of it was run"
     return text.splitlines()[0]

@@ -1,4 +1,4 @@
-"""Safe reading of YAML, and setting single values of what was read.
+"""Safe reading of YAML, and setting single values in the result.
 
 What a text may hold is bounded: an alias (`*name`) repeats what it stands for, and a few hundred
 bytes of aliases of aliases would be gigabytes when written out.
@@ -40,8 +40,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping.
 
     Raises:
-        ConfigError: If the file is missing, no YAML, too large, or its top level is something
-            else.
+        ConfigError: If the file is missing, not YAML or too large, or its top level is not a
+            mapping.
     """
     try:
         text = read_text(path, largest=_LARGEST)
@@ -51,7 +51,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"not valid YAML: {error}") from error
     values = _parse(text, str(path))
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no mapping of keys to values at its top level")
+        raise ConfigError(f"{path} does not hold a mapping of keys to values at its top level")
     return values
 
 
@@ -59,7 +59,7 @@ def set_value(values: dict[str, Any], assignment: str) -> None:
     """Set one value, given as "optim.lr=0.05", in nested values.
 
     Raises:
-        ConfigError: If it is no assignment, or leads through a value that is no group.
+        ConfigError: If it is not an assignment, or leads through a value that is not a group.
     """
     key, equals, text = assignment.partition("=")
     if not equals or not key:
@@ -89,19 +89,19 @@ def _parse(text: str, source: str) -> Any:
 
 
 def _check_size(root: yaml.Node | None) -> None:
-    """Refuse what is too large or too deep; what holds itself is endlessly deep."""
-    left: list[tuple[yaml.Node, int]] = [] if root is None else [(root, 0)]
+    """Raise ConfigError for what is too large or too deep; what holds itself is endlessly deep."""
+    nodes: list[tuple[yaml.Node, int]] = [] if root is None else [(root, 0)]
     size = 0
-    while left:
-        node, depth = left.pop()
+    while nodes:
+        node, depth = nodes.pop()
         size += 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
         if isinstance(node, yaml.SequenceNode):
-            left += [(item, depth + 1) for item in node.value]
+            nodes += [(item, depth + 1) for item in node.value]
         elif isinstance(node, yaml.MappingNode):
-            left += [(part, depth + 1) for pair in node.value for part in pair]
+            nodes += [(part, depth + 1) for pair in node.value for part in pair]
         if depth > _DEEPEST:
             raise ConfigError(f"it holds blocks within blocks, more than {_DEEPEST} deep")
-        if size + len(left) > _LONGEST:
+        if size + len(nodes) > _LONGEST:
             raise ConfigError(
                 f"it has more than {_LONGEST} characters with its aliases written out"
             )

@@ -146,7 +146,7 @@ def test_file_of_another_format_says_what_it_holds(
 ) -> None:
     path = tmp_path / "other.pt"
     torch.save(content, path)
-    expected = f"{path} is not a checkpoint of rsseg (format 'rsseg 1'); it holds {held}"
+    expected = f"{path} is not an rsseg checkpoint (format 'rsseg 1'); it holds {held}"
     assert fault(path) == expected
 
 
