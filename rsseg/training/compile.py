@@ -24,9 +24,11 @@ def compile_network(net: SwitchableNet, mode: str) -> None:
     """
     if mode == "none":
         return
+    # Room for one of each resolution in training and in evaluation, twice over, and a few more.
     programs = 4 * len(net.resolutions) + 8
     config = torch._dynamo.config
-    # Torch gives up on a function after 8 programs, and would go on uncompiled.
+    # Torch gives up on a function after 8 programs and goes on uncompiled. The second limit counts
+    # the programs of a function for all modules that share it.
     config.recompile_limit = max(config.recompile_limit, programs)
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 16 * programs)
     net.network.compile(dynamic=False, mode=MODES[mode])

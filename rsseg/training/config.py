@@ -26,7 +26,7 @@ class OptimConfig:
         weight_decay: Weight decay of all parameters but those named next.
         decay_scores: Decay the raw ensemble scores as well.
         decay_batchnorm: Decay gamma and beta as well (the paper does).
-        clip_norm: Largest norm of the gradient; default is no limit.
+        clip_norm: Largest norm of the gradient; default: unlimited.
     """
 
     lr: Positive | tuple[Positive, ...]
@@ -66,7 +66,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class RunConfig:
-    """What every run sets, whatever its task.
+    """The settings of every run, whatever its task.
 
     Args:
         resolutions: Sides of the views in pixels, from large to small.
@@ -99,7 +99,7 @@ class RunConfig:
         checkpoint_minutes: Save the run after so many minutes, besides after each epoch.
         max_skipped_steps: Leave out so many steps whose loss or gradient is not finite, before
             the run stops.
-        seed: Seed of everything that is drawn.
+        seed: Seed of all random numbers.
         deterministic: Use deterministic algorithms only; an operation without one is an error.
         workers: Processes that load images for each process that trains; 0 loads in the
             training process.
@@ -136,7 +136,7 @@ class RunConfig:
 
     @field_validator("distillation")
     @classmethod
-    def _known_variant(cls, name: str) -> str:
+    def _check_variant(cls, name: str) -> str:
         if name not in VARIANTS:
             raise ValueError(f"unknown variant '{name}', expected one of {sorted(VARIANTS)}")
         return name

@@ -22,7 +22,7 @@ PARTS = ("loss", "backward", "optimiser")
 
 
 def wait_for_kernels() -> None:
-    """Let every CUDA kernel end before the next is started, so that each has its own time.
+    """Make every CUDA kernel end before the next one starts, so that each has its own time.
 
     To be called before the first use of a CUDA device.
     """
@@ -57,23 +57,23 @@ def profile_steps(job: Job, trace: Path) -> str:
     batches = iter(job.batches.epoch(0))
     for _ in range(WARM_UP):
         stepper.step(*next(batches))
-    # What was read in advance would hide a slow loader.
+    # Batches that were read in advance would hide a slow loader.
     spare = max(0, job.batches.steps - WARM_UP - MEASURED)
     for _ in islice(batches, min(spare, 2 * job.config.workers)):
         pass
-    steps, waited = min(MEASURED, job.batches.steps - WARM_UP), 0.0
+    steps, data_wait = min(MEASURED, job.batches.steps - WARM_UP), 0.0
     with profile(activities=activities) as profiler:
         begin = time.perf_counter()
         for _ in range(steps):
             before = time.perf_counter()
             views, target = next(batches)
-            waited += time.perf_counter() - before
+            data_wait += time.perf_counter() - before
             stepper.step(views, target)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
         whole = time.perf_counter() - begin
     profiler.export_chrome_trace(str(trace))
-    parts = {"data wait": waited, **_parts(profiler)}
+    parts = {"data wait": data_wait, **_parts(profiler)}
     parts["other (moving, normalising, mixing, average)"] = max(0.0, whole - sum(parts.values()))
     lines = [f"{steps} steps, {1000 * whole / steps:.0f} ms each under the profiler"]
     lines += [f"{100 * seconds / whole:5.1f} %  {name}" for name, seconds in parts.items()]
@@ -83,10 +83,10 @@ def profile_steps(job: Job, trace: Path) -> str:
 def _parts(profiler: profile) -> dict[str, float]:
     """Sum the seconds of each named part; a pass repeated by the backward pass belongs to that."""
     events = profiler.events() or []  # type: ignore[no-untyped-call]
-    named = [e for e in events if e.name in PARTS or e.name.startswith(FORWARD)]
-    backward = [e.time_range for e in named if e.name == "backward"]
+    part_events = [e for e in events if e.name in PARTS or e.name.startswith(FORWARD)]
+    backward = [e.time_range for e in part_events if e.name == "backward"]
     parts: dict[str, float] = {}
-    for event in named:
+    for event in part_events:
         start = event.time_range.start
         inside = any(span.start < start < span.end for span in backward)
         if not inside:
@@ -96,10 +96,10 @@ def _parts(profiler: profile) -> dict[str, float]:
 
 
 def estimate(job: Job) -> str:
-    """Train a few steps of a job and say what the whole run will cost; writes nothing.
+    """Train a few steps of a job and estimate the cost of the whole run; write nothing.
 
-    Steps and loading are measured one after the other, since what is read in advance would hide
-    a slow loader; in a run they go side by side, at the pace of the slower one. The network
+    Steps and loading are measured one after the other, since batches read in advance would
+    hide a slow loader; in a run they go side by side, at the pace of the slower one. The network
     of the job is changed. The evaluations are not measured.
 
     Returns:
@@ -165,8 +165,8 @@ def duration(seconds: float) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most memory in bytes that was held so far, on the device or by the process."""
+    """Return the peak memory so far in bytes, on the device or of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes that `ru_maxrss` counts in
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""Where a network blows up: the layer to look at when a loss is no longer a number."""
+"""Where values become nonfinite: the layer to look at when a loss is not a finite number."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Hook = Callable[[nn.Module, Any, Any], None]
 
 
 def describe_largest(net: nn.Module, forward: Callable[[], object], device: torch.device) -> str:
-    """Tell the layer with the largest weight and that with the largest output.
+    """Return a text that names the layers with the largest weight and the largest output.
 
     Args:
         net: The network, in training.
-        forward: The forward pass that has gone wrong. It is run again, and leaves statistics and
-            random numbers as they were.
+        forward: The forward pass whose loss is not finite. It is run again, and leaves statistics
+            and random numbers as they were.
         device: Where it draws its dropout.
     """
     weights = {
@@ -28,7 +28,7 @@ def describe_largest(net: nn.Module, forward: Callable[[], object], device: torc
     }
     outputs: dict[str, float] = {}
     hooks = [
-        layer.register_forward_hook(_note(name, outputs))
+        layer.register_forward_hook(_record(name, outputs))
         for name, layer in net.named_modules()
         if not any(layer.children())
     ]
@@ -45,25 +45,25 @@ def describe_largest(net: nn.Module, forward: Callable[[], object], device: torc
     return f"the largest weight is {_largest(weights)}, the largest output is {_largest(outputs)}"
 
 
-def _note(name: str, outputs: dict[str, float]) -> Hook:
-    def note(layer: nn.Module, inputs: Any, output: Any) -> None:
+def _record(name: str, outputs: dict[str, float]) -> Hook:
+    def record(layer: nn.Module, inputs: Any, output: Any) -> None:
         size = _size(output) if isinstance(output, Tensor) and output.numel() else -1.0
         if size > outputs.get(name, -1.0):
-            # Put last: of layers as large as this one, those before it have been so before it.
+            # Moved to the end: of layers that are as large, the first one in the dict came first.
             outputs.pop(name, None)
             outputs[name] = size
 
-    return note
+    return record
 
 
 def _size(tensor: Tensor) -> float:
-    """Return the largest absolute value; what is not a number is larger than all."""
+    """Return the largest absolute value; NaN counts as infinite."""
     size = tensor.detach().abs().max().item()
     return math.inf if math.isnan(size) else size
 
 
 def _largest(sizes: dict[str, float]) -> str:
-    """Name the layer of the largest value; of several that are not finite, the first."""
+    """Return the largest value and its layer; of several nonfinite ones, the first."""
     if not sizes:
         return "unknown"
     name = max(sizes, key=sizes.__getitem__)

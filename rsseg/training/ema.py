@@ -36,7 +36,7 @@ class WeightAverage:
         return net
 
     def update(self, net: SwitchableNet) -> None:
-        """Take in the network after a step."""
+        """Move the average towards the network after a step."""
         self._model.update_parameters(net)
 
     def load(self, state: Mapping[str, Tensor], source: str) -> None:

@@ -55,7 +55,7 @@ def evaluate_checkpoint(
     Raises:
         ValueError: If the classes are not those it was trained for, or a size does not fit.
     """
-    # The names of imported classes are not known; their number is checked by the reader.
+    # Imported classes have no names; their number is checked by the reader.
     if not metadata.imported:
         check_classes(data.classes, metadata.classes)
     task.check_sizes(net.network, config, resolutions)
@@ -75,29 +75,28 @@ def evaluate_checkpoint(
     return results, evaluation
 
 
-def check_classes(given: Sequence[str], trained: Sequence[str]) -> None:
+def check_classes(classes: Sequence[str], trained: Sequence[str]) -> None:
     """Raise a ValueError unless a data set has the classes that a network was trained for."""
-    if list(given) == list(trained):
+    if list(classes) == list(trained):
         return
-    if len(given) != len(trained):
-        differing = f"{len(given)} classes ({listed(given)})"
+    if len(classes) != len(trained):
         raise ValueError(
-            f"the data set has {differing}; the checkpoint was trained for {len(trained)} "
-            f"({listed(trained)})"
+            f"the data set has {len(classes)} classes ({listed(classes)}); the checkpoint was "
+            f"trained for {len(trained)} ({listed(trained)})"
         )
-    place = next(i for i, pair in enumerate(zip(given, trained, strict=True)) if len({*pair}) > 1)
+    place = next(i for i, pair in enumerate(zip(classes, trained, strict=True)) if len({*pair}) > 1)
     raise ValueError(
-        f"class {place} of the data set is {given[place]!r}, of the checkpoint {trained[place]!r}; "
-        "a network needs the classes that it was trained for, in their order"
+        f"class {place} of the data set is {classes[place]!r}, of the checkpoint "
+        f"{trained[place]!r}; a network needs the classes that it was trained for, in their order"
     )
 
 
 def recalibrated(
     net: SwitchableNet, config: RunConfig, data: EvalData, resolutions: Sequence[int], images: int
 ) -> SwitchableNet:
-    """Give a network sets for the resolutions that were not trained, measured on training images.
+    """Add sets for the resolutions that were not trained, measured on training images.
 
-    The images go through the preprocessing of the test, as those will that are predicted. Trained
+    The images go through the preprocessing of the test, as in a prediction. Trained
     sets stay as they are. A network with one shared BatchNorm gets private copies first.
     """
     if net.batchnorm == "shared":

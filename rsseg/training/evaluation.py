@@ -26,10 +26,10 @@ class Evaluator(Protocol):
     """Collects one set of logits over a data set."""
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Take in a batch: logits (B, K) or (B, K, h, w), target (B,) or (B, H, W)."""
+        """Add a batch: logits (B, K) or (B, K, h, w), target (B,) or (B, H, W)."""
 
     def share(self) -> None:
-        """Take in what the other processes have collected; all have to call this."""
+        """Gather what all processes have collected; every process has to call this."""
 
     def result(self) -> dict[str, float]:
         """Return the metrics of all batches so far by name."""
@@ -84,9 +84,9 @@ def evaluate(
 ) -> Evaluation[E]:
     """Evaluate a network at several resolutions in one pass over the data.
 
-    Of several processes each is given its share of the batches, and gets the results of all.
+    Each of several processes evaluates its share of the batches and gets the results of all.
 
-    The ensemble is evaluated when all trained resolutions are among those given and there are
+    The ensemble is evaluated when all trained resolutions are among `resolutions` and there are
     several. A network without scores (trained without ensemble) takes part with equal shares.
 
     Args:
@@ -102,16 +102,18 @@ def evaluate(
     names, trained = list(set_names(resolutions)), net.resolutions.names
     with_ensemble = len(trained) > 1 and set(trained) <= set(names)
     members = [names.index(name) for name in trained] if with_ensemble else []
-    evaluators = {name: make_evaluator() for name in [*names, *[ENSEMBLE] * with_ensemble]}
+    evaluators = {name: make_evaluator() for name in names}
+    if with_ensemble:
+        evaluators[ENSEMBLE] = make_evaluator()
     scores = torch.ones(len(trained), device=device) if net.scores is None else net.scores
     # Trained sets go by their names ("224_2"), the others by resolution.
     sets = [n if n in trained else r for n, r in zip(names, resolutions, strict=True)]
     training = net.training
     net.eval()
     with net.holding(resolutions), held_weights(net):
-        for views, target in _shown(batches):
+        for views, target in _with_progress(batches):
             inputs = [preprocessing.normalise(view.to(device)) for view in views]
-            logits = [net.predict(x, held) for x, held in zip(inputs, sets, strict=True)]
+            logits = [net.predict(x, key) for x, key in zip(inputs, sets, strict=True)]
             if with_ensemble:
                 sizes = [inputs[member].shape[-2:] for member in members]
                 logits.append(combine([logits[member] for member in members], scores, sizes[0]))
@@ -123,9 +125,9 @@ def evaluate(
     return Evaluation(evaluators, alpha_of(net) if with_ensemble else None)
 
 
-def _shown(batches: Iterable[Batch]) -> Iterable[Batch]:
-    """Show how far the evaluation is; seldom where the output goes to a file."""
-    interval = 0.5 if sys.stderr.isatty() else 20
+def _with_progress(batches: Iterable[Batch]) -> Iterable[Batch]:
+    """Return the batches with a progress bar, which a file gets less often than a terminal."""
+    interval = 0.5 if sys.stderr.isatty() else 20  # seconds
     return tqdm(
         batches,
         desc="evaluate",

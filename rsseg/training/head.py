@@ -1,4 +1,4 @@
-"""What a kind of network answers: all that a table, a service or a checkpoint has to know of it.
+"""A kind of network by its output: all that a table, a service or a checkpoint needs of it.
 
 A `Head` is light: no library of networks is imported before a network is built. What training adds
 is in `task`.
@@ -14,7 +14,7 @@ from torch import nn
 
 
 class Head(ABC):
-    """What a kind of network answers.
+    """The output of a kind of network: its name, shape, metrics and formats.
 
     Attributes:
         name: Its name in checkpoints, exported files and results, where the key is "task".
@@ -23,7 +23,7 @@ class Head(ABC):
             else (B, K).
         metrics: Metrics that tables show, shares in 0..1.
         metric: The one that decides what is best, and that pictures show.
-        formats: How a service gives its answers; the first is the default.
+        formats: Formats in which a service returns answers; the first is the default.
     """
 
     name: ClassVar[str]
@@ -41,5 +41,5 @@ class Head(ABC):
             model: Settings of the network, as the checkpoint's metadata hold them.
 
         Raises:
-            ValueError: If they describe no network.
+            ValueError: If they do not describe a network.
         """

@@ -11,29 +11,29 @@ from types import FrameType, TracebackType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """A run was asked to stop; it is saved, and the message says how to go on."""
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """A run has stopped on request; it is saved, and the message says how to continue it."""
 
 
 class StopRequest:
-    """Inside a `with` block, turns the first Ctrl-C, SIGTERM or SIGUSR1 into a request to stop.
+    """Inside a `with` block, the first Ctrl-C, SIGTERM or SIGUSR1 becomes a request to stop.
 
-    The same once more stops at once. Outside the main thread signals cannot be caught, there the
-    block changes nothing.
+    The same signal once more stops at once. Outside the main thread signals cannot be caught;
+    there the block changes nothing.
 
     Attributes:
-        asked: Whether a stop has been asked for.
+        requested: Whether a stop has been requested.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._before: dict[int, object] = {}
-        self._seen: set[int] = set()
+        self._signals: set[int] = set()
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -45,10 +45,10 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number in self._seen:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number in self._signals:
             raise KeyboardInterrupt
-        self._seen.add(number)
-        self.asked = True
+        self._signals.add(number)
+        self.requested = True
         # Not print: a signal may come in the middle of another write.
         os.write(2, b"\nstopping after this step or evaluation; once more stops at once\n")

@@ -1,4 +1,4 @@
-"""What a training run is given, and where it stands."""
+"""The parts of a training run, and its progress."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ class Batches(Protocol):
     def epoch(
         self, epoch: int, first_step: int = 0
     ) -> Iterator[tuple[Sequence[Tensor] | CropBatch, Tensor]]:
-        """Give the batches of an epoch (from 0), beginning with step `first_step`."""
+        """Yield the batches of an epoch (from 0), beginning with step `first_step`."""
 
 
-# Mixes the images of a batch: from S normalised views and the labels to the same, where the labels
-# may have become shares of the classes.
+# Mixes the images of a batch: from S normalised views and the labels to mixed views and labels, or
+# to shares of the classes instead of labels.
 Mix = Callable[[Sequence[Tensor], Tensor], tuple[list[Tensor], Tensor]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a run needs.
+    """The parts of a run.
 
     Args:
         config: Settings of the run.
         net: The network, on its device.
         batches: The training batches.
-        loss: From what a step gives to the losses.
+        loss: From the outputs of a step to the losses.
         evaluate: Evaluates a network such as `net` as it is.
         metadata: What `load_checkpoint` needs and returns.
         report: Writes what the task adds to results.json into the run folder.
@@ -71,11 +71,11 @@ class Job:
 
 @dataclass
 class Progress:
-    """Where a run is.
+    """The progress of a run.
 
     Attributes:
-        epoch: Epochs that are done.
-        step: Steps of the next epoch that are done.
+        epoch: Complete epochs.
+        step: Complete steps of the next epoch.
         evaluated: The last epoch that was evaluated, 0 for none.
         best: Best mean metric so far.
         seconds: Time spent in steps.

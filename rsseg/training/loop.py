@@ -61,9 +61,9 @@ class Training:
             CheckpointError: If there is no whole one, or it is of another network or other data.
         """
         training, (content, path) = cls(job, folder), folder.read_last()
-        trained, given = content["metadata"].get("data", {}), job.metadata.data
-        if trained != given:
-            raise CheckpointError(f"{path} was trained on other data: {trained}, given is {given}")
+        trained, data = content["metadata"].get("data", {}), job.metadata.data
+        if trained != data:
+            raise CheckpointError(f"{path} was trained on other data: {trained}, given is {data}")
         training.stepper.restore(content, str(path))
         check_agreed((training.stepper.global_step, path.name), "the step to continue from")
         training._resumed = True
@@ -76,12 +76,12 @@ class Training:
         """Where the run is."""
         return self.stepper.progress
 
-    def save(self, path: Path, chosen: str) -> None:
-        """Write the state of the run into a checkpoint; `chosen` says why this state is kept.
+    def save(self, path: Path, reason: str) -> None:
+        """Write the state of the run into a checkpoint; `reason` says why this state is kept.
 
-        All processes have to call this, the first one writes.
+        Every process has to call this; the first one writes.
         """
-        metadata = replace(self.job.metadata, epoch=self.progress.epoch, chosen=chosen)
+        metadata = replace(self.job.metadata, epoch=self.progress.epoch, chosen=reason)
         content = {"metadata": metadata.plain(), **self.stepper.state()}
         if is_main_process():
             self.folder.save(path, content)
@@ -95,14 +95,14 @@ class Training:
 
         Raises:
             TrainingError: If the loss is not finite.
-            Interrupted: If a stop was asked for; the run has been saved.
+            Interrupted: If a stop was requested; the run has been saved.
             CheckpointError: If a checkpoint cannot be written.
         """
         if self._is_complete():
             return self.folder.read_results()
         if not self._resumed:
             # From the first step on there is something to continue from.
-            self.save(self.folder.last, chosen="the beginning")
+            self.save(self.folder.last, reason="the beginning")
         with (
             StopRequest() as stop,
             self._log() as log,
@@ -112,10 +112,10 @@ class Training:
             while not self._is_complete():
                 self._train_epoch(bar, log, stop)
                 # Before the evaluation: whatever happens there, the epoch is not lost.
-                self.save(self.folder.last, chosen="the last epoch")
-                self._stop_if_any_asked(stop)
+                self.save(self.folder.last, reason="the last epoch")
+                self._stop_if_requested(stop)
                 self._evaluate_if_due(log)
-                self._stop_if_any_asked(stop)
+                self._stop_if_requested(stop)
         barrier()  # The first process may still be writing.
         return self.folder.read_results() if is_main_process() else {}
 
@@ -143,26 +143,26 @@ class Training:
         progress.epoch, progress.step = progress.epoch + 1, 0
 
     def _save_if_due(self, stop: StopRequest) -> None:
-        """Save inside an epoch, after a while or as the run is to stop; then stop."""
+        """Save inside an epoch after `checkpoint_minutes`; on a request to stop, save and stop."""
         overdue = time.monotonic() - self._saved > 60 * self.job.config.checkpoint_minutes
         # Together: a process that goes on alone would wait for the others without end.
-        stopping, due = any_of(stop.asked, overdue and is_main_process())
+        stopping, due = any_of(stop.requested, overdue and is_main_process())
         if (stopping or due) and self.progress.step < self.job.batches.steps:
-            self.save(self.folder.last, chosen="the last step")
+            self.save(self.folder.last, reason="the last step")
             if stopping:
                 self._stop()
 
     def _batches(self, stop: StopRequest) -> Iterator[tuple[Sequence[Tensor] | CropBatch, Tensor]]:
-        """Give the rest of the epoch's batches."""
+        """Yield the remaining batches of the epoch."""
         try:
             yield from self.job.batches.epoch(self.progress.epoch, self.progress.step)
         except LostProcessError:
             raise
         except RuntimeError as error:
             # A signal to the whole group of processes may end the workers as well.
-            if not stop.asked or world_size() > 1:
+            if not stop.requested or world_size() > 1:
                 raise TrainingError(self._explain(str(error))) from error
-            self.save(self.folder.last, chosen="the last step")
+            self.save(self.folder.last, reason="the last step")
             self._stop()
 
     def _step(self, views: Sequence[Tensor] | CropBatch, target: Tensor) -> MREDLosses:
@@ -182,8 +182,8 @@ class Training:
             f"--resume {self.folder.path}"
         )
 
-    def _stop_if_any_asked(self, stop: StopRequest) -> None:
-        if any_of(stop.asked)[0] and not self._is_complete():
+    def _stop_if_requested(self, stop: StopRequest) -> None:
+        if any_of(stop.requested)[0] and not self._is_complete():
             self._stop()
 
     def _stop(self) -> NoReturn:
@@ -196,7 +196,7 @@ class Training:
         due = epoch == config.epochs or (epoch and epoch % config.evaluate_every == 0)
         if due and self.progress.step == 0 and self.progress.evaluated < epoch:
             self._evaluate(log)
-            self.save(self.folder.last, chosen="the last epoch")
+            self.save(self.folder.last, reason="the last epoch")
 
     def _evaluate(self, log: ProgressLog) -> None:
         job, progress = self.job, self.progress
@@ -206,7 +206,7 @@ class Training:
             if "DataLoader worker" not in str(error):
                 raise
             raise TrainingError(
-                f"the evaluation after epoch {progress.epoch} has lost a worker process ({error}); "
+                f"the evaluation after epoch {progress.epoch} lost a worker process ({error}); "
                 f"the epoch is saved; continue with --resume {self.folder.path}"
             ) from error
         results = {
@@ -215,7 +215,7 @@ class Training:
             "skipped_steps": progress.skipped,
             "metrics": evaluation.results(),
             "alpha": evaluation.alpha,
-            "unreadable": {split: dict(found) for split, found in job.faults.items()},
+            "unreadable": {split: dict(faults) for split, faults in job.faults.items()},
         }
         if is_main_process():
             log.metrics(results, self.stepper.global_step)
@@ -229,5 +229,5 @@ class Training:
         mean = sum(values) / len(values)
         if mean > self.progress.best:
             self.progress.best = mean
-            chosen = f"the best mean {self.job.metric} over the resolutions ON THE TEST SET"
-            self.save(self.folder.best, chosen=chosen)
+            reason = f"the best mean {self.job.metric} over the resolutions ON THE TEST SET"
+            self.save(self.folder.best, reason=reason)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its network: the one record of a run's metadata."""
+"""The one record of a run's metadata, as its checkpoints hold it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rsseg.switchable.resolutions import Resolutions
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore"))
 class RunMetadata:
-    """What a checkpoint says of its network, and results of theirs.
+    """The metadata of a checkpoint's network, and of its results.
 
     Args:
         task: Name of the head, a key of `rsseg.load.HEADS`.
@@ -25,15 +25,15 @@ class RunMetadata:
         preprocessing: How it reads images.
         batchnorm: "private" or "shared".
         classes: Names of its classes, in the order of the logits.
-        name: What pictures and tables call it; None takes the name of the run's folder.
-        imported: The published file that the weights are from, whose classes have no names.
-        data: Plain values that tell one data set from another.
+        name: Its name in pictures and tables; None takes the name of the run's folder.
+        imported: Name of the published file that the weights are from; its classes are unnamed.
+        data: Plain values that distinguish one data set from another.
         config: Settings of the whole run, as plain values.
         parameters: Numbers in the network.
         batchnorm_parameters: Of these, gamma and beta of all sets.
         macs: Multiply-adds by name of the BatchNorm set.
         versions: Versions of the libraries by name.
-        epoch: Epochs that are done.
+        epoch: Complete epochs.
         chosen: Why this state of the run was kept.
     """
 
@@ -56,7 +56,7 @@ class RunMetadata:
 
     @classmethod
     def read(cls, values: dict[str, Any], source: str) -> RunMetadata:
-        """Read the record from plain values; what later versions have added is passed over.
+        """Read the record from plain values; fields that later versions added are ignored.
 
         Raises:
             ConfigError: If something is missing or not valid; names `source`.
@@ -64,5 +64,5 @@ class RunMetadata:
         return validate(cls, values, source)
 
     def plain(self) -> dict[str, Any]:
-        """Return plain values, as checkpoints and JSON hold them, without what is not known."""
+        """Return plain values, as in checkpoints and JSON, without the fields that are None."""
         return {key: value for key, value in plain(self).items() if value is not None}

@@ -38,7 +38,7 @@ def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.SGD:
         )
         rate = "encoder" if name.startswith(ENCODER) else "other"
         groups.setdefault((rate, decayed), []).append(parameter)
-    described: list[dict[str, Any]] = [
+    settings: list[dict[str, Any]] = [
         {
             "params": parameters,
             "rate": rate,
@@ -49,7 +49,7 @@ def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.SGD:
     # One kernel for all parameters, where a device has it.
     fused = next(net.parameters()).device.type == "cuda"
     optimizer = torch.optim.SGD(
-        described, lr=1.0, momentum=config.momentum, nesterov=config.nesterov, fused=fused
+        settings, lr=1.0, momentum=config.momentum, nesterov=config.nesterov, fused=fused
     )
     if config.momentum:
         # The same as none at the first step. The fused kernel takes no mixture of some and none,
@@ -60,7 +60,9 @@ def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.SGD:
 
 
 def schedule_factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:
-    """Factor on the learning rate after `epoch` (a fraction counts steps) of `epochs` epochs.
+    """Return the factor on the learning rate after `epoch` of `epochs` epochs.
+
+    A fraction of an epoch counts its steps.
 
     Example:
         >>> schedule_factor(ScheduleConfig(kind="cosine"), 60.0, 120)

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: the bar, the curves of TensorBoard, and log.jsonl."""
+"""The output of a run while it goes: the bar, the curves of TensorBoard, and log.jsonl."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ProgressLog:
     Args:
         job: What is trained.
         folder: Where the run is written; None for a process that writes nothing.
-        step: Steps that have been done; curves beyond them are left out.
+        step: Complete steps; curves beyond them are left out.
     """
 
     def __init__(self, job: Job, folder: RunFolder | None, step: int) -> None:
@@ -45,7 +45,7 @@ class ProgressLog:
     def losses(
         self, losses: MREDLosses, progress: Progress, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Note the losses of a step, the learning rates and the shares; not of every step."""
+        """Write the losses, learning rates and shares alpha, every LOG_EVERY steps."""
         steps = self.job.batches.steps
         step = progress.epoch * steps + progress.step
         if not self.folder or (step % LOG_EVERY and progress.step < steps):
@@ -62,15 +62,15 @@ class ProgressLog:
         self.folder.log({"step": step, **values})
 
     def metrics(self, results: Mapping[str, Any], step: int) -> None:
-        """Note the results of an evaluation."""
+        """Write the results of an evaluation."""
         if not self.folder:
             return
         epoch, metrics = results["epoch"], results["metrics"]
         for name, values in metrics.items():
             for metric, value in values.items():
                 self.board.add_scalar(f"{metric}/{name}", value, epoch)
-        kept = {key: results[key] for key in ("epoch", "metrics", "alpha")}
-        self.folder.log({"step": step, **kept})
+        entry = {key: results[key] for key in ("epoch", "metrics", "alpha")}
+        self.folder.log({"step": step, **entry})
 
 
 def progress_bar(job: Job, progress: Progress) -> tqdm[Any]:

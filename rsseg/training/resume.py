@@ -14,28 +14,28 @@ from rsseg.training.run_folder import RunFolder, check_unused
 
 @dataclass(frozen=True)
 class Start:
-    """What a command line asks for.
+    """How a command line starts a run.
 
     Args:
         folder: The run's folder.
-        overrides: Settings given beside the configuration file.
-        given: The configuration file, None where only the folder is given.
+        overrides: Settings besides the configuration file.
+        config_file: The configuration file, None where the command line names the folder alone.
         resumed: Whether the run in the folder is continued.
     """
 
     folder: Path
     overrides: Sequence[str]
-    given: Path | None
+    config_file: Path | None
     resumed: bool
 
     @classmethod
     def anew(
-        cls, given: Path, folder: Path | None, overrides: Sequence[str], *, go_on: bool
+        cls, config_file: Path, folder: Path | None, overrides: Sequence[str], *, go_on: bool
     ) -> Start:
         """Start the run of a file; with `go_on`, continue it if it has begun."""
-        folder = folder or default_folder(given)
+        folder = folder or default_folder(config_file)
         resumed = go_on and RunFolder(folder).has_begun()
-        return cls(folder, overrides, given, resumed)
+        return cls(folder, overrides, config_file, resumed)
 
     @classmethod
     def again(cls, folder: Path, overrides: Sequence[str]) -> Start:
@@ -49,20 +49,20 @@ class Start:
             ValueError: If they are not valid, or the folder is not free for, or not of this run.
         """
         if not self.resumed:
-            assert self.given is not None
+            assert self.config_file is not None
             check_unused(self.folder)
-            return load_config(kind, self.given, self.overrides)
-        # With a file given, what is set beside it may as well be what the run was begun with.
-        known = [o for o in self.overrides if o.partition("=")[0] in ALLOWED_KEYS]
-        held = resumable(self.folder, self.overrides if self.given is None else known)
-        config = load_config(kind, held, known)
-        if self.given is not None:
-            asked = load_config(kind, self.given, self.overrides)
-            check_same_run(plain(asked), plain(config), self.folder)
+            return load_config(kind, self.config_file, self.overrides)
+        # Beside a file, the other overrides may be those that the run was begun with.
+        overrides = [o for o in self.overrides if o.partition("=")[0] in ALLOWED_KEYS]
+        checked = self.overrides if self.config_file is None else overrides
+        config = load_config(kind, resumable(self.folder, checked), overrides)
+        if self.config_file is not None:
+            requested = load_config(kind, self.config_file, self.overrides)
+            check_same_run(plain(requested), plain(config), self.folder)
         return config
 
     def reopen(self, settings: Mapping[str, Any]) -> RunFolder:
-        """Open the folder of a run that is continued; what was set anew is written down."""
+        """Open the folder of a run that is continued, and write its new settings into it."""
         folder = RunFolder(self.folder)
         if self.overrides:
             folder.write_config(settings)
@@ -92,10 +92,10 @@ def resumable(path: Path, overrides: Sequence[str]) -> Path:
     """Return the configuration file of a run that is to be continued.
 
     Raises:
-        RunError: If the folder is none of a run, or an override would make it another run.
+        RunError: If the folder is not a run folder, or an override would make it another run.
     """
     if not (path / "config.yaml").is_file():
-        raise RunError(f"{path} is no run folder: it holds no config.yaml")
+        raise RunError(f"{path} is not a run folder: it holds no config.yaml")
     if not RunFolder(path).has_begun():
         raise RunError(
             f"{path} holds no last.pt: the run wrote no checkpoint; remove the folder and start "
@@ -110,13 +110,13 @@ def resumable(path: Path, overrides: Sequence[str]) -> Path:
     return path / "config.yaml"
 
 
-def check_same_run(given: Mapping[str, Any], held: Mapping[str, Any], path: Path) -> None:
-    """Check that a configuration is the one of a run, but for what depends on the machine.
+def check_same_run(settings: Mapping[str, Any], own: Mapping[str, Any], path: Path) -> None:
+    """Check that settings are a run's own, but for those that depend on the machine.
 
     Raises:
         RunError: With the keys that differ.
     """
-    ours, theirs = settings_of_run(given), settings_of_run(held)
+    ours, theirs = settings_of_run(settings), settings_of_run(own)
     differing = sorted(
         key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
     )

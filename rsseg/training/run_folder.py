@@ -53,7 +53,7 @@ class RunFolder:
         write_whole(self.path / "config.yaml", text)
 
     def has_begun(self) -> bool:
-        """Tell whether there is a checkpoint to continue from."""
+        """Return whether there is a checkpoint to continue from."""
         return self.last.is_file() or self.previous.is_file()
 
     def save(self, path: Path, content: Mapping[str, Any]) -> None:
@@ -84,13 +84,13 @@ class RunFolder:
             raise OSError(f"cannot write {path}: {error.strerror or error}") from error
 
     def cut_log(self, last_step: int) -> None:
-        """Take out of the log what came after a step, as the run will come past there again."""
+        """Remove the lines after a step from the log, as the run repeats those steps."""
         path = self.path / "log.jsonl"
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step_of(line) <= last_step]
-            if kept != lines:
-                write_whole(path, "".join(f"{line}\n" for line in kept))
+            rest = [line for line in lines if _step_of(line) <= last_step]
+            if rest != lines:
+                write_whole(path, "".join(f"{line}\n" for line in rest))
 
     def read_results(self) -> dict[str, Any]:
         """Read results.json.

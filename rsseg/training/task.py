@@ -1,6 +1,6 @@
-"""What is common to the tasks: the network, the job and the results of a run, from its settings.
+"""The common part of the tasks: the network, the job and the results of a run, from its settings.
 
-A `Task` says what makes a kind of training special; the functions do the rest.
+A `Task` holds what makes a kind of training special; the functions do the rest.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TrainData(Batches, DataFiles, Protocol):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Plain values that tell these training images from others."""
+        """Plain values that distinguish these training images from others."""
 
 
 class EvalData(DataFiles, Protocol):
@@ -53,7 +53,7 @@ class EvalData(DataFiles, Protocol):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Plain values that tell this data set from another."""
+        """Plain values that distinguish this data set from another."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -62,10 +62,10 @@ class EvalData(DataFiles, Protocol):
     def batches(
         self, resolutions: Sequence[int]
     ) -> Iterable[tuple[Sequence[Tensor], Tensor | Sequence[Tensor]]]:
-        """Give views at the given resolutions, and what is to be answered."""
+        """Return batches of views at the given resolutions, and their targets."""
 
     def calibration(self, resolution: int, images: int) -> Iterable[Tensor]:
-        """Give batches of so many training images as uint8 views of test, (B, 3, h, w)."""
+        """Return batches of `images` training images as uint8 views of test, (B, 3, h, w)."""
 
 
 C = TypeVar("C", bound=RunConfig)
@@ -75,7 +75,7 @@ class Task(ABC, Generic[C]):
     """What makes a task special in training; the functions below do the rest.
 
     Attributes:
-        head: What its networks answer.
+        head: The output of its networks.
         config: Kind of its settings.
     """
 
@@ -96,7 +96,7 @@ class Task(ABC, Generic[C]):
 
     @abstractmethod
     def loss(self, config: C, data: EvalData, device: torch.device) -> Loss:
-        """Return the loss of a run as a function of what a step gives.
+        """Return the loss of a run as a function of the outputs of a step.
 
         Args:
             config: Settings of the run.
@@ -120,7 +120,7 @@ class Task(ABC, Generic[C]):
 def build_net(
     task: Task[C], config: C, device: torch.device, *, pretrained: bool = True
 ) -> SwitchableNet:
-    """Build the network of a run; scores are held only when an ensemble teaches.
+    """Build the network of a run; it holds scores only when an ensemble teaches.
 
     Args:
         task: The task.
@@ -148,10 +148,10 @@ def build_net(
 def build_job(
     task: Task[C], config: C, net: SwitchableNet, batches: TrainData, data: EvalData
 ) -> Job:
-    """Put together all that a run needs."""
+    """Build the job of a run from its parts."""
 
-    def evaluate_it(used: SwitchableNet) -> Evaluation[Any]:
-        return evaluate_net(task, config, used, data, config.resolutions)
+    def evaluate_it(network: SwitchableNet) -> Evaluation[Any]:
+        return evaluate_net(task, config, network, data, config.resolutions)
 
     metadata = describe(task, config, net, data)
     return Job(

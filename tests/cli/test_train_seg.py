@@ -263,7 +263,7 @@ def test_run_is_not_resumed_as_another_run(
 ) -> None:
     message = refusal(capsys, "--resume", whole, "--set", "epochs=9")
     assert "--set epochs=9 would change it" in message
-    assert "is no run folder" in refusal(capsys, "--resume", tmp_path)
+    assert "is not a run folder" in refusal(capsys, "--resume", tmp_path)
 
 
 def test_damaged_checkpoint_is_named(

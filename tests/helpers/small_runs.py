@@ -138,7 +138,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int | None) -> None:
     def step(*given: Any, **options: Any) -> MREDLosses:
         nonlocal done
         done += 1
-        request.asked = request.asked or done == steps
+        request.requested = request.requested or done == steps
         return train_step(*given, **options)
 
     monkeypatch.setattr(training, "StopRequest", lambda: request)

@@ -14,9 +14,9 @@ from rsseg.training.interrupt import StopRequest
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_first_signal_asks_and_the_second_stops_at_once(number: signal.Signals) -> None:
     with StopRequest() as stop:
-        asked = [stop.asked]
+        before = [stop.requested]
         signal.raise_signal(number)
-        assert [*asked, stop.asked] == [False, True]
+        assert [*before, stop.requested] == [False, True]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
 
@@ -25,7 +25,7 @@ def test_warning_and_then_the_end_ask_twice_and_stop_nothing() -> None:
     with StopRequest() as stop:
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGTERM)
-        assert stop.asked
+        assert stop.requested
 
 
 def test_signals_mean_afterwards_what_they_meant_before() -> None:
@@ -42,7 +42,7 @@ def test_thread_beside_the_main_one_leaves_signals_alone() -> None:
 
     def enter() -> None:
         with StopRequest() as stop:
-            seen.append((stop.asked, signal.getsignal(signal.SIGINT)))
+            seen.append((stop.requested, signal.getsignal(signal.SIGINT)))
 
     thread = threading.Thread(target=enter)
     thread.start()

@@ -129,7 +129,7 @@ def test_run_is_not_continued_as_another_run(tmp_path: Path, override: str) -> N
 
 def test_folder_that_is_no_run_is_not_continued(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "gone"):
-        with pytest.raises(RunError, match=r"is no run folder: it holds no config\.yaml"):
+        with pytest.raises(RunError, match=r"is not a run folder: it holds no config\.yaml"):
             resumable(path, [])
 
 
