@@ -47,18 +47,18 @@ def _cascade(args: argparse.Namespace) -> None:
 
     out = args.out or args.folder / "cascade.json"
     _check(args, out)
-    found = report(
+    choice = report(
         args.folder,
         target=args.cost,
         resolutions=args.resolutions,
         latency=args.latency,
         executor=args.executor,
     )
-    print(layout(found))
-    write_whole(out, json.dumps(found.as_dict(), indent=1) + "\n")
+    print(layout(choice))
+    write_whole(out, json.dumps(choice.as_dict(), indent=1) + "\n")
     print(f"cascade: {out}")
     if args.plot:
-        save_figure(plot(found), args.plot)
+        save_figure(plot(choice), args.plot)
         print(f"plot: {args.plot}")
 
 
@@ -70,7 +70,7 @@ def _check(args: argparse.Namespace, out: Path) -> None:
         raise ValueError(f"--cost must be above 0, got {args.cost:g}")
     repeated = [side for side in args.resolutions or () if args.resolutions.count(side) > 1]
     if repeated:
-        raise ValueError(f"resolution {repeated[0]} is given twice; give each once")
+        raise ValueError(f"resolution {repeated[0]} is listed twice; give each once")
     if args.executor and not args.latency:
         raise ValueError("--executor says whose times of --latency; give that as well")
     check_output(out, overwrite=args.overwrite)

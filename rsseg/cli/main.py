@@ -27,7 +27,7 @@ from rsseg.cli.profile import add_profile
 from rsseg.cli.serve import add_serve
 from rsseg.common.extras import missing_extra
 
-# Verb: what names its arguments and sets `run`, and its line in the help.
+# Verb: the function that adds its arguments and sets `run`, and its line in the help.
 VERBS: Final[dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]]] = {
     "predict": (add_predict, "label maps or classes of any images"),
     "profile": (add_profile, "parameters, multiply-adds, latency and memory of a network"),
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; default are those of the process.
 
     Returns:
-        Exit status: 0, 1 if `doctor` finds a fault, 2 if something that was given is wrong, 130
+        Exit status: 0, 1 if `doctor` finds a fault, 2 if an argument or a file is wrong, 130
         after an interruption.
     """
     args = _parser().parse_args(argv)

@@ -20,9 +20,9 @@ from rsseg.switchable.resolutions import Resolutions
 
 
 def measure(args: argparse.Namespace, *, runs: int) -> None:
-    """Measure, print, and save beside the file; `runs` where the arguments name no number."""
-    path, runs, threads = _checked(args, runs)
-    chosen = subjects(
+    """Measure, print, and save beside the file; `runs` is the number where --runs is absent."""
+    path, runs, threads = _check(args, runs)
+    ways = subjects(
         path,
         executors=args.executors,
         onnx=args.onnx or (),
@@ -30,7 +30,7 @@ def measure(args: argparse.Namespace, *, runs: int) -> None:
         device=args.device or "cpu",
     )
     entries, tables = [], dict[Path, None]()
-    for subject, entry in _measured(args, path, chosen, runs):
+    for subject, entry in _entries(args, path, ways, runs):
         # Beside the file that was measured, where its predictor looks for it.
         beside = Path(subject.path).resolve().parent == path.resolve().parent
         table = latency_file(path if beside else Path(subject.path))
@@ -44,27 +44,27 @@ def measure(args: argparse.Namespace, *, runs: int) -> None:
     print(f"\nlatencies: {', '.join(map(str, tables))}")
 
 
-def _measured(
-    args: argparse.Namespace, path: Path, chosen: Sequence[Subject], runs: int
+def _entries(
+    args: argparse.Namespace, path: Path, ways: Sequence[Subject], runs: int
 ) -> Iterator[tuple[Subject, Entry]]:
-    """Measure one way after the other; those that have none of the resolutions are left out."""
+    """Measure one way after the other; yield those that have any of the resolutions."""
     accuracies = read_accuracies(path.parent)
-    with tqdm(chosen, desc="measure", unit="way", leave=False) as shown:
-        for subject in shown:
+    with tqdm(ways, desc="measure", unit="way", leave=False) as bar:
+        for subject in bar:
             entry = measure_entry(
                 subject,
                 resolutions=args.resolutions,
                 runs=runs,
                 accuracies=accuracies,
                 memory=not args.no_memory,
-                tell=shown.set_postfix_str,
+                tell=bar.set_postfix_str,
             )
             if entry.rows:
                 yield subject, entry
 
 
-def _checked(args: argparse.Namespace, runs: int) -> tuple[Path, int, int]:
-    """Check what was given; return the file, the runs and the threads."""
+def _check(args: argparse.Namespace, runs: int) -> tuple[Path, int, int]:
+    """Check the arguments; return the file, the runs and the threads."""
     path = Path(args.network)
     if file_kind(path) not in NETWORKS:
         raise ValueError(f"nothing to measure: {wrong_kind_message(path, NETWORKS)}")

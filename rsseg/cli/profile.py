@@ -32,7 +32,7 @@ def add_profile(verb: argparse.ArgumentParser) -> None:
     add("--runs", type=int, metavar="N", help=f"predictions at each resolution; default: {RUNS}")
     add("--threads", type=int, metavar="N", help="threads for one image; default: PyTorch's")
     add("--device", help="auto, cpu or cuda, for PyTorch; default: cpu")
-    add("--budget", type=float, metavar="MS", help="tell the resolution that keeps this budget")
+    add("--budget", type=float, metavar="MS", help="print the resolution that keeps this budget")
     add("--no-memory", action="store_true", default=None, help="measure times alone")
 
 
@@ -42,9 +42,9 @@ def _profile(args: argparse.Namespace) -> None:
 
         measure(args, runs=RUNS)
         return
-    given = [option for option in _MEASURING if getattr(args, option) is not None]
-    if given:
-        flag = given[0].replace("_", "-")
+    options = [option for option in _MEASURING if getattr(args, option) is not None]
+    if options:
+        flag = options[0].replace("_", "-")
         raise ValueError(f"--{flag} is for what is measured; give --measure as well")
     import json
 

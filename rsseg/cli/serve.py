@@ -13,7 +13,7 @@ def add_serve(verb: argparse.ArgumentParser) -> None:
     verb.description = (
         "Answer images over HTTP: POST /predict with an image as body gives classes (JSON) or a "
         "label map (PNG). Under overload the resolution falls before anything is refused. The "
-        "address itself is a page to try it; /model, /health and /metrics tell of the service."
+        "address itself is a page to try it; /model, /health and /metrics describe the service."
     )
     verb.set_defaults(run=_serve)
     add = verb.add_argument

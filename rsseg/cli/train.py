@@ -56,13 +56,13 @@ class Script(Generic[C]):
     Args:
         task: What is trained.
         batches: Opens the training batches of a run.
-        tests: Opens the test images of a run.
+        eval_data: Opens the test images of a run.
         description: What the script does, for --help.
     """
 
     task: Task[C]
     batches: Callable[[C], TrainData]
-    tests: Callable[[C], EvalData]
+    eval_data: Callable[[C], EvalData]
     description: str
 
     def main(self, argv: Sequence[str] | None = None) -> int:
@@ -76,7 +76,10 @@ class Script(Generic[C]):
                 if is_main_process():
                     print(results_table(results, self.task.head.metrics))
         except Interrupted as stop:
-            warn_first(str(stop)) if is_launched() else print(stop, file=sys.stderr)
+            if is_launched():
+                warn_first(str(stop))
+            else:
+                print(stop, file=sys.stderr)
             return 130
         except KeyboardInterrupt:
             print("interrupted; what has been written is whole", file=sys.stderr)
@@ -111,7 +114,7 @@ class Script(Generic[C]):
             return training.fit()
 
     def measure(self, args: argparse.Namespace) -> str:
-        """Measure a few steps; tell what the run will cost, or where its time goes."""
+        """Measure a few steps; return what the run will cost, or where its time goes."""
         config = load_config(self.task.config, args.config, args.overrides)
         if is_launched():
             raise ValueError("--estimate and --profile measure one process; leave out torchrun")
@@ -124,10 +127,10 @@ class Script(Generic[C]):
     def _job(self, config: C, *, pretrained: bool) -> Job:
         if config.deterministic:
             make_deterministic()
-        batches, tests = self.batches(config), self.tests(config)
+        batches, data = self.batches(config), self.eval_data(config)
         device = choose_device(config.device)
         net = tasks.build_net(self.task, config, device, pretrained=pretrained)
-        return tasks.build_job(self.task, config, net, batches, tests)
+        return tasks.build_job(self.task, config, net, batches, data)
 
     def evaluate(self, args: argparse.Namespace) -> dict[str, Any]:
         """Evaluate a checkpoint with the settings it was trained with; return the results."""
@@ -149,18 +152,18 @@ class Script(Generic[C]):
         folder = (
             RunFolder.create(args.out, plain(config)) if args.out and is_main_process() else None
         )
-        tests = self.tests(config)
+        data = self.eval_data(config)
         if args.unseen == RECALIBRATE:
-            net = recalibrated(net, config, tests, resolutions, args.images)
+            net = recalibrated(net, config, data, resolutions, args.images)
         else:
             net.unseen = args.unseen or net.unseen
         results, evaluation = evaluate_checkpoint(
-            self.task, config, net, tests, metadata=metadata, resolutions=resolutions
+            self.task, config, net, data, metadata=metadata, resolutions=resolutions
         )
         results["unseen"] = args.unseen or net.unseen
         if folder:
             folder.write_results(results)
-            self.task.report(evaluation, tests, folder.path)
+            self.task.report(evaluation, data, folder.path)
         return results
 
 
@@ -174,8 +177,13 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--run", type=Path, help="folder of a new run (default: runs/CONFIG)")
     add("--continue", action="store_true", dest="go_on", help="resume the run if it has begun")
-    add("--estimate", action="store_true", help="only tell what the run will cost")
-    add("--profile", type=Path, metavar="JSON", help="only tell where the time goes; a trace")
+    add("--estimate", action="store_true", help="only print what the run will cost")
+    add(
+        "--profile",
+        type=Path,
+        metavar="JSON",
+        help="only print where the time goes, and write a trace",
+    )
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides")
     add("--resolutions", nargs="+", type=int, help="with --evaluate")
     rules = ", ".join((*RULES, RECALIBRATE))
