@@ -116,7 +116,7 @@ def during(sizes: Sizes, link: SimulatedLink | None, compression: str) -> Work:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Give the one case of this benchmark, to each process."""
+    """Yield the one case of this benchmark, in each process."""
     batch = options.batch or (8 if options.short else 16)
     sizes = Sizes(tuple(options.resolutions), batch, options.classes, options.device)
     shaped = _SHAPED in os.environ
@@ -140,7 +140,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def finish(options: argparse.Namespace, case: Case, measured: list[Measured]) -> None:
-    """Let the first process print and write what was measured; it waited for the other."""
+    """Print and write the measurements in the first process, which waited for the other."""
     if rank() == 0:
         print_and_append(options, case, measured)
 

@@ -66,7 +66,7 @@ def fit(x: Sequence[float], y: Sequence[float]) -> Fit:
 
 
 def step_case(options: argparse.Namespace) -> Case:
-    """Give our step at S resolutions of one size, for each S."""
+    """Yield our step at S resolutions of one size, for each S."""
     side, batch = options.side, options.batch
     variants = {}
     for count in (1, 2, 4, 8) if options.short else range(1, 9):
@@ -76,7 +76,7 @@ def step_case(options: argparse.Namespace) -> Case:
 
 
 def loss_cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Give the pixel-wise loss against batch, pixels and classes, each with the others fixed."""
+    """Yield the pixel-wise loss against batch, pixels and classes, each with the others fixed."""
     side, classes = options.label_side, 40
     batches = (1, 2, 4, 8) if options.short else (1, 2, 4, 6, 8, 12, 16)
     sides = [round(side * share) for share in (0.5, 0.7, 1.0, 1.4)]
@@ -98,7 +98,7 @@ def loss_cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Give one case for each quantity; its variants are named by it."""
+    """Yield one case for each quantity; its variants are named by it."""
     yield step_case(options)
     yield from loss_cases(options)
 

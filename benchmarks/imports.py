@@ -41,7 +41,7 @@ def _work(arguments: Sequence[str]) -> Work:
 
 
 def cases(_options: argparse.Namespace) -> Iterator[Case]:
-    """Give the only case."""
+    """Yield the only case."""
     variants = {name: partial(_work, arguments) for name, arguments in PROGRAMS.items()}
     yield Case("start", variants, {}, memory=False)
 

@@ -175,7 +175,7 @@ def loading(net: SwitchableNet, changes: Sequence[int], folder: Path) -> Work:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Give each resolution, then predictions in another order, then the change alone."""
+    """Yield each resolution, then predictions in another order, then the change alone."""
     passes = options.passes or (20 if options.short else 50)
     resolutions = tuple(options.resolutions)
     net = make_net(resolutions, options.device)

@@ -82,7 +82,7 @@ def _views_by_pillow(path: Path, seed: int, resolutions: Sequence[int]) -> list[
 
 
 def published_views(path: Path, seed: int, resolutions: Sequence[int]) -> list[Tensor]:
-    """Give the views as normalised floats, (3, r, r) for each resolution r."""
+    """Return the views as normalised floats, (3, r, r) for each resolution r."""
     normal = Preprocessing()
     return [
         functional.normalize(functional.to_tensor(view), normal.mean, normal.std)
@@ -91,7 +91,7 @@ def published_views(path: Path, seed: int, resolutions: Sequence[int]) -> list[T
 
 
 def pillow_views(path: Path, seed: int, resolutions: Sequence[int]) -> list[Tensor]:
-    """Give the same views as uint8."""
+    """Return the same views as uint8."""
     return [functional.pil_to_tensor(view) for view in _views_by_pillow(path, seed, resolutions)]
 
 
@@ -153,7 +153,7 @@ def find_images(folder: Path, count: int) -> list[Path]:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Give the one case of this benchmark, and remove what was drawn for it."""
+    """Yield the one case of this benchmark, and remove what was drawn for it."""
     count = options.count or (64 if options.short else 256)
     resolutions = tuple(options.resolutions)
     with tempfile.TemporaryDirectory() as temporary:

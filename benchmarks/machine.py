@@ -51,7 +51,7 @@ def _cpu_model() -> str:
 
 
 def use_threads(count: int | None) -> None:
-    """Let torch and OpenCV use so many threads; None leaves them as they are."""
+    """Set the number of threads of torch and OpenCV; None leaves them as they are."""
     if count is not None:
         torch.set_num_threads(count)
         cv2.setNumThreads(count)
@@ -92,7 +92,7 @@ def extra_memory(call: Callable[[], object], device: torch.device) -> int:
 
 
 def _return_free_memory() -> None:
-    """Let glibc give back what it keeps from earlier calls, which else would hide what is new."""
+    """Return the memory that glibc keeps from earlier calls, which else would hide what is new."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Other libraries have none.
     if trim is not None:
         trim(0)

@@ -51,7 +51,7 @@ def compress(plain: Path, packed: Path) -> None:
 
 
 def forms(mat: Path, folder: Path) -> dict[str, Open]:
-    """Give each form of the data: what opens its training samples. The first is the peer.
+    """Return, for each form of the data, what opens its training samples. The first is the peer.
 
     Args:
         mat: The official file, or one of its layout.
@@ -91,7 +91,7 @@ def sample_work(open_reader: Open, count: int, resolutions: Sequence[int]) -> Wo
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Give reading alone and whole samples, and remove what was drawn for them."""
+    """Yield reading alone and whole samples, and remove what was drawn for them."""
     count = options.count or (24 if options.short else 48)
     resolutions = tuple(options.resolutions)
     height, width = options.size

@@ -197,7 +197,7 @@ def by_switching(files: Files) -> Predict:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Give the latency at each resolution, the opening of files, and changes of the resolution."""
+    """Yield the latency at each resolution, the opening of files, and changes of the resolution."""
     options.passes = options.passes or (5 if options.short else 10)
     files = Files(options.files, options.network, tuple(options.resolutions))
     sizes = {"network": options.network, "batch": 1, "sets": list(files.resolutions)}

@@ -63,7 +63,7 @@ def summary(phase: str, rate: float, replies: Sequence[Reply]) -> dict[str, Any]
 
 
 def each_second(answered: Sequence[Reply]) -> list[float | None]:
-    """Give the mean resolution of what was asked in each second."""
+    """Return the mean resolution of the requests of each second."""
     seconds = 1 + int(max((reply.at for reply in answered), default=-1))
     held: list[list[int]] = [[] for _ in range(seconds)]
     for reply in answered:
@@ -72,7 +72,7 @@ def each_second(answered: Sequence[Reply]) -> list[float | None]:
 
 
 def judge(phases: Sequence[dict[str, Any]], *, budget_ms: float, largest: int) -> dict[str, bool]:
-    """Say what of the promise is kept: the phases are calm, overload, calm again."""
+    """Return which promises are kept: the phases are calm, overload, calm again."""
     _, overload, after = phases
     last = [side for side in after["resolution_each_second"] if side is not None][-5:]
     return {

@@ -183,7 +183,7 @@ def _step_case(options: argparse.Namespace) -> Case:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Give the loss alone, or the whole step."""
+    """Yield the loss alone, or the whole step."""
     yield _step_case(options) if options.step else _loss_case(options)
 
 

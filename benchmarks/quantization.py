@@ -122,7 +122,7 @@ def _loss(outputs: Outputs) -> MREDLosses:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Give all cases."""
+    """Yield all cases."""
     yield qem_case(options)
     sizes = {
         "resolutions": list(options.resolutions),

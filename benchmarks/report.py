@@ -157,7 +157,7 @@ def _growth_table(record: Record) -> list[str]:
 
 
 def inserted(document: str, tables: str, where: Path) -> str:
-    """Put tables between the markers of a document, in place of what is there.
+    """Write tables between the markers of a document, in place of what is there.
 
     Raises:
         ValueError: If it does not hold each marker once, in order; `where` names it.

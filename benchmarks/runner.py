@@ -174,7 +174,7 @@ def _times_here(options: argparse.Namespace, case: Case) -> dict[str, Timed]:
 
 
 def _merged(launches: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, Timed]:
-    """Put the rounds of several processes one behind the other."""
+    """Join the rounds of several processes, one behind the other."""
     return {
         name: Timed([t for launch in launches for t in launch[name][0]], notes)
         for name, (_, notes) in launches[0].items()
@@ -187,7 +187,7 @@ def _prepared(case: Case, variant: str, seed: int) -> Work:
 
 
 def _memories(again: Again, case: Case, allocator: str) -> Iterator[tuple[str, int]]:
-    """Give the memory of each variant that can run, from a fresh process for each."""
+    """Return the memory of each variant that can run, from a fresh process for each."""
     for variant in case.variants:
         memory = again(("--memory-of", case.name, variant), allocator)
         if memory is not None:
@@ -197,7 +197,7 @@ def _memories(again: Again, case: Case, allocator: str) -> Iterator[tuple[str, i
 def _answer(
     script: str, arguments: Sequence[str], case: Case, what: Sequence[str], allocator: str
 ) -> Any:
-    """Let a fresh process measure something, and read the last line that it prints."""
+    """Return the last line that a fresh process prints after a measurement."""
     process = subprocess.run(
         [sys.executable, script, *arguments, *what],
         env=environment_of(allocator, os.environ),

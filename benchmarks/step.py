@@ -166,7 +166,7 @@ def compiled(sizes: Sizes, form: Form) -> Work:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Give the one case of this benchmark."""
+    """Yield the one case of this benchmark."""
     batch = options.batch or (8 if options.short else 16)
     sizes = Sizes(tuple(options.resolutions), batch, options.classes, options.device)
     programs = {**COMPILED, **(ON_CUDA if options.device.type == "cuda" else {})}

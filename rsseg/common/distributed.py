@@ -35,7 +35,7 @@ class LostProcessError(RuntimeError):
 
 
 def is_launched() -> bool:
-    """Tell whether torchrun, or something that sets the same variables, started this process."""
+    """Return whether torchrun, or something that sets the same variables, started this process."""
     return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
 
 
@@ -123,7 +123,7 @@ def world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Tell whether this process is the one that writes files and reports."""
+    """Return whether this process is the one that writes files and reports."""
     return not is_launched() or os.environ["RANK"] == "0"
 
 
@@ -258,7 +258,7 @@ def average(tensors: Sequence[Tensor]) -> None:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Put tensors of one dtype together, up to the size of a bucket."""
+    """Group tensors of one dtype, up to the size of a bucket."""
     buckets: dict[torch.dtype, list[Tensor]] = {}
     for tensor in tensors:
         bucket = buckets.setdefault(tensor.dtype, [])

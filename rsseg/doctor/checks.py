@@ -46,16 +46,18 @@ def attempted(named: Mapping[str, Check]) -> list[Finding]:
         try:
             findings += check()
         except Exception as error:
-            found = f"could not be checked ({type(error).__name__}: {first_line(error)})"
-            findings.append(Finding(name, "fault", found, "report this line as a fault of rsseg"))
+            measurement = f"could not be checked ({type(error).__name__}: {first_line(error)})"
+            findings.append(
+                Finding(name, "fault", measurement, "report this line as a fault of rsseg")
+            )
     return findings
 
 
 FEW_FILES = 1024  # What most systems allow; below that little is left for anything else.
 
 
-def _finding(check: str, state: State, found: str, remedy: str) -> Finding:
-    return Finding(check, state, found, "" if state == "ok" else remedy)
+def _finding(check: str, state: State, measurement: str, remedy: str) -> Finding:
+    return Finding(check, state, measurement, "" if state == "ok" else remedy)
 
 
 def in_words(count: float) -> str:
@@ -97,45 +99,52 @@ def check_version(
 
 def check_cuda(devices: int, gpus: int, visible: str | None) -> Finding:
     """Check the CUDA devices of torch against the GPUs; `visible` is CUDA_VISIBLE_DEVICES."""
-    found = f"torch can use {devices} CUDA devices, the system has {gpus} NVIDIA GPUs"
+    measurement = f"torch can use {devices} CUDA devices, the system has {gpus} NVIDIA GPUs"
     remedy = "python -m torch.utils.collect_env shows build and driver; install those that fit"
     if visible in ("", "-1"):
-        found, remedy = f"{found}, CUDA_VISIBLE_DEVICES hides them", "unset CUDA_VISIBLE_DEVICES"
-    return _finding("CUDA", "hint" if gpus and not devices else "ok", found, remedy)
+        measurement, remedy = (
+            f"{measurement}, CUDA_VISIBLE_DEVICES hides them",
+            "unset CUDA_VISIBLE_DEVICES",
+        )
+    return _finding("CUDA", "hint" if gpus and not devices else "ok", measurement, remedy)
 
 
 def check_threads(cores: int, threads: int, setting: str | None) -> Finding:
     """Check the threads of torch against the usable cores; `setting` is OMP_NUM_THREADS."""
-    found = f"torch uses {threads} on {cores} usable cores, OMP_NUM_THREADS is {setting or 'unset'}"
+    measurement = (
+        f"torch uses {threads} on {cores} usable cores, OMP_NUM_THREADS is {setting or 'unset'}"
+    )
     # Anything else is passed over, and as many threads are started as the machine has cores.
     obeyed = not setting or bool(re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", setting.strip()))
     state: State = "ok" if obeyed and threads <= cores else "hint"
     remedy = f"export OMP_NUM_THREADS={cores}, or fewer for each of several processes"
-    return _finding("threads", state, found if obeyed else f"{found}, no number above 0", remedy)
+    return _finding(
+        "threads", state, measurement if obeyed else f"{measurement}, not a number above 0", remedy
+    )
 
 
 def check_workers(workers: int, cores: int) -> Finding:
     """Check the processes that load images against the usable cores."""
-    found = f"{workers} processes load images, {cores} usable cores"
+    measurement = f"{workers} processes load images, {cores} usable cores"
     remedy = f"--set workers={cores}, or less for each of several processes that train"
-    return _finding("workers", "hint" if workers > cores else "ok", found, remedy)
+    return _finding("workers", "hint" if workers > cores else "ok", measurement, remedy)
 
 
 def check_shared_memory(free: int | None, needed: int) -> Finding:
     """Check the bytes by which workers pass on batches; `free` is None where nothing limits it."""
     if free is None:
         return Finding("shared memory", "ok", "this system sets no limit (it has no /dev/shm)")
-    found = f"{in_words(free)} free in /dev/shm, {in_words(needed)} needed"
+    measurement = f"{in_words(free)} free in /dev/shm, {in_words(needed)} needed"
     remedy = "give more, such as docker run --shm-size=8g, or load without workers (workers: 0)"
-    return _finding("shared memory", "fault" if free < needed else "ok", found, remedy)
+    return _finding("shared memory", "fault" if free < needed else "ok", measurement, remedy)
 
 
 def check_open_files(limit: int, needed: int) -> Finding:
     """Check how many files a process may open; each tensor from a worker is one of them."""
     limit = 2**31 if limit < 0 else limit  # Unlimited, as the system writes it.
     state: State = "fault" if limit < needed else "hint" if limit < FEW_FILES else "ok"
-    found = f"at most {limit}, about {needed} needed"
-    return _finding("open files", state, found, f"ulimit -n {max(4 * FEW_FILES, needed)}")
+    measurement = f"at most {limit}, about {needed} needed"
+    return _finding("open files", state, measurement, f"ulimit -n {max(4 * FEW_FILES, needed)}")
 
 
 def check_disk(folder: Path, free: int, needed: int, *, writable: bool) -> Finding:
@@ -143,21 +152,21 @@ def check_disk(folder: Path, free: int, needed: int, *, writable: bool) -> Findi
     if not writable:
         remedy = "write the run elsewhere with --run, or change the rights of this folder"
         return Finding("disk", "fault", f"{folder} cannot be written to", remedy)
-    found = f"{in_words(free)} free in {folder}, {in_words(needed)} needed"
+    measurement = f"{in_words(free)} free in {folder}, {in_words(needed)} needed"
     remedy = "free some, or write the run to another disk with --run"
-    return _finding("disk", "fault" if free < needed else "ok", found, remedy)
+    return _finding("disk", "fault" if free < needed else "ok", measurement, remedy)
 
 
 def check_data(root: str, error: str) -> Finding:
     """Check the data of a run; `error` says why they cannot be read."""
-    found = f"{root} cannot be read: {error}" if error else f"{root} can be read"
+    measurement = f"{root} cannot be read: {error}" if error else f"{root} can be read"
     remedy = "--set data.root=PATH with the place of the data; look at its rights and its mount"
-    return _finding("data", "fault" if error else "ok", found, remedy)
+    return _finding("data", "fault" if error else "ok", measurement, remedy)
 
 
 def check_precision(precision: str, device: str, *, bf16: bool) -> Finding:
     """Check that a device, "cpu" or "cuda", calculates in a number format without a detour."""
     slow = (precision == "bf16" and not bf16) or (precision == "fp16" and device == "cpu")
-    found = f"{precision} on {device}" + (", which has to emulate it" if slow else "")
+    measurement = f"{precision} on {device}" + (", which has to emulate it" if slow else "")
     remedy = "compare --estimate with that of --set precision=fp32"
-    return _finding("precision", "hint" if slow else "ok", found, remedy)
+    return _finding("precision", "hint" if slow else "ok", measurement, remedy)

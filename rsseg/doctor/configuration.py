@@ -61,8 +61,8 @@ def examine_run(path: Path, overrides: Sequence[str]) -> Iterator[Finding]:
     try:
         script, config = read_run(path, overrides)
     except ConfigError as error:
-        found = "; ".join(str(error).splitlines())
-        yield Finding("configuration", "fault", found, "correct the file, or give --set KEY=VALUE")
+        faults = "; ".join(str(error).splitlines())
+        yield Finding("configuration", "fault", faults, "correct the file, or give --set KEY=VALUE")
         return
     yield Finding("configuration", "ok", f"one of {script}")
     folder = default_folder(path)

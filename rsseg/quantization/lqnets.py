@@ -125,9 +125,9 @@ class ActivationQuantizer(LearnedLevels):
         """
         top = self.level_values()[0, -1].to(x.dtype)
         dense = x.contiguous(memory_format=_layout(x))
-        found = self.quantized(_in_memory_order(dense)[None])[0]
-        found = torch.as_strided(found, dense.shape, dense.stride())
-        output: Tensor = _Clipped.apply(dense, found, top)
+        values = self.quantized(_in_memory_order(dense)[None])[0]
+        values = torch.as_strided(values, dense.shape, dense.stride())
+        output: Tensor = _Clipped.apply(dense, values, top)
         return output
 
 

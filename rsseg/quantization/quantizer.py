@@ -67,7 +67,7 @@ class Quantizer(FollowsLargest, ABC):
         """
 
     def extra_repr(self) -> str:
-        """Name the number of bits when the layer is printed."""
+        """Return the number of bits, shown when the layer is printed."""
         return f"bits={self.bits}, basis={self.sharing}"
 
 
@@ -181,5 +181,5 @@ class LearnedLevels(Quantizer, StepLearner):
         self.basis.copy_(torch.where(useful, moved.to(self.basis.dtype), self.basis))
 
     def extra_repr(self) -> str:
-        """Name what is special about the quantiser when the layer is printed."""
+        """Return what is special about the quantiser, shown when the layer is printed."""
         return f"{super().extra_repr()}, rows={len(self.basis)}, signed={self.signed}"

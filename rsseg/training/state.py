@@ -80,7 +80,7 @@ class Stepper:
         self._seed_process()
 
     def _seed_process(self) -> None:
-        """Let each process draw its own dropout and mixing; all have built the same network."""
+        """Seed dropout and mixing of this process; all have built the same network."""
         if rank() or self.global_step:
             place = f"{self.job.config.seed} {rank()} {self.global_step}"
             torch.manual_seed(random.Random(place).getrandbits(63))
@@ -210,7 +210,7 @@ class Stepper:
         ]
 
     def _left_out(self, error: NotFiniteError, before: Sequence[Tensor]) -> MREDLosses:
-        """Undo a step, and give losses that are no numbers; or raise the error."""
+        """Undo a step and return losses that are not numbers, or raise the error."""
         limit = self.job.config.max_skipped_steps
         if self.progress.skipped >= limit:
             allowed = f"; max_skipped_steps allows {limit} such steps" if limit else ""

@@ -136,7 +136,7 @@ def train_step(
             if passes:
                 passes.backward()
         with record_function("exchange"):
-            found = MREDLosses(*_mean_losses(losses))
+            means = MREDLosses(*_mean_losses(losses))
             if parallel is None:
                 average([p.grad for p in net.parameters() if p.grad is not None])
         with record_function("optimiser"):
@@ -144,15 +144,15 @@ def train_step(
             limit = math.inf if settings.clip_norm is None else settings.clip_norm
             # Without a limit the gradient stays as it is, but its norm is known.
             norm = nn.utils.clip_grad_norm_(net.parameters(), limit)
-            if not torch.isfinite(found.total + norm):  # One look: each waits for the device.
-                fault = _fault(net, found, norm, scaler, (logits, views))
+            if not torch.isfinite(means.total + norm):  # One look: each waits for the device.
+                fault = _fault(net, means, norm, scaler, (logits, views))
                 if fault:
                     again = partial(_forward, net, views, members, settings)
                     where = describe_largest(net, again, views[0].device)
-                    raise NotFiniteError(_from_the_guilty(f"{fault}; {where}", losses))
+                    raise NotFiniteError(_message_of_faulty(f"{fault}; {where}", losses))
             scaler.step(optimizer)
             scaler.update()
-    return found
+    return means
 
 
 def _mean_losses(losses: MREDLosses) -> Tensor:
@@ -162,12 +162,12 @@ def _mean_losses(losses: MREDLosses) -> Tensor:
     return values
 
 
-def _from_the_guilty(text: str, losses: MREDLosses) -> str:
+def _message_of_faulty(text: str, losses: MREDLosses) -> str:
     """Return what the process says whose own loss is not finite, else what the first one says."""
-    told = all_gather_object((bool(torch.isfinite(losses.total)), text))
-    guilty = [number for number, (finite, _) in enumerate(told) if not finite]
-    number = guilty[0] if guilty else 0
-    return f"process {number}: {told[number][1]}" if len(told) > 1 else text
+    messages = all_gather_object((bool(torch.isfinite(losses.total)), text))
+    faulty = [number for number, (finite, _) in enumerate(messages) if not finite]
+    number = faulty[0] if faulty else 0
+    return f"process {number}: {messages[number][1]}" if len(messages) > 1 else text
 
 
 def _fault(
@@ -177,7 +177,7 @@ def _fault(
     scaler: torch.amp.GradScaler,
     outputs: tuple[Sequence[Tensor], Sequence[Tensor]],
 ) -> str | None:
-    """Say what is not finite, unless it is the scale of fp16 alone that was too large."""
+    """Return what is not finite; None if the scale of fp16 alone was too large."""
     if not torch.isfinite(losses.total):
         fault = _what_is_not_finite(*outputs, losses)
     elif not scaler.is_enabled() or scaler.get_scale() < SMALLEST_SCALE:
@@ -237,7 +237,7 @@ def _what_is_not_finite(
 
 
 def _sets_that_are_not_finite(net: nn.Module) -> str:
-    """Name the BatchNorm sets with a bad gradient: they are what belongs to one resolution."""
+    """Return the names of the BatchNorm sets with a bad gradient, each of one resolution."""
     bad = {
         name
         for layer in switchable_layers(net)
@@ -249,7 +249,7 @@ def _sets_that_are_not_finite(net: nn.Module) -> str:
 
 
 def set_training_mode(net: nn.Module, *, freeze_batchnorm: bool) -> None:
-    """Put a network into training mode; frozen BatchNorms keep statistics, gamma and beta."""
+    """Set training mode; frozen BatchNorms keep statistics, gamma and beta."""
     net.train()
     if freeze_batchnorm:
         for layer in net.modules():

@@ -124,7 +124,7 @@ def _synchronised(layer: _BatchNorm, device: torch.device) -> nn.Module:
 
 
 def _plain_copy(layer: _BatchNorm) -> SyncBatchNorm:
-    """Give a layer of our kind that shares parameters and buffers."""
+    """Return a layer of our kind that shares parameters and buffers."""
     copy = SyncBatchNorm(
         layer.num_features,
         layer.eps,

@@ -27,7 +27,7 @@ ILLS: dict[str, tuple[Callable[[], Finding], str, str]] = {
     "no driver": (lambda: checks.check_cuda(0, 1, None), "hint", "torch.utils.collect_env"),
     "hidden": (lambda: checks.check_cuda(0, 2, "-1"), "hint", "unset CUDA_VISIBLE_DEVICES"),
     "threads": (lambda: checks.check_threads(4, 64, None), "hint", "OMP_NUM_THREADS=4"),
-    "OMP": (lambda: checks.check_threads(4, 4, "four"), "hint", "is four, no number above 0"),
+    "OMP": (lambda: checks.check_threads(4, 4, "four"), "hint", "is four, not a number above 0"),
     "workers": (lambda: checks.check_workers(8, 2), "hint", "--set workers=2"),
     "docker": (lambda: checks.check_shared_memory(2**26, GIB), "fault", "64 MiB free in /dev/shm"),
     "few files": (lambda: checks.check_open_files(256, 400), "fault", "ulimit -n 4096"),

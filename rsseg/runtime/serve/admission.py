@@ -169,7 +169,7 @@ class Policy:
         return next(fitting, self.resolutions[-1])
 
     def _follow(self, now: float, waiting: int, times: Mapping[int, float]) -> None:
-        """Bring the ceiling to where it should be."""
+        """Move the ceiling to where it should be."""
         room = math.inf if not waiting else SHARE * self.budget_ms * self.workers / waiting
         permitted = self._highest(times, room)
         if permitted <= self.ceiling:
