@@ -70,7 +70,7 @@ def _check(args: argparse.Namespace, out: Path) -> None:
         raise ValueError(f"--cost must be above 0, got {args.cost:g}")
     repeated = [side for side in args.resolutions or () if args.resolutions.count(side) > 1]
     if repeated:
-        raise ValueError(f"resolution {repeated[0]} is listed twice; give each once")
+        raise ValueError(f"resolution {repeated[0]} is given twice; give each once")
     if args.executor and not args.latency:
         raise ValueError("--executor says whose times of --latency; give that as well")
     check_output(out, overwrite=args.overwrite)

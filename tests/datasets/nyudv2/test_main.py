@@ -96,7 +96,7 @@ def test_target_of_another_source_or_without_a_file_is_refused(mat: Path) -> Non
     with pytest.raises(FileExistsError, match=r"prepared from another source.*rooms.*other"):
         prepare(other, target)
     (target / "labels" / "000002.png").unlink()
-    with pytest.raises(FileExistsError, match=r"no complete .*labels/000002\.png"):
+    with pytest.raises(FileExistsError, match=r"not a complete .*labels/000002\.png"):
         prepare(mat, target)
 
 
