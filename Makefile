@@ -41,7 +41,7 @@ test: $(VENV)/.installed
 
 # What is drawn, trained and evaluated already is not done again, so a demo that was stopped goes on.
 demo: $(VENV)/.installed
-	test -n "$(NYUDV2)" || $(BIN)/python -m datasets.rooms.__main__ "$(DATA)" --height 240 --width 320
+	test -n "$(NYUDV2)" || $(BIN)/python -m datasets.rooms "$(DATA)" --height 240 --width 320
 	$(TRAIN) $(CONFIGS)/rsnet.yaml --continue --set "data.root=$(DATA)" --run $(RUNS)/rsnet
 	$(TRAIN) $(CONFIGS)/$(BASELINE).yaml --continue --set "data.root=$(DATA)" --run $(RUNS)/$(BASELINE)
 	test -e $(RUNS)/$(BASELINE)_tested_lower/results.json || $(TRAIN) \

@@ -48,7 +48,8 @@ def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, Run
         OSError: If it cannot be read.
     """
     path = Path(path)
-    if path.suffix == SUFFIX or file_kind(path) is FileKind.PACKED:
+    kind = file_kind(path)
+    if kind is FileKind.PACKED or (path.suffix == SUFFIX and kind is not FileKind.CHECKPOINT):
         return _load_packed(path)
     content = read_checkpoint(path)
     net, metadata = _build(path, content)

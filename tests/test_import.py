@@ -34,6 +34,11 @@ def test_method_loads_torch_and_no_other_library() -> None:
     assert not modules & set(HEAVY)
 
 
+def test_reading_results_and_checkpoints_loads_no_library_of_networks() -> None:
+    modules = loaded("import rsseg.load, rsseg.analysis.results, rsseg.segmentation")
+    assert not modules & set(HEAVY)
+
+
 @pytest.mark.parametrize("verb", ["", "profile", "export", "doctor"])
 def test_help_loads_no_torch(verb: str) -> None:
     arguments = [verb, "--help"] if verb else ["--help"]

@@ -91,12 +91,14 @@ def _refuse(args: argparse.Namespace, options: tuple[str, ...], kind: str) -> No
 # Of type Any below: naming the type of a predictor would load PyTorch.
 
 
-def _open(args: argparse.Namespace, path: Path, executor: str | None) -> Any:
+def _open(
+    args: argparse.Namespace, path: Path, executor: str | None, device: str | None = None
+) -> Any:
     """Return the predictor of a file."""
     from rsseg.runtime.predictor import Predictor
 
     return Predictor.open(
-        path, executor, threads=args.threads, device=args.device, unseen=args.unseen
+        path, executor, threads=args.threads, device=device or args.device, unseen=args.unseen
     )
 
 
@@ -182,9 +184,11 @@ def _networks(args: argparse.Namespace, predictor: Any) -> list[Any]:
     if args.compare:
         from rsseg.runtime.opening import takes
 
-        # --executor is for every file that it takes: a checkpoint is compared with an ONNX file.
+        # --executor and --device are for the files that take them: a checkpoint on a CUDA device
+        # is compared with an ONNX file.
         executor = args.executor if args.executor and takes(args.executor, args.compare) else None
-        predictors.append(_open(args, args.compare, executor))
+        device = args.device if takes("torch", args.compare) else "auto"
+        predictors.append(_open(args, args.compare, executor, device))
         paths.append(args.compare)
     names = _distinct_names([one.name for one in predictors], paths)
     for one, name, given in zip(predictors, names, (args.name, args.compare_name), strict=False):

@@ -138,9 +138,10 @@ def read_last(last: Path, previous: Path) -> tuple[dict[str, Any], Path]:
 def _read(path: Path, remedy: str = "") -> dict[str, Any]:
     try:
         check_bytes(path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # What torch says about foreign files, we say below.
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # Not by its path: torch would choose the format by the suffix.
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # Bytes of another kind can raise anything in torch.load.

@@ -1,7 +1,7 @@
 """Reading a run's configuration: YAML in, validated frozen dataclasses out.
 
-Every fault of a file is reported at once, each with the full path of its key. The settings that
-both tasks share are here; what a task adds is in its own `config.py`. Values are obeyed as they
+Every fault of a file is reported at once, each with the full path of its key. The settings of a run
+are in `training.config`; what a task adds is in its own `config.py`. Values are obeyed as they
 are written, nothing is derived from the name of an architecture.
 """
 

@@ -29,11 +29,14 @@ from rsseg.common.messages import first_line
 from rsseg.doctor import checks
 from rsseg.doctor.checks import Check, Finding, attempted
 
-# Packages by their names in the index and in an import, and what one can do without.
-PACKAGES = {name: name for name in ("torch", "torchvision", "timm", "numpy")}
-PACKAGES |= {"segmentation-models-pytorch": "segmentation_models_pytorch"}
-PACKAGES |= {"opencv-python-headless": "cv2", "pillow": "PIL"}
-PACKAGES |= {name: name for name in ("albumentations", "h5py", "simplejpeg", "triton")}
+# Looked at first, in this order; then all that the installed rsseg asks for.
+PACKAGES = (
+    *("torch", "torchvision", "timm", "numpy", "segmentation-models-pytorch"),
+    *("opencv-python-headless", "pillow", "albumentations", "h5py", "simplejpeg", "triton"),
+)
+# Packages whose name in an import is not that in the index.
+MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
+# What one can do without.
 OPTIONAL = {
     "albumentations": "train_seg.py needs it",
     "h5py": "train_seg.py needs it",
@@ -89,7 +92,7 @@ def installed(name: str) -> tuple[str | None, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            importlib.import_module(PACKAGES.get(name, "rsseg"))
+            importlib.import_module(MODULES.get(name, name.replace("-", "_")))
     except Exception as error:  # Libraries that do not fit each other raise anything.
         return version, first_line(error)
     return version, ""

@@ -63,7 +63,8 @@ class TorchExecutor:
 
     Networks of trained resolutions are made at once, those of others with their first views. The
     network that is given keeps its mode, its active set and its statistics: one in training can
-    lend itself.
+    lend itself. Quantised weights, and the sets of untrained resolutions, are those of the moment
+    when they were made; after further steps make a new executor.
 
     Args:
         net: The network; its rule `unseen` is the one of this moment.

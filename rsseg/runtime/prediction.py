@@ -20,7 +20,7 @@ class Prediction:
     Args:
         resolution: Side of the view in pixels.
         milliseconds: From the decoded image to the answer: its view, the network, the result.
-        network_ms: Of these, the time of the network.
+        network_ms: Of these, the time of the network, with the copies to and from its device.
         logits: Shape (K,) of a classifier, (K, h, w) of a segmenter.
         classes: Names of the K classes.
         label_map: Class of each pixel of the image as it was given, shape (H, W), uint8; None of

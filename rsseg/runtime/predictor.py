@@ -26,7 +26,7 @@ from rsseg.runtime.description import Description
 from rsseg.runtime.executors import Executor, Logits, Views
 from rsseg.runtime.opening import open_executor
 from rsseg.runtime.prediction import Prediction
-from rsseg.segmentation.evaluate import predict_labels
+from rsseg.segmentation.label_maps import predict_labels
 from rsseg.switchable.resolutions import check_resolution
 
 
@@ -129,11 +129,6 @@ class Predictor:
                 self._budget = self._make_budget(self)
             return self._budget
 
-    @property
-    def budget(self) -> Budget:
-        """What `measure` returns."""
-        return self.measure()
-
     def choose(self, budget_ms: float | None = None) -> Choice | None:
         """Choose the resolution for a budget, or for that of all predictions; None without one.
 
@@ -192,6 +187,24 @@ class Predictor:
             ran=(resolution,),
             fits=choice.fits if choice else None,
         )
+
+    def network_times(self, image: Image, resolution: int, *, passes: int) -> list[float]:
+        """Return the milliseconds of several passes of the network alone, with one view.
+
+        Args:
+            image: RGB, uint8, shape (H, W, 3).
+            resolution: Side of the view in pixels.
+            passes: How many.
+
+        Raises:
+            ValueError: As `predict`.
+        """
+        view, times = self._view(image, resolution), []
+        for _ in range(passes):
+            start = time.perf_counter()
+            self._logits(view, resolution)
+            times.append(1000 * (time.perf_counter() - start))
+        return times
 
     def _view(self, pixels: Image, resolution: int) -> Views:
         check_resolution(resolution)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from rsseg.common.distributed import world_size
+from rsseg.common.distributed import lost_process_errors, world_size
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import RunConfig
 
@@ -75,7 +75,7 @@ def data_parallel(net: SwitchableNet, config: RunConfig) -> DistributedDataParal
         return None
     # A step with drawn resolutions leaves out the private sets of the others.
     same_parameters = not config.draws_resolutions or config.batchnorm == "shared"
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), lost_process_errors():
         # torch 2.13 calls it forward_sync_buffers, which earlier versions do not know.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         parallel = DistributedDataParallel(

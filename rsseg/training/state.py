@@ -1,7 +1,7 @@
 """The state of a training between two steps, and the step from one to the next.
 
 Everything that a checkpoint has to hold is here: weights, optimiser, loss scale, average, random
-numbers, and where the run is. Epochs, evaluations and files are in `training`.
+numbers, and where the run is. Epochs, evaluations and files are in `loop`.
 """
 
 from __future__ import annotations

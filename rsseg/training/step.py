@@ -1,7 +1,7 @@
 """One training step of any task: S views, one forward, one backward, one update.
 
 It knows neither the task nor the data set; it is given the loss. Epochs and files are in
-`training`.
+`loop`.
 
 Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Eq. 2.
 """

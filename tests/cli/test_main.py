@@ -183,8 +183,9 @@ def test_executor_threads_and_rule_reach_the_file(
     arguments = ("--executor", "torch", "--threads", 2, "--unseen", "nearest", "--device", "cpu")
     assert predict(folder, *arguments, "--compare", folder / "b.onnx") == 0
     options = {"threads": 2, "device": "cpu", "unseen": "nearest"}
-    # The second file is of another kind, so its own executor opens it.
-    assert given == [("rs-net.pt", "torch", options), ("b.onnx", None, options)]
+    # The second file is of another kind, so its own executor opens it, where that computes.
+    other = {**options, "device": "auto"}
+    assert given == [("rs-net.pt", "torch", options), ("b.onnx", None, other)]
 
 
 def test_constants_of_the_help_are_those_of_the_library() -> None:

@@ -274,7 +274,9 @@ def test_damaged_checkpoint_is_named(
     (folder / "last.pt").write_bytes((whole / "last.pt").read_bytes()[:-1000])
     (folder / "previous.pt").unlink()
     for arguments in (["--resume", folder], ["--evaluate", folder / "last.pt"]):
-        assert f"{folder / 'last.pt'} is damaged" in refusal(capsys, *arguments)
+        assert f"{folder / 'last.pt'} is not an rsseg checkpoint, or is damaged" in refusal(
+            capsys, *arguments
+        )
 
 
 @pytest.mark.parametrize(

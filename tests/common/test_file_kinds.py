@@ -135,6 +135,12 @@ def test_packed_network_is_loaded_whatever_its_name(folder: Path, tmp_path: Path
     assert load_checkpoint(renamed)[0].resolutions == (64, 32)
 
 
+def test_checkpoint_is_loaded_whatever_its_name(folder: Path, tmp_path: Path) -> None:
+    for name in ("last.safetensors", "last", "last.onnx"):
+        (tmp_path / name).write_bytes((folder / "last.pt").read_bytes())
+        assert load_checkpoint(tmp_path / name)[0].resolutions == (64, 32)
+
+
 @pytest.mark.parametrize("name", [n for n, kind in FILES.items() if kind not in CHECKPOINTS])
 def test_what_is_not_a_checkpoint_is_refused_with_one_line(folder: Path, name: str) -> None:
     for read in (read_checkpoint, load_checkpoint):

@@ -32,7 +32,7 @@ def fake_index(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str]) -> dic
 
 
 def test_packages_are_compared_with_the_installed_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(machine.PACKAGES, "pillow", "no_such_module")
+    monkeypatch.setitem(machine.MODULES, "pillow", "no_such_module")
     versions = {"rsseg": "0.1.0", "numpy": "1.25.1", "pillow": "11.0", "torch": "no version"}
     found = fake_index(monkeypatch, versions)
     assert found["numpy"].found == "1.25.1, expected >=1.26"

@@ -1,4 +1,4 @@
-"""Facts about rsseg/segmentation/evaluate.py."""
+"""Facts about rsseg/segmentation/evaluate.py and label_maps.py."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from rsseg.images.preprocessing import VOID
-from rsseg.segmentation import evaluate
-from rsseg.segmentation.evaluate import SegmentationEvaluator, predict_labels
+from rsseg.segmentation import label_maps as label_maps_module
+from rsseg.segmentation.evaluate import SegmentationEvaluator
+from rsseg.segmentation.label_maps import predict_labels
 
 
 @st.composite
@@ -128,7 +129,7 @@ def test_logits_are_resized_to_the_labels_before_the_best_class_is_taken(
 def test_classes_in_parts_give_the_argmax_of_all(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "_LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(label_maps_module, "_LOGITS_AT_ONCE", at_once)
     logits = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
     logits[3] = logits[1]  # a draw, which the first class wins
     resized = F.interpolate(logits[None], size=(13, 20), mode="bilinear", align_corners=False)

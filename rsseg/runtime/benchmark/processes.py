@@ -122,7 +122,7 @@ def _run_process(
     subject: Subject, question: dict[str, Any], environment: dict[str, str] | None = None
 ) -> Any:
     """Return what a process of its own measures."""
-    places = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    places = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
     process = subprocess.run(
         [sys.executable, "-m", __name__, json.dumps(asdict(subject) | question)],
         env={

@@ -99,7 +99,7 @@ def as_rows(answers: Sequence[Answer]) -> list[dict[str, str | int | float]]:
             "class": name,
             "probability": round(probability, 6),
             "milliseconds": round(answer.milliseconds, 3),
-            "network milliseconds": round(answer.network_ms, 3),
+            "network_ms": round(answer.network_ms, 3),
         }
         for answer in answers
         for rank, (name, probability) in enumerate(

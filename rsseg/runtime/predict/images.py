@@ -57,17 +57,14 @@ class TimedPredictor:
         Raises:
             ValueError: As `Predictor.predict`.
         """
-        view_size = self.predictor.preprocessing.size(resolution, *image.shape[:2])
-        passes = 1
-        if (resolution, view_size) not in self._network_ms:
-            self.predictor.predict(image, resolution)  # warms up
-            passes = _TIMED_PASSES
-        predictions = [self.predictor.predict(image, resolution) for _ in range(passes)]
-        rest = statistics.median(p.milliseconds - p.network_ms for p in predictions)
-        network_ms = self._network_ms.setdefault(
-            (resolution, view_size), statistics.median(p.network_ms for p in predictions)
-        )
-        return replace(predictions[-1], network_ms=network_ms, milliseconds=rest + network_ms)
+        prediction = self.predictor.predict(image, resolution)
+        rest = prediction.milliseconds - prediction.network_ms
+        key = resolution, self.predictor.preprocessing.size(resolution, *image.shape[:2])
+        if key not in self._network_ms:  # The prediction has warmed up.
+            times = self.predictor.network_times(image, resolution, passes=_TIMED_PASSES)
+            self._network_ms[key] = statistics.median(times)
+        network_ms = self._network_ms[key]
+        return replace(prediction, network_ms=network_ms, milliseconds=rest + network_ms)
 
 
 def find_images(places: Sequence[Path]) -> list[Path]:

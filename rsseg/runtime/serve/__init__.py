@@ -1,4 +1,4 @@
 """The HTTP service: images in, classes or label maps out; under overload at lower resolutions.
 
-`app` knows HTTP, `service` what a request goes through, `policy` which resolution it gets.
+`app` knows HTTP, `service` what a request goes through, `admission` which resolution it gets.
 """

@@ -91,7 +91,7 @@ class Service:
         Pictures.init()  # Several threads would load the formats at once.
         self.predictor = predictor
         self.limits = limits or Limits()
-        self.costs = Costs(predictor.budget)
+        self.costs = Costs(predictor.measure())
         self.budget_ms = self._default_budget() if budget_ms is None else budget_ms
         self.policy = Policy(
             predictor.resolutions, budget_ms=self.budget_ms, workers=workers, capacity=queue

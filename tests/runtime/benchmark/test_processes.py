@@ -23,7 +23,10 @@ def asked(subject: Subject, **question: Any) -> int:
     return measuring.main(json.dumps(asdict(subject) | question))
 
 
-def test_process_of_its_own_answers(tmp_path: Path) -> None:
+def test_process_of_its_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It finds the library wherever it is started, and takes no folder of it for a package.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     path = write_onnx(tmp_path / "all.onnx", small_net(), description())
     subject = Subject(path=str(path), executor="onnxruntime", threads=1)
     (measured,) = measure_times(subject, [32], runs=2)

@@ -77,7 +77,7 @@ def test_budget_is_measured_where_there_is_no_table(
 ) -> None:
     for budget in (
         measured_budget(timer(Predictor(slow, description())), [64, 32]),
-        opened(slow, tmp_path / "last.pt", monkeypatch, threads=2).budget,
+        opened(slow, tmp_path / "last.pt", monkeypatch, threads=2).measure(),
     ):
         assert budget.idle == {64: pytest.approx(40.0), 32: pytest.approx(10.0)}
 
@@ -88,13 +88,13 @@ def test_budget_is_taken_from_the_table_of_this_machine(
     path = tmp_path / "last.pt"
     mine = entry(this_machine(), row(64, 7.0, median_ms=9.0), row(48, 6.0), row(32, 3.0))
     update_entries(latency_file(path), [entry(ELSEWHERE), mine])
-    budget = opened(slow, path, monkeypatch, threads=2).budget
+    budget = opened(slow, path, monkeypatch, threads=2).measure()
     assert budget.idle == {64: 7.0, 32: 3.0}
     assert budget.choose(9.0).milliseconds == 9.0  # The part that is not the network's counts.
     assert slow.calls == []
     threads = torch.get_num_threads()
     update_entries(latency_file(path), [replace(mine, threads=threads)])
-    assert opened(slow, path, monkeypatch).budget.idle == {64: 7.0, 32: 3.0}
+    assert opened(slow, path, monkeypatch).measure().idle == {64: 7.0, 32: 3.0}
     assert slow.calls == []
 
 
@@ -104,7 +104,7 @@ def test_table_that_lacks_a_resolution_is_not_used(
     path = tmp_path / "last.pt"
     update_entries(latency_file(path), [entry(this_machine(), row(64, 7.0))])
     assert saved_budget([row(64, 7.0)], [64, 32]) is None
-    budget = opened(slow, path, monkeypatch, threads=2).budget
+    budget = opened(slow, path, monkeypatch, threads=2).measure()
     assert budget.idle[64] == pytest.approx(40.0)
 
 
