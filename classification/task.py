@@ -17,12 +17,12 @@ from classification.mixing import build_mix
 from rsseg.analysis.correctness import CORRECTNESS
 from rsseg.classifiers.build import build_classifier
 from rsseg.classifiers.head import ClassificationHead
-from rsseg.common.complexity import count_macs
 from rsseg.common.files import written_whole
 from rsseg.common.messages import first_line
 from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.load import load_checkpoint
 from rsseg.losses.mred import MREDLosses, mred_loss
+from rsseg.switchable.complexity import count_macs
 from rsseg.training.evaluate_checkpoint import check_classes
 from rsseg.training.evaluation import Evaluation
 from rsseg.training.job import Mix

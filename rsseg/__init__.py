@@ -18,7 +18,7 @@ _MODULES: Final = {
     "SwitchableBatchNorm2d": "rsseg.switchable.layers",
     "SwitchableNet": "rsseg.switchable.net",
     "convert_to_switchable": "rsseg.switchable.convert",
-    "count_macs": "rsseg.common.complexity",
+    "count_macs": "rsseg.switchable.complexity",
     "ensemble_logits": "rsseg.losses.mred",
     "interpolate_set": "rsseg.switchable.unseen",
     "load_checkpoint": "rsseg.load",

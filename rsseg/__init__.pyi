@@ -1,12 +1,12 @@
 """The public names and their types; `__init__.py` imports each when it is first used."""
 
 from rsseg.classifiers.published import load_published as load_published
-from rsseg.common.complexity import count_macs as count_macs
 from rsseg.load import load_checkpoint as load_checkpoint
 from rsseg.losses.mred import MREDLosses as MREDLosses
 from rsseg.losses.mred import ensemble_logits as ensemble_logits
 from rsseg.losses.mred import mred_loss as mred_loss
 from rsseg.losses.pixelwise import pixelwise_mred_loss as pixelwise_mred_loss
+from rsseg.switchable.complexity import count_macs as count_macs
 from rsseg.switchable.convert import convert_to_switchable as convert_to_switchable
 from rsseg.switchable.convert import specialize as specialize
 from rsseg.switchable.convert import switch as switch

@@ -19,13 +19,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.classifiers.build import ClassifierConfig, build_classifier
-from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import validate
 from rsseg.common.messages import first_line
 from rsseg.images.preprocessing import PHOTO_SIZE, Preprocessing
 from rsseg.load import load_checkpoint
 from rsseg.quantization.packing import stored_sizes
 from rsseg.segmentation.model import ModelConfig, build_segmenter
+from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
 

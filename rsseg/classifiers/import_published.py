@@ -11,9 +11,9 @@ from rsseg.classifiers.build import ClassifierConfig
 from rsseg.classifiers.head import ClassificationHead
 from rsseg.classifiers.published import read_published
 from rsseg.common.checkpoint import CheckpointError, save_checkpoint
-from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import plain
 from rsseg.common.files import check_output
+from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.training.metadata import RunMetadata
 
 

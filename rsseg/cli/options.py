@@ -37,3 +37,17 @@ def add_resolutions(verb: argparse.ArgumentParser, meaning: str) -> None:
 def add_json(verb: argparse.ArgumentParser) -> None:
     """Add --json."""
     verb.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_network(verb: argparse.ArgumentParser) -> None:
+    """Add NETWORK, the file of a trained network of any kind."""
+    kinds = "a checkpoint (.pt), packed (.safetensors) or exported (.onnx) file"
+    verb.add_argument("network", type=Path, metavar="NETWORK", help=kinds)
+
+
+def add_executor(verb: argparse.ArgumentParser, *, device: str) -> None:
+    """Add --executor, --threads and --device, which is `device` where none is given."""
+    add = verb.add_argument
+    add("--executor", metavar="NAME", help="torch, onnxruntime or openvino; default: by the file")
+    add("--threads", type=int, metavar="N", help="threads for one image; default: PyTorch's")
+    add("--device", default=device, help="auto, cpu or cuda, for PyTorch; default: %(default)s")

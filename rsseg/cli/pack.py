@@ -15,7 +15,7 @@ def add_pack(verb: argparse.ArgumentParser) -> None:
         "they take a checkpoint; it cannot be trained on."
     )
     verb.set_defaults(run=_pack)
-    verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="of a quantised network")
     add_out(verb, "SAFETENSORS")
 
 

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rsseg.cli.options import add_overwrite, add_resolutions
+from rsseg.cli.options import add_executor, add_network, add_overwrite, add_resolutions
 
 TOP = 3
 # Those of `runtime.predict.video` and `switchable.unseen`, which load PyTorch.
@@ -32,15 +32,12 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     )
     verb.set_defaults(run=_predict)
     add = verb.add_argument
-    kinds = "a checkpoint (.pt), packed (.safetensors) or exported (.onnx) file"
-    add("network", type=Path, metavar="NETWORK", help=kinds)
+    add_network(verb)
     add("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them")
     add("--out", type=Path, help="folder for the results, which a segmenter needs; or video file")
     add_resolutions(verb, "default: those trained")
     add("--unseen", choices=RULES, help="BatchNorm of resolutions that were not trained")
-    add("--executor", metavar="NAME", help="torch, onnxruntime or openvino; default: by the file")
-    add("--threads", type=int, metavar="N", help="threads for one image; default: PyTorch's")
-    add("--device", default="auto", help="auto, cpu or cuda, for PyTorch; default: auto")
+    add_executor(verb, device="auto")
     add_overwrite(verb)
     add = verb.add_argument_group("classifiers").add_argument
     add("--top", type=int, metavar="N", help=f"how many classes; default: {TOP}")

@@ -32,7 +32,8 @@ def add_profile(verb: argparse.ArgumentParser) -> None:
     add("--runs", type=int, metavar="N", help=f"predictions at each resolution; default: {RUNS}")
     add("--threads", type=int, metavar="N", help="threads for one image; default: PyTorch's")
     add("--device", help="auto, cpu or cuda, for PyTorch; default: cpu")
-    add("--budget", type=float, metavar="MS", help="print the resolution that keeps this budget")
+    budget = "print the resolution that keeps this budget"
+    add("--budget-ms", "--budget", type=float, metavar="MS", dest="budget", help=budget)
     add("--no-memory", action="store_true", default=None, help="measure times alone")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 from functools import partial
-from pathlib import Path
+
+from rsseg.cli.options import add_executor, add_network
 
 
 def add_serve(verb: argparse.ArgumentParser) -> None:
@@ -17,12 +18,10 @@ def add_serve(verb: argparse.ArgumentParser) -> None:
     )
     verb.set_defaults(run=_serve)
     add = verb.add_argument
-    add("network", type=Path, metavar="NETWORK", help="a .pt, .safetensors or .onnx file")
+    add_network(verb)
     add("--host", default="127.0.0.1", help="0.0.0.0 for all networks; default: %(default)s")
     add("--port", type=int, default=8000, help="0 for any that is free; default: %(default)s")
-    add("--executor", metavar="NAME", help="torch, onnxruntime or openvino")
-    add("--threads", type=int, metavar="N", help="threads for one image; default: PyTorch's")
-    add("--device", default="cpu", help="auto, cpu or cuda, for PyTorch; default: %(default)s")
+    add_executor(verb, device="cpu")
     add("--workers", type=int, metavar="N", help="images at once; default: cores / threads")
     add("--queue", type=int, default=64, metavar="N", help="that may wait; default: %(default)s")
     add(

@@ -25,7 +25,7 @@ from rsseg.common.file_kinds import (
     wrong_kind_message,
 )
 from rsseg.common.files import move_whole
-from rsseg.common.messages import listed
+from rsseg.common.messages import first_line, listed
 
 FORMAT = CHECKPOINT_FORMAT
 CHUNK = 2**20  # bytes that are read at once
@@ -145,7 +145,7 @@ def _read(path: Path, remedy: str = "") -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # Bytes of another kind can raise anything in torch.load.
-        fault = f"{path} {FileKind.OTHER.value} ({_reason(error)}){remedy}"
+        fault = f"{path} {FileKind.OTHER.value} ({load_error_message(error)}){remedy}"
         raise CheckpointError(_other_kind_message(path) or fault) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         kind = type(content).__name__
@@ -194,11 +194,11 @@ def check_bytes(path: Path) -> None:
                     pass
 
 
-def _reason(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    if "weights_only" in text:  # Torch then advises to run what the file says. We don't.
+def load_error_message(error: Exception) -> str:
+    """Return why `torch.load` refused a file, without its advice to run what the file says."""
+    if "weights_only" in str(error):
         return "it holds something else than tensors and plain values, and none of it was run"
-    return text.splitlines()[0]
+    return first_line(error)
 
 
 def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rsseg.common.checkpoint import check_bytes
+from rsseg.common.checkpoint import check_bytes, load_error_message
 
 State = dict[str, Tensor]
 _ZIP: Final = b"PK\x03\x04"
@@ -26,7 +26,9 @@ def read_state(path: Path) -> State:
     try:
         content = _content(path)
     except Exception as error:  # damaged files raise errors of many kinds
-        raise ValueError(f"{path} cannot be read as a state dict: {_reason(error)}") from error
+        raise ValueError(
+            f"{path} cannot be read as a state dict: {load_error_message(error)}"
+        ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(
@@ -56,10 +58,3 @@ def _is_plain(value: object) -> bool:
         and value.device.type == "cpu"
         and not (value.is_quantized or value.is_complex())
     )
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    if "weights_only" in text:  # Torch then advises to run what the file says. We don't.
-        return "it holds something else than tensors and plain values, and none of it was run"
-    return text.splitlines()[0]

@@ -1,7 +1,8 @@
 """Image files: any image that Pillow reads becomes 8-bit RGB, upright, at its own size.
 
-One function reads for training and for prediction, so that a file looks the same to both. Which
-files are read is decided elsewhere. Programs (EPS) are refused: Pillow would run them.
+One function reads for training and for prediction, so that a file looks the same to both, and an
+image in memory takes the same way. Which files are read is decided elsewhere. Programs (EPS) are
+refused: Pillow would run them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ except ImportError:  # It only makes reading faster.
 ORIENTATION: Final = 0x0112  # EXIF tag; 1 is upright, 5 to 8 lie on their side.
 _WIDTH, _HEIGHT = 0x0100, 0x0101  # TIFF tags
 Decoder = Literal["fast", "pillow"]
+_NAME: Final = Path("the image")  # Of one in memory, in messages.
 
 _JPEG: Final = b"\xff\xd8\xff"
 _NOTES: Final = (b"Exif\0\0", b"tiff:Orientation")  # Of the kinds that can note an orientation.
@@ -169,3 +171,51 @@ def _scaled(picture: Pictures.Image, path: Path) -> Pictures.Image:
             f"{picture.mode}, whose black and white are unknown; save it with 8 or 16 bits"
         )
     return Pictures.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
+
+
+def as_rgb(image: object) -> Image:
+    """Turn an image into 8-bit RGB, upright, at its own size.
+
+    Args:
+        image: A picture of Pillow in any mode that `rsseg predict` reads, or an array, RGB, uint8,
+            shape (H, W, 3), which is returned as it is.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If the array is of another kind, or the picture cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        return _checked(image)
+    if not isinstance(image, Pictures.Image):
+        raise TypeError(
+            f"expected a picture of Pillow or an RGB array, uint8, shape (H, W, 3), got "
+            f"{type(image).__name__}; open files with PIL.Image.open"
+        )
+    if image.format in _PROGRAMS:
+        raise ValueError(f"{image.format} is a program, which is not run; convert it first")
+    if _is_too_large(image.width * image.height) or not image.width * image.height:
+        raise ValueError(
+            f"an image of {image.width}x{image.height} pixels; expected 1 to "
+            f"{Pictures.MAX_IMAGE_PIXELS} pixels"
+        )
+    return _read(image)
+
+
+def _checked(image: np.ndarray) -> Image:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(
+            f"expected an RGB array, uint8, shape (H, W, 3), got {image.dtype}, shape "
+            f"{image.shape}; give other kinds as a picture of Pillow"
+        )
+    return image
+
+
+def _read(image: Pictures.Image) -> Image:
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith(("I", "F")):
+            upright = _scaled(upright, _NAME)
+        return _to_rgb(upright)
+    except Exception as error:  # Broken pictures are read late, and raise errors of any kind.
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"unreadable image ({reason}); replace it") from error

@@ -312,6 +312,6 @@ def stored_sizes(network: nn.Module) -> dict[str, int]:
 
 
 def _weight_quantizers(network: nn.Module) -> list[Quantizer]:
-    owned = (getattr(layer, "weight_quantizer", None) for layer in network.modules())
-    holders = nn.ModuleList(layer for layer in owned if layer is not None)
+    layers = [layer for _, layer in quantized_convolutions(network)]
+    holders = nn.ModuleList(x.weight_quantizer for x in layers if x.weight_quantizer is not None)
     return [layer for layer in holders.modules() if isinstance(layer, Quantizer)]

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from PIL import Image as Pictures
 
-from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image, LabelMap
+from rsseg.images.reading import as_rgb
 from rsseg.runtime.budget.budget import Budget, Choice, check_budget
 from rsseg.runtime.budget.measure import TimeOne, drawn_image, measured_budget, saved_budget
 from rsseg.runtime.budget.table import find_rows, this_machine

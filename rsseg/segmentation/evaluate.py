@@ -43,6 +43,7 @@ class SegmentationEvaluator:
         ValueError: If the classes are empty, or `ignore_index` is one of them.
 
     Example:
+        >>> import torch
         >>> evaluator = SegmentationEvaluator(["wall", "floor"])
         >>> evaluator.update_labels(torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 0, 255]]]))
         >>> evaluator.result()["pixel_accuracy"]

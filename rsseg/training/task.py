@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import PHOTO_SIZE
+from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import set_names
 from rsseg.training.config import RunConfig

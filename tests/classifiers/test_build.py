@@ -14,8 +14,8 @@ from torch import nn
 
 from rsseg import SwitchableNet, count_macs
 from rsseg.classifiers.build import build_classifier
-from rsseg.common.complexity import count_parameters
 from rsseg.common.config import ConfigError
+from rsseg.switchable.complexity import count_parameters
 
 RESOLUTIONS = (224, 192, 160, 128, 96)
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from rsseg import SwitchableNet, convert_to_switchable, interpolate_set, specialize, switch
 from rsseg.classifiers.build import build_classifier
-from rsseg.common.complexity import count_macs
 from rsseg.common.config import ConfigError
 from rsseg.quantization.convert import (
     QuantizationPoint,
@@ -24,6 +23,7 @@ from rsseg.quantization.convert import (
 )
 from rsseg.quantization.lqnets import ActivationQuantizer, WeightQuantizer
 from rsseg.quantization.quantizer import quantizers
+from rsseg.switchable.complexity import count_macs
 from rsseg.switchable.layers import Switchable
 from rsseg.switchable.unseen import remove_set
 from tests.helpers.small_quantized import SIDES, bases, network, train, views

@@ -14,9 +14,8 @@ from PIL import Image as Pictures
 from torch import nn
 
 import rsseg.runtime
-from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image
-from rsseg.images.reading import read_image
+from rsseg.images.reading import as_rgb, read_image
 from rsseg.load import load_checkpoint
 from rsseg.runtime import predictor
 from rsseg.runtime.budget import measure as latency

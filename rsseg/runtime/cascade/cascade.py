@@ -15,8 +15,8 @@ from typing import Any
 from PIL import Image as Pictures
 
 from rsseg.common.files import read_json
-from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image
+from rsseg.images.reading import as_rgb
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
 from rsseg.switchable.resolutions import Resolutions

@@ -13,8 +13,8 @@ from typing import Final
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
-from rsseg.images.pictures import as_rgb
 from rsseg.images.preprocessing import Image
+from rsseg.images.reading import as_rgb
 from rsseg.runtime.serve.body import EMPTY, MEGA, Limits, RefusedError
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")

@@ -17,6 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
+from rsseg.switchable.layers import Switchable
+from rsseg.switchable.net import SwitchableNet
+
 
 def count_macs(
     network: nn.Module, resolution: int | tuple[int, int], *, in_channels: int = 3
@@ -66,11 +69,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _forward(network: nn.Module, images: Tensor) -> None:
-    """Run a network, or one prediction of a switchable one (it has their methods)."""
-    predict, resolutions = getattr(network, "predict", None), getattr(network, "resolutions", None)
-    if predict is not None and resolutions is not None:
+    """Run a network, or one prediction of a switchable one."""
+    if isinstance(network, SwitchableNet):
         # Every BatchNorm set costs the same: a trained one serves images of any size.
-        predict(images, resolutions[0])
+        network.predict(images, network.resolutions[0])
     else:
         network(images)
 
@@ -80,7 +82,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     """Switch every module to eval mode inside a `with` block, then back, and back to its set."""
     # Flags are set one by one: a network's own train() may skip what is frozen.
     before = [(module, module.training) for module in network.modules()]
-    active = [(module, module.active) for module, _ in before if hasattr(module, "active")]
+    active = [(module, module.active) for module, _ in before if isinstance(module, Switchable)]
     try:
         for module, _ in before:
             module.training = False

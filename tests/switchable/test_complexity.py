@@ -1,4 +1,4 @@
-"""Facts about rsseg/common/complexity.py."""
+"""Facts about rsseg/switchable/complexity.py."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 import torchvision
 from torch import nn
 
-from rsseg.common.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.segmentation.refinenet import RefineNet
+from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.switchable.net import SwitchableNet
 
 SIDES = (224, 96)  # Those between are in tests/analysis/test_profile.py.
