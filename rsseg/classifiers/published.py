@@ -144,6 +144,8 @@ def published_layer(layer: str) -> str:
 
 
 def _read(path: Path) -> State:
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; give the published file in it")
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     if not os.access(path, os.R_OK):

@@ -122,12 +122,11 @@ def train_step(
     """
     scaler = scaler or make_scaler("fp32", views[0].device)
     with one_step(net):  # Quantisers learn from all passes together, if the step succeeds.
-        if parallel is None:
-            logits, passes = _forward(net, views, members, settings)
-            if scores is not None and members is not None:
-                scores = scores[list(members)]
-        else:
+        if parallel is not None:
             (logits, scores), passes = _forward_parallel(parallel, views, members, settings), None
+        else:
+            logits, passes = _forward(net, views, members, settings)
+            scores = scores if scores is None or members is None else scores[list(members)]
         with record_function("loss"):
             losses = loss(Outputs(logits, target, scores, views))
         optimizer.zero_grad(set_to_none=True)
@@ -141,9 +140,7 @@ def train_step(
                 average([p.grad for p in net.parameters() if p.grad is not None])
         with record_function("optimiser"):
             scaler.unscale_(optimizer)
-            limit = math.inf if settings.clip_norm is None else settings.clip_norm
-            # Without a limit the gradient stays as it is, but its norm is known.
-            norm = nn.utils.clip_grad_norm_(net.parameters(), limit)
+            norm = _clipped_norm(net, settings.clip_norm)
             if not torch.isfinite(means.total + norm):  # One look: each waits for the device.
                 fault = _fault(net, means, norm, scaler, (logits, views))
                 if fault:
@@ -153,6 +150,11 @@ def train_step(
             scaler.step(optimizer)
             scaler.update()
     return means
+
+
+def _clipped_norm(net: nn.Module, limit: float | None) -> Tensor:
+    """Clip the gradient; return its norm before. Without a limit the gradient stays as it is."""
+    return nn.utils.clip_grad_norm_(net.parameters(), math.inf if limit is None else limit)
 
 
 def _mean_losses(losses: MREDLosses) -> Tensor:
