@@ -80,7 +80,7 @@ TARGETS = (
     _segmenter(allocator="default", speed=1.3),
     _views("ours, decoder fast", speed=2.5, difference=1.0),
     _sample("prepared folder", speed=5.0),
-    Target("start of the method", "imports", "start", "the method", speed=1 / 1.15),
+    Target("import rsseg", "imports", "start", "import rsseg", speed=1 / 1.15),
     Target(
         "QEM step",
         "quantization",
