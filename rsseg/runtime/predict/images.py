@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
+import numpy as np
+
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import image_size
 from rsseg.runtime.prediction import Prediction
@@ -25,6 +27,7 @@ IMAGE_SUFFIXES: Final = (
     *(".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
 _TIMED_PASSES: Final = 5
+_SMALL: Final = (48, 64)  # height and width of an image that warms up
 _Value = TypeVar("_Value", bound=Hashable)
 
 
@@ -57,6 +60,8 @@ class TimedPredictor:
         Raises:
             ValueError: As `Predictor.predict`.
         """
+        if not self._network_ms:  # What the first prediction of a process loads is no image's.
+            self.predictor.predict(np.zeros((*_SMALL, 3), np.uint8), resolution)
         prediction = self.predictor.predict(image, resolution)
         rest = prediction.milliseconds - prediction.network_ms
         key = resolution, self.predictor.preprocessing.size(resolution, *image.shape[:2])
