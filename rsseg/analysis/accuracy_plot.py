@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
-from rsseg.analysis.results import head_of_metrics
+from rsseg.analysis.results import head_of_metrics, results_file
 from rsseg.common.files import RunError, read_json
 from rsseg.training.evaluation import ENSEMBLE
 
@@ -43,7 +43,7 @@ def read_curve(path: Path, metric: str | None, axis: Axis) -> Curve:
     Raises:
         RunError: If the file is missing, is not a results file, or lacks the metric.
     """
-    path = path / "results.json" if path.is_dir() else path
+    path = results_file(path)
     try:
         results: dict[str, Any] = read_json(path)
         rows = {name: row for name, row in results["metrics"].items() if name != ENSEMBLE}

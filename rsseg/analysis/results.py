@@ -27,11 +27,16 @@ def head_of_metrics(metrics: Collection[str]) -> Head:
     )
 
 
+def results_file(path: Path) -> Path:
+    """Return the results.json of a run's folder; any other path is returned as it is."""
+    return path / "results.json" if path.is_dir() else path
+
+
 def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None) -> str:
     """Lay out several results.json as one table, named after their folder and file.
 
     Args:
-        paths: The files.
+        paths: The files, or the folders of runs that hold them.
         metrics: Names of the metrics to show; None takes those of the task.
 
     Raises:
@@ -40,7 +45,7 @@ def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None
     """
     tables: list[str] = []
     shown: dict[tuple[str, ...], Path] = {}
-    for path in paths:
+    for path in map(results_file, paths):
         try:
             results = read_json(path)
             columns = tuple(

@@ -10,7 +10,9 @@ def add_compare(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     verb.description = "Print the metrics of several results in one table."
     verb.set_defaults(run=_compare)
-    verb.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="RUN/results.json")
+    verb.add_argument(
+        "results", type=Path, nargs="+", metavar="RESULTS", help="results.json, or its folder"
+    )
     verb.add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of the task")
 
 

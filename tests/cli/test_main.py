@@ -215,6 +215,8 @@ def test_compare_lays_out_every_results_file(
         "        16            25.0           12.5       6.2  0.250",
     ]
     assert lines == ["rs", *table, "", "i lower", *table]
+    assert cli.main(["compare", str(first.parent), str(second)]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
     assert cli.main(["compare", str(second), "--metrics", "kappa"]) == 0
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [
         *[["resolution", "kappa"], ["32", "100.0"], ["16", "50.0"]]
