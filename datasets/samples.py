@@ -11,8 +11,10 @@ from operator import index as as_index
 from typing import Final, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rsseg.images.preprocessing import Image, LabelMap
+from rsseg.segmentation.labels import LabelReading
 
 Split = Literal["train", "test"]
 
@@ -52,15 +54,23 @@ class Reader(ABC):
         names: Name of each sample.
         classes: Name of each class.
         crop: Name of the crop, one of CROPS, or None for whole images.
+        meaning: What the values of the label maps mean, in words.
+        reading: The same as a configuration states it; None where no label files are read.
     """
 
     names: tuple[str, ...]
     classes: tuple[str, ...]
     crop: str | None
+    meaning: str
+    reading: LabelReading | None = None
 
     @abstractmethod
     def read(self, index: int) -> Sample:
         """Read a sample at its full size; `index` is in 0..len - 1."""
+
+    def read_labels(self, index: int) -> LabelMap:
+        """Read the label map of a sample alone, cropped; `index` is in 0..len - 1."""
+        return self[index].labels
 
     @abstractmethod
     def where(self, index: int) -> str:
@@ -93,13 +103,21 @@ def crop_sample(sample: Sample, crop: str, *, where: str) -> Sample:
     Raises:
         ValueError: If the frame has another size; `where` names it.
     """
-    height, width = sample.labels.shape
+    image, labels = (_cropped(part, crop, where) for part in (sample.image, sample.labels))
+    return Sample(image, labels, sample.name)
+
+
+def crop_labels(labels: LabelMap, crop: str | None, *, where: str) -> LabelMap:
+    """Return the named crop of a label map, or all of it; see `crop_sample`."""
+    return labels if crop is None else _cropped(labels, crop, where)
+
+
+def _cropped(pixels: NDArray[np.uint8], crop: str, where: str) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
     if (height, width) != (480, 640):
         raise ValueError(
             f"{where}: the crop {crop!r} is meant for frames of 640x480 pixels, this one has "
             f"{width}x{height}; set crop to None"
         )
     top, bottom, left, right = CROPS[crop]
-    image = np.ascontiguousarray(sample.image[top:bottom, left:right])
-    labels = np.ascontiguousarray(sample.labels[top:bottom, left:right])
-    return Sample(image, labels, sample.name)
+    return np.ascontiguousarray(pixels[top:bottom, left:right])

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
+from datasets.folders import FoldersReader
+from datasets.label_counts import label_summary
 from datasets.loader import TrainLoader, hash_of
+from datasets.nyudv2.folder import FolderReader, looks_like_nyudv2
 from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Reader, Sample, Split
 from datasets.test_data import TestData
 from datasets.views import TestViews, TrainingViews
+from rsseg.common.config import plain
+from rsseg.images.preprocessing import LabelMap
 from rsseg.segmentation.config import DataConfig, SegmentationConfig
+
+NYUDV2: Final = "nyudv2"  # Its preset.
 
 
 class Subset(Reader):
@@ -22,11 +31,16 @@ class Subset(Reader):
         self.indices = np.linspace(0, len(reader) - 1, min(count, len(reader))).astype(int).tolist()
         self.names = tuple(reader.names[index] for index in self.indices)
         self.classes = reader.classes
+        self.meaning, self.reading = reader.meaning, reader.reading
         self.crop = None  # The reader has cropped already.
 
     def read(self, index: int) -> Sample:
         """Read a sample."""
         return self.reader[self.indices[index]]
+
+    def read_labels(self, index: int) -> LabelMap:
+        """Read the label map of a sample alone."""
+        return self.reader.read_labels(self.indices[index])
 
     def where(self, index: int) -> str:
         """Return where a sample lies, for messages."""
@@ -34,18 +48,32 @@ class Subset(Reader):
 
 
 def open_reader(data: DataConfig, split: Split, classes: int) -> Reader:
-    """Open the samples of a split, "train" or "test"."""
-    reader = open_nyudv2(
-        data.root,
-        split,
-        crop=data.crop,
-        void_value=data.void_value,
-        label_offset=data.label_offset,
-        classes=classes,
-    )
+    """Open the samples of a split, "train" or "test".
+
+    Raises:
+        ValueError: If the files, the label values or the number of classes do not fit.
+        OSError: If a folder or a file is missing.
+    """
+    reader = _reader(data, split, classes)
     if split == "train" and data.limit is not None:
         return Subset(reader, data.limit)
     return reader
+
+
+def _reader(data: DataConfig, split: Split, classes: int) -> Reader:
+    if data.train is not None:
+        return FoldersReader(data, split, classes)
+    root = Path(data.root).expanduser()
+    if not (root / "images").is_dir():
+        return open_nyudv2(root, split, crop=data.crop, reading=data.labels, classes=classes)
+    return FolderReader(
+        root,
+        split,
+        crop=data.crop,
+        classes=classes,
+        reading=data.labels,
+        is_nyudv2=data.preset == NYUDV2 or looks_like_nyudv2(root),
+    )
 
 
 def training_batches(config: SegmentationConfig) -> TrainLoader:
@@ -91,6 +119,17 @@ class TestSamples(TestData):
             workers=config.workers,
             max_unreadable=config.data.max_unreadable,
         )
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Number of test samples, a hash of their names, and what their label values mean."""
+        reading = self.reader.reading
+        return {**super().fingerprint, **({"labels": plain(reading)} if reading else {})}
+
+    @property
+    def summary(self) -> str:
+        """One line: what the label values mean, classes, share of void, classes without a pixel."""
+        return label_summary(self.reader, description="test", allow_absent=True)
 
     def views(self, resolutions: Sequence[int]) -> TestViews:
         """Return the test samples as views at the given resolutions."""

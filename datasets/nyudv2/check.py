@@ -93,9 +93,8 @@ def check(
 
 
 def _look_through(reader: Reader, split: Split) -> SplitReport:
-    report = SplitReport(reader.names, reader.classes, "labels 0..894 of the official file")
+    report = SplitReport(reader.names, reader.classes, reader.meaning)
     if isinstance(reader, FolderReader):
-        report.source = f"label files with {reader.convention}"
         report.faults += [f"{reader.root}: {path} is missing" for path in reader.missing]
         report.faults += _packed_faults(reader)
     examples = set(np.linspace(0, len(reader) - 1, _EXAMPLES).astype(int).tolist())

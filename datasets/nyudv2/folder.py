@@ -13,24 +13,33 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
+import numpy as np
+from pydantic import ValidationError
+
+from datasets.folders import class_names, meaning_of, read_pair
 from datasets.nyudv2.mat import load_tables
 from datasets.nyudv2.packed import PackedFile, StalePackedError, files_state, write_packed
-from datasets.samples import Reader, Sample, Split, check_crop
+from datasets.samples import Reader, Sample, Split, check_crop, crop_labels
 from rsseg.common.files import read_json, read_text
-from rsseg.images.reading import read_image
+from rsseg.images.preprocessing import VOID, LabelMap
+from rsseg.segmentation.label_files import read_label_values
 from rsseg.segmentation.labels import (
-    LabelConvention,
-    complete_convention,
-    detect_convention,
-    read_label_values,
+    LabelDecoder,
+    LabelReading,
+    complete_reading,
+    detect_reading,
 )
+from rsseg.segmentation.pairs import Pair
 
 IMAGE_SUFFIXES: Final = (".jpg", ".png", ".jpeg")
 LABEL_FOLDERS: Final = ("labels40", "labels")
+OFFICIAL_CLASSES: Final = 40
+_SCANNED: Final = 16  # label files that tell the two readings of NYUDv2 apart
 
 
 class FolderReader(Reader):
@@ -41,9 +50,10 @@ class FolderReader(Reader):
         split: "train" or "test".
         crop: Name of a crop, or None.
         classes: Number of classes.
-        label_offset: Value of the first class in the label files; None takes it from
-            dataset.json, else from the files.
-        void_value: Value of void in the label files; None as above.
+        reading: What the values of the label files mean; None takes it from dataset.json, else
+            from the values.
+        is_nyudv2: Whether the folder is known to hold NYUDv2: 40 classes have its names then, and
+            its values are 1..40 with void 0, or 0..39 with void 255.
         partial: Leave out the samples without image or label, instead of refusing the folder;
             `missing` then names the absent files.
         packed: Read the packed file of the split, if there is one; a stale one is left alone, with
@@ -61,15 +71,16 @@ class FolderReader(Reader):
         *,
         crop: str | None = None,
         classes: int = 40,
-        label_offset: int | None = None,
-        void_value: int | None = None,
+        reading: LabelReading | None = None,
+        is_nyudv2: bool = True,
         partial: bool = False,
         packed: bool = True,
     ) -> None:
         check_crop(crop)
         self.root, self.crop = root.resolve(), crop
         self.packed_path = self.root / f"{split}.packed"
-        self.classes = _read_classes(self.root, classes)
+        is_nyudv2 = is_nyudv2 and classes == OFFICIAL_CLASSES
+        self.classes = _read_classes(self.root, classes, is_nyudv2=is_nyudv2)
         self.missing = self._find(read_names(self.root / f"{split}.txt"))
         if self.missing and not partial:
             more = " ..." if len(self.missing) > 5 else ""
@@ -78,11 +89,9 @@ class FolderReader(Reader):
                 f"{', '.join(self.missing[:5])}{more}; add them or take the names out of "
                 f"{split}.txt"
             )
-        self.convention = (
-            complete_convention(classes, label_offset, void_value)
-            or _recorded_convention(self.root, classes)
-            or detect_convention(_labels_of_all_splits(self.root), classes)
-        )
+        self.reading, reason = self._find_reading(reading, classes, is_nyudv2=is_nyudv2)
+        self.decoder = LabelDecoder(self.reading, classes)
+        self.meaning = meaning_of(self.decoder, reason)
         self._packed: PackedFile | None = None
         try:
             self._packed = self.open_packed() if packed else None
@@ -90,6 +99,20 @@ class FolderReader(Reader):
             warnings.warn(str(stale), stacklevel=2)
         if crop and self.names:
             self[0]  # a crop that does not fit is refused here and not in the first epoch
+
+    def _find_reading(
+        self, reading: LabelReading | None, classes: int, *, is_nyudv2: bool
+    ) -> tuple[LabelReading, str]:
+        """Return what the values mean, and how that is known."""
+        if reading is not None:
+            return reading, "stated"
+        recorded = _recorded_reading(self.root)
+        if recorded is not None:
+            return recorded, "as dataset.json says"
+        paths = _labels_of_all_splits(self.root)
+        if is_nyudv2:
+            return _detect_official(paths), "NYUDv2"
+        return detect_reading(paths, classes), "proven by the values"
 
     def _find(self, names: list[str]) -> tuple[str, ...]:
         """Set the files of each name, and return those that are missing."""
@@ -119,16 +142,13 @@ class FolderReader(Reader):
         """Read an image and its labels at full size."""
         if self._packed:
             return self._packed.read(index)
-        image = read_image(self.image_paths[index])
-        path = self.label_paths[index]
-        labels = self.convention.decode(read_label_values(path), where=path)
-        if image.shape[:2] != labels.shape:
-            sizes = [f"{width}x{height}" for height, width in (image.shape[:2], labels.shape)]
-            raise ValueError(
-                f"{self.where(index)} has {sizes[0]} pixels and {path} {sizes[1]}; an image and "
-                "its labels must have one size"
-            )
-        return Sample(image, labels, self.names[index])
+        pair = Pair(self.names[index], self.image_paths[index], self.label_paths[index])
+        return read_pair(pair, self.decoder)
+
+    def read_labels(self, index: int) -> LabelMap:
+        """Read the label map of a sample alone."""
+        labels = self.decoder.read(self.label_paths[index])
+        return crop_labels(labels, self.crop, where=self.where(index))
 
     def open_packed(self) -> PackedFile | None:
         """Open the packed file of these samples; None if there is none.
@@ -169,7 +189,7 @@ class FolderReader(Reader):
     def _state(self) -> str:
         """Hash what the samples come from."""
         files = [*self.image_paths, *self.label_paths]
-        return files_state(self.root, files, str(self.convention), *self.names)
+        return files_state(self.root, files, str(self.decoder), *self.names)
 
 
 def read_names(path: Path) -> list[str]:
@@ -221,22 +241,40 @@ def _labels_of_all_splits(root: Path) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _read_classes(root: Path, classes: int) -> tuple[str, ...]:
+def _read_classes(root: Path, classes: int, *, is_nyudv2: bool) -> tuple[str, ...]:
     path = root / "classes.txt"
-    if path.is_file():
-        names = tuple(_lines(path))
-        if len(names) != classes:
-            raise ValueError(
-                f"{path}: names {len(names)} classes, expected {classes}; set the number of "
-                "classes, and leave void out of the list"
-            )
-        return names
+    if is_nyudv2 and not path.is_file():
+        return load_tables().classes
+    return class_names(path.name if path.is_file() else None, root, classes)
+
+
+def looks_like_nyudv2(root: Path) -> bool:
+    """Return whether a folder names its labels, or its classes, as NYUDv2's are named."""
+    names = root / "classes.txt"
     official = load_tables().classes
-    return official if classes == len(official) else tuple(f"class {i}" for i in range(classes))
+    return (root / LABEL_FOLDERS[0]).is_dir() or (
+        names.is_file() and tuple(_lines(names)) == official
+    )
 
 
-def _recorded_convention(root: Path, classes: int) -> LabelConvention | None:
-    """Read the convention from dataset.json; return None where it is not written."""
+def _detect_official(paths: Sequence[Path]) -> LabelReading:
+    """Return which of NYUDv2's two readings the values in some label files are of."""
+    step = max(1, len(paths) // _SCANNED)
+    values = {path: {*np.unique(read_label_values(path)).tolist()} for path in paths[::step]}
+    from_one = [path for path, present in values.items() if OFFICIAL_CLASSES in present]
+    from_zero = [path for path, present in values.items() if VOID in present]
+    if from_one and from_zero:
+        raise ValueError(
+            f"{from_one[0]} holds {OFFICIAL_CLASSES}, so classes begin at 1, and {from_zero[0]} "
+            f"holds {VOID}, so they begin at 0; write all label maps in one of the two ways"
+        )
+    if from_one or from_zero:
+        return complete_reading(1 if from_one else 0, None)
+    return detect_reading(paths, OFFICIAL_CLASSES)
+
+
+def _recorded_reading(root: Path) -> LabelReading | None:
+    """Read the reading from dataset.json; return None where it is not written."""
     path = root / "dataset.json"
     if not path.is_file():
         return None
@@ -246,7 +284,11 @@ def _recorded_convention(root: Path, classes: int) -> LabelConvention | None:
     offset, void = facts.get("label_offset"), facts.get("void_value")
     if any(value is not None and type(value) is not int for value in (offset, void)):
         raise ValueError(f"{path}: label_offset and void_value must be whole numbers or absent")
+    if offset is None and void is None:
+        return None
     try:
-        return complete_convention(classes, offset, void)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        return complete_reading(offset, void)
+    except ValidationError as error:
+        raise ValueError(
+            f"{path}: label_offset {offset} and void_value {void} do not fit"
+        ) from error

@@ -97,7 +97,7 @@ def _facts(source: Path, readers: dict[Split, Reader]) -> dict[str, Any]:
     for reader in readers.values():
         if isinstance(reader, FolderReader):
             files |= {*reader.image_paths, *reader.label_paths}
-            digest.update(f"{reader.convention}\n".encode())
+            digest.update(f"{reader.decoder}\n".encode())
         elif isinstance(reader, MatReader):
             files.add(reader.path)
         digest.update("".join(f"{name}\n" for name in reader.names).encode())

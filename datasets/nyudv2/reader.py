@@ -19,9 +19,10 @@ from typing import get_args
 
 import h5py
 
-from datasets.nyudv2.folder import FolderReader
+from datasets.nyudv2.folder import OFFICIAL_CLASSES, FolderReader
 from datasets.nyudv2.mat import MatReader
 from datasets.samples import CROPS, Reader, Sample, Split
+from rsseg.segmentation.labels import LabelReading, complete_reading
 
 __all__ = ["CROPS", "FolderReader", "MatReader", "Reader", "Sample", "Split", "open_nyudv2"]
 
@@ -33,6 +34,7 @@ def open_nyudv2(
     crop: str | None = None,
     void_value: int | None = None,
     label_offset: int | None = None,
+    reading: LabelReading | None = None,
     classes: int = 40,
     partial: bool = False,
     packed: bool = True,
@@ -47,6 +49,7 @@ def open_nyudv2(
         void_value: Value of void in the label PNGs of a folder; None: from its dataset.json,
             else from the files.
         label_offset: Value of the first class in the label PNGs of a folder; None as above.
+        reading: The same as one value, or any other reading.
         classes: Number of classes.
         partial: Leave out the samples of a folder that lack image or labels; do not refuse it.
         packed: Read the packed file of a folder's split, if there is one; a stale one is left
@@ -63,24 +66,31 @@ def open_nyudv2(
     if split not in get_args(Split):
         raise ValueError(f"unknown split {split!r}; the splits are {', '.join(get_args(Split))}")
     root = Path(root).expanduser()
+    reading = reading or reading_of(label_offset, void_value)
     if root.is_dir() and (root / "images").is_dir():
         return FolderReader(
             root,
             split,
             crop=crop,
             classes=classes,
-            label_offset=label_offset,
-            void_value=void_value,
+            reading=reading,
             partial=partial,
             packed=packed,
         )
     path = root if root.is_file() else find_mat(root)
-    if (void_value, label_offset, classes) != (None, None, 40):
+    if reading is not None or classes != OFFICIAL_CLASSES:
         raise ValueError(
-            f"{path}: the labels of a .mat file are known: leave void_value and label_offset "
-            f"unset and classes at 40, got {void_value}, {label_offset} and {classes}"
+            f"{path}: the labels of a .mat file are known: leave labels (label_offset, void_value) "
+            f"unset and classes at {OFFICIAL_CLASSES}, got {reading} and {classes}"
         )
     return MatReader(path, split, crop=crop)
+
+
+def reading_of(label_offset: int | None, void_value: int | None) -> LabelReading | None:
+    """Return the reading of which one value, or both, are given; None if none is."""
+    if label_offset is None and void_value is None:
+        return None
+    return complete_reading(label_offset, void_value)
 
 
 def find_mat(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from datasets.nyudv2.prepare import write_image, write_png
 from datasets.samples import Reader
 from rsseg.common.messages import listed
 from rsseg.images.reading import read_image
-from rsseg.segmentation.labels import read_label_values
+from rsseg.segmentation.label_files import read_label_values
 
 
 def write_samples(reader: Reader, target: Path, count: int) -> list[str]:

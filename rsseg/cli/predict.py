@@ -17,7 +17,10 @@ TOP = 3
 FPS = 25.0
 RULES = ("interpolate", "nearest", "extrapolate")
 # Options that one kind of network has no use for; silence would look like obedience.
-_SEGMENTERS = ("compare", "compare_name", "labels", "label_offset", "void_value", "name")
+_SEGMENTERS = (
+    *("compare", "compare_name", "name", "labels"),
+    *("label_reading", "label_offset", "void_value"),
+)
 _CLASSIFIERS = ("top",)
 _VIDEOS = ("fps", "budget_ms", "show")
 
@@ -46,9 +49,13 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     add("--compare", type=Path, metavar="NETWORK", help=second)
     add("--name", help="name of the network in pictures; default: from the file")
     add("--compare-name", metavar="NAME", help="name of the second network")
-    add("--labels", type=Path, metavar="PATH", help="ground truth: folder of PNGs, or one PNG")
-    add("--label-offset", type=int, metavar="N", help="value of the first class there; default: 0")
-    add("--void-value", type=int, metavar="N", help="value without class there; default: 255")
+    truth = "ground truth: folder of PNGs, pattern such as 'masks/*_mask.png', or one PNG"
+    add("--labels", type=Path, metavar="PATH", help=truth)
+    reading = "what their values mean, YAML such as '{offset: 0, void: [255]}', or the name of a "
+    reading += "preset; default: as in training"
+    add("--label-reading", metavar="READING", help=reading)
+    add("--label-offset", type=int, metavar="N", help="value of the first class there")
+    add("--void-value", type=int, metavar="N", help="value without class there")
     _add_video(verb)
 
 
@@ -159,7 +166,8 @@ def _segment(args: argparse.Namespace, images: list[Path], predictor: Any) -> No
         raise ValueError(f"{args.network} is a segmenter, which writes files; give --out DIR")
     truth = None
     if args.labels:
-        truth = TruthFiles(args.labels, len(predictor.classes), args.label_offset, args.void_value)
+        reading = _label_reading(args) or predictor.description.labels
+        truth = TruthFiles(args.labels, len(predictor.classes), reading)
     results = predict_files(
         _networks(args, predictor),
         images,
@@ -173,6 +181,19 @@ def _segment(args: argparse.Namespace, images: list[Path], predictor: Any) -> No
     print(f"label maps, overlays, pictures: {', '.join(map(str, folder.folders))}")
     if len(images) > 1:
         print(f"figure of the first {min(len(images), FIGURE_ROWS)} images: {folder.figure}")
+
+
+def _label_reading(args: argparse.Namespace) -> Any:
+    """Return what the values of the label files mean, None if no option says it."""
+    from rsseg.segmentation.labels import complete_reading
+    from rsseg.segmentation.presets import parse_reading
+
+    shifted = args.label_offset is not None or args.void_value is not None
+    if args.label_reading is None:
+        return complete_reading(args.label_offset, args.void_value) if shifted else None
+    if shifted:
+        raise ValueError("--label-reading says it all; leave out --label-offset and --void-value")
+    return parse_reading(args.label_reading, "--label-reading")
 
 
 def _networks(args: argparse.Namespace, predictor: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
@@ -17,6 +17,7 @@ from rsseg.common.config import validate
 from rsseg.common.file_kinds import EXPORT_KEY
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import head_of
+from rsseg.segmentation.labels import Colour, LabelReading, complete_reading
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.head import Head
 from rsseg.training.metadata import RunMetadata
@@ -38,6 +39,9 @@ class Description:
         resolution: The single resolution, None with "all".
         unseen: Rule for resolutions that were not trained.
         batchnorm: "private" or "shared".
+        labels: What the values of the label maps meant that it was trained with, if it had any
+            and that is known.
+        colours: Colour of each class in pictures, RGB; None takes a palette.
         format: Version of this description.
     """
 
@@ -50,6 +54,8 @@ class Description:
     resolution: int | None = None
     unseen: str = "interpolate"
     batchnorm: Literal["private", "shared"] = "private"
+    labels: LabelReading | None = None
+    colours: tuple[Colour, ...] | None = None
     format: Literal[1] = 1
 
     @field_validator("task")
@@ -89,8 +95,21 @@ def describe(metadata: RunMetadata, path: Path, *, unseen: str) -> Description:
         "batchnorm": metadata.batchnorm,
         "preprocessing": metadata.preprocessing,
         "unseen": unseen,
+        "labels": _labels(metadata),
+        "colours": metadata.config.get("data", {}).get("colours"),
     }
     return validate(Description, values, path.name)
+
+
+def _labels(metadata: RunMetadata) -> Any:
+    """Return what label maps meant in training: as recorded, or else as the settings state it."""
+    if metadata.data.get("labels") is not None:
+        return metadata.data["labels"]
+    settings = metadata.config.get("data", {})
+    offset, void = settings.get("label_offset"), settings.get("void_value")
+    if offset is not None or void is not None:  # the keys of earlier versions
+        return complete_reading(offset, void)
+    return settings.get("labels")
 
 
 def parse(text: str, path: Path) -> Description:

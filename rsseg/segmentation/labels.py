@@ -1,199 +1,360 @@
-"""Label maps as PNG files: the values on disk, and which of them mean a class or void.
+"""From the values of label maps to classes: stated by the user, or proven by the values.
 
-Two conventions are common for K classes: 0 is void and the classes are 1..K, or the classes
-are 0..K-1 and 255 is void. Read with the wrong one, every class is off by one and nothing
-crashes: so the convention is set by the user, or the values leave no doubt about it, or the files
-are refused.
+Label maps of K classes may begin at 0 or at 1; void may be 0, K or 255, or not occur. Read with the
+wrong one every class moves, and nothing crashes. So what the files do not prove is refused, with
+every possible reading and the line of YAML that chooses it. How a file holds values is decided in
+`label_files`.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
+from pydantic import Field, field_validator
+from pydantic.dataclasses import dataclass
 
+from rsseg.common.config import STRICT
 from rsseg.images.preprocessing import VOID, LabelMap
-from rsseg.images.reading import open_picture
+from rsseg.segmentation.label_files import Values, read_label_colours, read_label_values
 
-_LARGEST: Final = 2**28  # bytes: more than one for each pixel that Pillow opens
-# First row and column, and steps to the next ones, of the seven passes of an interlaced file.
-_PASSES: Final = (
-    *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
-    *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
-)
-
-
-def check_label_png(path: Path) -> int:
-    """Check a PNG with one value per pixel to the last byte; return the bits of a value.
-
-    Args:
-        path: The file, whose header Pillow has found to be right.
-
-    Raises:
-        ValueError: If it is damaged.
-        struct.error, zlib.error: If it is cut off or cannot be unpacked.
-        OSError: If it cannot be read.
-    """
-    with path.open("rb") as file:
-        content = file.read(_LARGEST + 1)
-    width, height, bits, _, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, 16)
-    stream = b"".join(body for kind, body in _chunks(content) if kind == b"IDAT")
-    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
-    # The size of each pass; a row begins with a byte for its filter.
-    sizes = [(-(-(height - y) // down), -(-(width - x) // right)) for y, x, down, right in passes]
-    size = sum(h * (1 + -(-w * bits // 8)) for h, w in sizes if h > 0 and w > 0)
-    if len(zlib.decompressobj().decompress(stream, size)) < size:
-        raise ValueError("rows are missing")
-    return int(bits)
+Byte = Annotated[int, Field(ge=0, le=255)]
+Value = Annotated[int, Field(ge=0, lt=2**16)]
+Colour = tuple[Byte, Byte, Byte]
+_VALUES: Final = 2**16
+_WAYS: Final = ("offset", "map", "colours", "binary")
+_SCANNED: Final = 64  # label files that detection reads: all of a large data set take minutes
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and content of each chunk, after a comparison with its checksum."""
-    kind, place = b"", 8
-    while kind != b"IEND":
-        size, kind = struct.unpack_from(">I4s", content, place)
-        body = content[place + 8 : place + 8 + size]
-        (checksum,) = struct.unpack_from(">I", content, place + 8 + size)
-        if checksum != zlib.crc32(body, zlib.crc32(kind)):
-            raise ValueError(f"its chunk {kind.decode('latin-1')!r} is damaged")
-        yield kind, body
-        place += 12 + size
-
-
-_SCANNED: Final = 16  # label files that detection reads: all of a large data set take minutes
-
-
-@dataclass(frozen=True)
-class LabelConvention:
-    """The values that stand for the classes and for void in a label file.
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class LabelReading:
+    """How the values of label maps become classes: by exactly one of the first four.
 
     Args:
-        classes: Number of classes.
-        label_offset: Value of the first class.
-        void_value: Value of the pixels without class.
+        offset: Value of the first class; the values of the others follow it.
+        map: Class 0..K-1 of each value; several values may be one class.
+        colours: Colour of each class, RGB, 0..255, in the order of the classes.
+        binary: 0 is the first of two classes, and the one other value that the label maps
+            hold, 1 or 255, is the second.
+        void: Values (or colours) of pixels without class, or "rest" for all that are no class.
 
     Raises:
-        ValueError: If void is also the value of a class, or a value does not fit into a byte.
+        ValueError: If not exactly one way is given, or `void` does not fit it.
     """
 
-    classes: int
-    label_offset: int
-    void_value: int
+    offset: Value | None = None
+    map: dict[Value, Byte] | None = None
+    colours: tuple[Colour, ...] | None = None
+    binary: bool = False
+    void: Literal["rest"] | tuple[Value | Colour, ...] = ()
+
+    @field_validator("void", mode="before")
+    @classmethod
+    def _as_list(cls, void: object) -> object:
+        return (void,) if isinstance(void, int) else () if void is None else void
 
     def __post_init__(self) -> None:
-        last = self.label_offset + self.classes - 1
-        values = (self.label_offset, last, self.void_value)
-        if self.classes < 1 or min(values) < 0 or max(values) > 255:
-            raise ValueError(f"{self} does not fit into the values 0..255 of a label file")
-        if self.label_offset <= self.void_value <= last:
+        given = {name: getattr(self, name) for name in _WAYS}
+        ways = [name for name, value in given.items() if value is not None and value is not False]
+        if len(ways) != 1:
             raise ValueError(
-                f"void_value={self.void_value} is also the value of a class: label_offset="
-                f"{self.label_offset} puts {self.classes} classes at {self.label_offset}..{last}"
+                f"state exactly one of {', '.join(_WAYS)}, got {' and '.join(ways) or 'none'}"
             )
+        if self.void != "rest" and any(
+            isinstance(value, tuple) != (self.colours is not None) for value in self.void
+        ):
+            kind = "values" if self.colours is None else "colours, [[R, G, B], ...]"
+            raise ValueError(f"beside {ways[0]}, void lists {kind}")
 
     def __str__(self) -> str:
-        last = self.label_offset + self.classes - 1
-        return f"classes {self.label_offset}..{last}, void {self.void_value}"
+        """Return the reading as YAML in one line, without what is not set."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in (*_WAYS, "void")}
+        values = {k: v for k, v in values.items() if v is not None and v is not False and v != ()}
+        values = {k: _lists(v) for k, v in values.items()}
+        text: str = yaml.safe_dump(values, default_flow_style=True, width=10**6, sort_keys=False)
+        return text.strip()
 
-    def decode(self, values: NDArray[np.uint8], *, where: object) -> LabelMap:
-        """Turn the values of a file into classes 0..K-1 and 255 for void, shape (H, W).
+
+class LabelDecoder:
+    """A reading of the label maps of K classes.
+
+    Args:
+        reading: How values become classes.
+        classes: Number of classes.
+
+    Raises:
+        ValueError: If the two do not fit, or void is also the value of a class.
+    """
+
+    def __init__(self, reading: LabelReading, classes: int) -> None:
+        self.reading, self.classes = reading, classes
+        if fault := _classes_error(reading, classes):
+            raise ValueError(fault)
+        codes = _codes(reading, classes)
+        void = () if reading.void == "rest" else [_code(value) for value in reading.void]
+        twice = sorted({*codes} & {*void})
+        if twice:
+            raise ValueError(
+                f"void {_code_text(twice[0], reading)} is also the value of a class "
+                f"({self}); a value is one or the other"
+            )
+        # Sorted: the class of a value is looked up by bisection, whatever the largest value.
+        table = sorted({**codes, **dict.fromkeys(void, VOID)}.items())
+        self._keys = np.array([key for key, _ in table], dtype=np.int64)
+        self._labels = np.array([label for _, label in table], dtype=np.uint8)
+
+    def __str__(self) -> str:
+        reading, last = self.reading, self.classes - 1
+        if reading.offset is not None:
+            values = f"classes {reading.offset}..{reading.offset + last}"
+        elif reading.map is not None:
+            values = f"classes by map, values {value_ranges(np.unique([*reading.map]))}"
+        elif reading.colours is not None:
+            values = f"classes by {self.classes} colours"
+        else:
+            values = "class 0 is 0, class 1 is 1 or 255"
+        if reading.void == "rest":
+            return f"{values}, void is the rest"
+        void = ", ".join(_code_text(_code(value), reading) for value in reading.void)
+        return f"{values}, void {void}" if void else f"{values}, no void"
+
+    def read(self, path: Path) -> LabelMap:
+        """Read a label file: classes 0..K-1 and 255 for void, shape (H, W).
+
+        Raises:
+            ValueError: If the file is not a label file, or a value is neither class nor void.
+            OSError: If it cannot be opened.
+        """
+        if self.reading.colours is None:
+            return self.decode(read_label_values(path), where=path)
+        return self.decode(read_label_colours(path), where=path)
+
+    def decode(self, values: Values, *, where: object) -> LabelMap:
+        """Turn values (H, W), or colours (H, W, 3), into classes 0..K-1 and 255 for void, (H, W).
 
         Raises:
             ValueError: If a value is neither a class nor void; `where` names the file.
         """
-        table = np.full(256, VOID, dtype=np.uint8)
-        table[self.label_offset : self.label_offset + self.classes] = range(self.classes)
-        valid = table != VOID
-        valid[self.void_value] = True
-        if not valid[values].all():
-            present = np.unique(values)
+        codes = _joined(values) if values.ndim == 3 else values.astype(np.int64)
+        if codes.max(initial=0) < 256 and values.ndim == 2:
+            table, known = self._byte_table()
+            labels, valid = table[codes], known[codes]
+        else:
+            places = np.searchsorted(self._keys, codes).clip(max=len(self._keys) - 1)
+            valid = self._keys[places] == codes
+            labels = np.where(valid, self._labels[places], np.uint8(VOID))
+        if self.reading.void != "rest" and not valid.all():
+            raise ValueError(self._foreign_message(np.unique(codes[~valid]), codes, where))
+        if self.reading.binary and {1, 255} <= {*np.unique(codes).tolist()}:
             raise ValueError(
-                f"{where}: holds the values {value_ranges(present[~valid[present]])} beside "
-                f"{self} (all values: {value_ranges(present)}); set label_offset and void_value "
-                "(--label-offset and --void-value) and the number of classes to what the file was "
-                "written with"
+                f"{where}: holds 1 and 255, which labels.binary would make one class; state "
+                "which is void: labels: {offset: 0, void: [255]}"
             )
-        return table[values]
+        return labels
 
+    def _byte_table(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return class and validity of the values 0..255, each of shape (256,)."""
+        table, known = np.full(256, VOID, dtype=np.uint8), np.zeros(256, dtype=np.bool_)
+        inside = self._keys < 256
+        table[self._keys[inside]] = self._labels[inside]
+        known[self._keys[inside]] = True
+        return table, known
 
-def read_label_values(path: Path) -> NDArray[np.uint8]:
-    """Read the values of a label file as they lie on disk, shape (H, W).
-
-    Of a palette PNG the values are its indices, whatever their colours.
-
-    Raises:
-        ValueError: If the file is not a PNG with one 8-bit value per pixel, or is damaged.
-        OSError: If the file cannot be opened.
-    """
-    with open_picture(path, "label file") as picture:
-        values = np.array(picture)
-        single = picture.format == "PNG" and picture.mode in ("L", "P")
-        bits = check_label_png(path) if single else 0
-    # Grey values of fewer bits would arrive stretched to 255.
-    if not single or (picture.mode == "L" and bits != 8):
-        raise ValueError(
-            f"{path}: a label file is a PNG with one value per pixel, 8-bit greyscale or palette; "
-            f"this is {picture.format} of mode {picture.mode}, so its values are not classes; "
-            "save the class of each pixel instead of its colour"
+    def _foreign_message(
+        self, foreign: NDArray[np.int64], codes: NDArray[np.int64], where: object
+    ) -> str:
+        if self.reading.colours is not None:
+            texts = [_code_text(int(code), self.reading) for code in foreign[:5]]
+            more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+            return (
+                f"{where}: holds the colours {', '.join(texts)}{more}, which are neither of a "
+                "class nor void; add them to colours or void of data.labels, or set void: rest"
+            )
+        return (
+            f"{where}: holds the values {value_ranges(foreign)} beside {self} (all values: "
+            f"{value_ranges(np.unique(codes))}); state in data.labels (--label-reading) what each "
+            "value is, by offset or map, and void, and the number of classes"
         )
-    return values
 
 
-def detect_convention(paths: Sequence[Path], classes: int) -> LabelConvention:
-    """Return the convention of label files, from the values in some of them.
+def _lists(value: Any) -> Any:
+    """Return a value with its tuples as lists, as YAML writes them."""
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _classes_error(reading: LabelReading, classes: int) -> str | None:
+    """Return why a reading does not fit a number of classes, None if it does."""
+    colours, mapped = reading.colours or (), {*(reading.map or {}).values()}
+    faults = {
+        f"label maps have 1 to {VOID} classes, got {classes}": not 1 <= classes <= VOID,
+        f"labels.binary is for 2 classes, there are {classes}; set model.classes to 2": (
+            reading.binary and classes != 2
+        ),
+        f"labels.colours lists {len(colours)} colours for {classes} classes": (
+            colours and len(colours) != classes
+        ),
+        "labels.colours lists a colour twice; each class has one of its own": (
+            len({*colours}) != len(colours)
+        ),
+        f"labels.map leads to the classes {value_ranges(np.array(sorted(mapped), dtype=int))}, "
+        f"expected each of 0..{classes - 1}": mapped and mapped != {*range(classes)},
+        f"labels.offset {reading.offset} leaves no values for {classes} classes": (
+            (reading.offset or 0) + classes > _VALUES
+        ),
+    }
+    return next((message for message, is_fault in faults.items() if is_fault), None)
+
+
+def _codes(reading: LabelReading, classes: int) -> dict[int, int]:
+    """Return the class of each value; a colour is a value of 24 bits."""
+    if reading.offset is not None:
+        return {reading.offset + index: index for index in range(classes)}
+    if reading.map is not None:
+        return dict(reading.map)
+    if reading.colours is not None:
+        return {_code(colour): index for index, colour in enumerate(reading.colours)}
+    return {0: 0, 1: 1, 255: 1}
+
+
+def _code(value: int | Colour) -> int:
+    return value if isinstance(value, int) else value[0] << 16 | value[1] << 8 | value[2]
+
+
+def _code_text(code: int, reading: LabelReading) -> str:
+    if reading.colours is None:
+        return str(code)
+    return str([code >> 16, code >> 8 & 255, code & 255])
+
+
+def _joined(colours: NDArray[Any]) -> NDArray[np.int64]:
+    red, green, blue = np.moveaxis(colours.astype(np.int64), -1, 0)
+    joined: NDArray[np.int64] = red << 16 | green << 8 | blue
+    return joined
+
+
+def complete_reading(offset: int | None, void: int | None) -> LabelReading:
+    """Return the reading of which one value, or both, are known: void is 0 or 255 beside them."""
+    if offset is None:
+        offset = 1 if void == 0 else 0
+    if void is None:
+        void = VOID if offset == 0 else 0
+    return LabelReading(offset=offset, void=(void,))
+
+
+def possible_readings(values: Sequence[int], classes: int) -> dict[str, LabelReading]:
+    """List the readings that some values of label maps allow, by what they would mean.
+
+    Void is one value of 0, K and 255, or does not occur. Readings that make the same of these
+    values are listed once.
+
+    Args:
+        values: Values that occur, each once.
+        classes: Number of classes K.
+    """
+    present, last = {*values}, classes - 1
+    candidates: dict[str, LabelReading] = {}
+    for offset in (0, 1):
+        inside = {*range(offset, offset + classes)}
+        for void in (VOID, 0, classes, None):
+            if void is not None and (void in inside or void not in present):
+                continue
+            if present <= inside | {void}:
+                text = f"classes {offset}..{offset + last}, "
+                text += "no void" if void is None else f"void {void}"
+                candidates[text] = LabelReading(offset=offset, void=() if void is None else (void,))
+    if classes == 2 and present == {0, VOID}:
+        candidates["0 and 255 are the two classes"] = LabelReading(binary=True)
+    results: dict[bytes, str] = {}
+    for text, reading in candidates.items():
+        labels = LabelDecoder(reading, classes).decode(np.array([values]), where="values")
+        results.setdefault(labels.tobytes(), text)
+    meaning = {text: candidates[text] for text in results.values()}
+    if not meaning and len(present) == classes:
+        values_of = {value: index for index, value in enumerate(sorted(present))}
+        meaning[
+            f"the values {value_ranges(np.array(sorted(present)))} are the classes in order"
+        ] = LabelReading(map=values_of)
+    return meaning
+
+
+def detect_reading(
+    paths: Sequence[Path], classes: int, *, option: str = "labels: {}"
+) -> LabelReading:
+    """Return the reading of label files, from the values in some of them, if it is the only one.
+
+    Args:
+        paths: The files.
+        classes: Number of classes.
+        option: How the user states a reading, for the message; {} is the place of the reading.
 
     Raises:
-        ValueError: If the values fit neither or both conventions.
+        ValueError: If the values allow several readings, or none; lists them with the YAML.
     """
     step = max(1, len(paths) // _SCANNED)
     values = {path: np.unique(read_label_values(path)) for path in paths[::step]}
-    foreign = {p: v for p, v in values.items() if ((v > classes) & (v != VOID)).any()}
-    from_one = {path: present for path, present in values.items() if classes in present}
-    from_zero = {path: present for path, present in values.items() if VOID in present}
-    if not foreign and bool(from_one) != bool(from_zero):
-        return LabelConvention(classes, *((1, 0) if from_one else (0, VOID)))
-    if foreign:
-        examples = foreign
-        reason = f"values above {classes} are not classes"
-    elif from_one:
-        examples = dict(islice(from_one.items(), 1)) | from_zero
-        reason = f"{classes} says that classes begin at 1, 255 that they begin at 0"
-    else:
-        examples = values
-        reason = f"neither {classes} nor 255 occurs, so classes may begin at 0 or at 1"
-    text = "; ".join(f"{path}: {value_ranges(v)}" for path, v in islice(examples.items(), 2))
-    raise ValueError(
-        f"cannot tell the label convention for {classes} classes: {reason} ({text}); set "
-        f"label_offset=1, void_value=0 for classes 1..{classes} or label_offset=0, "
-        f"void_value=255 for classes 0..{classes - 1}, or the number of classes"
+    every = np.unique(np.concatenate([*values.values()])) if values else np.zeros(0, dtype=int)
+    meaning = possible_readings(every.tolist(), classes)
+    # A guess of an order is shown, and never taken.
+    if len(meaning) == 1 and "in order" not in next(iter(meaning)):
+        return next(iter(meaning.values()))
+    lines = [f"    {option.format(reading)}    # {text}" for text, reading in meaning.items()]
+    if not lines:
+        readings = ("{offset: 0, void: [255]}", "{map: {7: 0, 8: 1}, void: rest}")
+        lines = [f"    {option.format(reading)}" for reading in readings]
+    raise ValueError(_doubt_message(values, every, classes, lines, is_possible=bool(meaning)))
+
+
+def check_binary(paths: Sequence[Path]) -> None:
+    """Check that some label files of two values hold one and the same beside 0.
+
+    Raises:
+        ValueError: If some hold 1 and some 255: one of the two may be void.
+    """
+    examples: dict[int, Path] = {}
+    for path in paths[:: max(1, len(paths) // _SCANNED)]:
+        for value in np.unique(read_label_values(path)).tolist():
+            examples.setdefault(value, path)
+    if {1, VOID} <= examples.keys():
+        raise ValueError(
+            f"{examples[1]} holds 1 and {examples[VOID]} holds 255, which labels: {{binary: true}} "
+            "would make one class; choose by one of these lines below data:\n"
+            "    labels: {offset: 0, void: [255]}    # 0 and 1 are the classes, 255 is void\n"
+            "    labels: {map: {0: 0, 1: 1, 255: 1}}    # 1 and 255 are the same class"
+        )
+
+
+def _doubt_message(
+    values: dict[Path, NDArray[Any]],
+    every: NDArray[Any],
+    classes: int,
+    lines: Sequence[str],
+    *,
+    is_possible: bool,
+) -> str:
+    example = "; ".join(f"{path}: {value_ranges(v)}" for path, v in islice(values.items(), 2))
+    advice = (
+        "choose by one of these lines"
+        if is_possible
+        else "correct the number of classes, or state what each value is, by a line such as"
+    )
+    return "\n".join(
+        [
+            f"the {len(values)} label maps that were looked at hold the values "
+            f"{value_ranges(every)} ({example}), which does not prove what they mean for {classes} "
+            f"classes; {advice}",
+            *lines,
+        ]
     )
 
 
-def complete_convention(
-    classes: int, label_offset: int | None, void_value: int | None
-) -> LabelConvention | None:
-    """Complete a convention from one or both of its values; return None if both are None.
-
-    Raises:
-        ValueError: If the two contradict each other.
-    """
-    if label_offset is None and void_value is None:
-        return None
-    if label_offset is None:
-        label_offset = 1 if void_value == 0 else 0
-    if void_value is None:
-        void_value = VOID if label_offset == 0 else 0
-    return LabelConvention(classes, label_offset, void_value)
-
-
 def value_ranges(values: NDArray[Any]) -> str:
-    """Return sorted values as text, with their runs joined: 0..3, 7, 255."""
+    """Return sorted values as text, with their runs joined: 0..3, 7, 255; "none" if empty."""
+    if not len(values):
+        return "none"
     runs = np.split(values, np.flatnonzero(np.diff(values.astype(int)) != 1) + 1)
     return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

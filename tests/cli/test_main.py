@@ -99,7 +99,19 @@ def test_compare_labels_and_resolutions_reach_the_table(
         (["--labels", "nowhere"], "nowhere does not exist"),
         (
             ["--labels", "labels"],
-            "beside classes 0..2, void 255 (all values: 0..3); set label_offset",
+            "hold the values 0..3 (labels/a.png: 0..3; labels/b.png: 0..3), which does not prove",
+        ),
+        (
+            ["--labels", "labels", "--label-offset", "0"],
+            "beside classes 0..2, void 255 (all values: 0..3); state in data.labels (--label-read",
+        ),
+        (
+            ["--labels", "labels", "--label-reading", "{offset: 0, void: [0]}"],
+            "void 0 is also the value of a class",
+        ),
+        (
+            ["--labels", "labels", "--label-reading", "camvit"],
+            "unknown preset 'camvit'; did you mean 'camvid'?",
         ),
         (["--compare", "other.pt"], "know other classes"),
         (["--compare", "gone.pt"], "there is no file gone.pt"),

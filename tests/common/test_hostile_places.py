@@ -21,7 +21,8 @@ from rsseg.common.config import load_config
 from rsseg.common.files import read_json, read_text
 from rsseg.common.state_files import read_state
 from rsseg.images.reading import image_size, read_image
-from rsseg.segmentation.labels import read_label_values
+from rsseg.segmentation.label_files import read_label_values
+from rsseg.segmentation.labels import complete_reading
 from rsseg.training.config import RunConfig
 from tests.helpers.small_folder import every_value, write_folder
 
@@ -106,7 +107,7 @@ def test_file_of_a_folder_that_vanishes_is_named_when_it_is_read(
     tmp_path: Path, name: str, place: Callable[[Path], None]
 ) -> None:
     root = write_folder(tmp_path / "rooms", every_value(0, 1, 2))
-    reader = FolderReader(root, "train", classes=3, label_offset=0)
+    reader = FolderReader(root, "train", classes=3, reading=complete_reading(0, None))
     (root / name).unlink(missing_ok=True)
     place(root / name)
     if "/" in name:

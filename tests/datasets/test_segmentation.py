@@ -13,6 +13,7 @@ from PIL import Image as Pictures
 from datasets.segmentation import Subset, TestSamples, open_reader, training_batches
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.segmentation.config import AugmentationConfig, DataConfig, SegmentationConfig
+from rsseg.segmentation.labels import LabelReading
 from rsseg.segmentation.model import ModelConfig
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.config import OptimConfig
@@ -88,10 +89,11 @@ def test_limit_holds_for_training_images_only(folder: Path) -> None:
 
 def test_label_convention_of_the_configuration_reaches_the_reader(folder: Path) -> None:
     stored = np.asarray(Pictures.open(folder / "labels40" / "room0.png"))
-    for told in (DataConfig(root=str(folder)), DataConfig(root=str(folder), label_offset=1)):
+    stated = LabelReading(offset=1, void=(0,))
+    for told in (DataConfig(root=str(folder)), DataConfig(root=str(folder), labels=stated)):
         labels = open_reader(told, "train", 40)[0].labels
         np.testing.assert_array_equal(labels, stored - np.uint8(1))
-    shifted = DataConfig(root=str(folder), label_offset=0, void_value=40)
+    shifted = DataConfig(root=str(folder), labels=LabelReading(offset=0, void=(40,)))
     labels = open_reader(shifted, "train", 40)[0].labels
     np.testing.assert_array_equal(labels, np.where(stored == 40, 255, stored))
 
@@ -104,7 +106,7 @@ def test_crop_of_the_configuration_reaches_the_reader(folder: Path) -> None:
 def test_number_of_classes_comes_from_the_model(folder: Path) -> None:
     few = dataclasses.replace(config(folder), model=ModelConfig(classes=7))
     for opened in (training_batches, TestSamples):
-        with pytest.raises(ValueError, match=r"label convention for 7 classes.*\.png: 0\.\.40"):
+        with pytest.raises(ValueError, match=r"\.png: 0\.\.40.*does not prove .* 7 classes"):
             opened(few)
 
 

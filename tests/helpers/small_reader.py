@@ -24,6 +24,7 @@ class SmallReader(Reader):
         self.names = tuple(f"picture{index}" for index in range(len(images)))
         self.classes = ("wall", "floor")
         self.crop = None
+        self.meaning = "classes in memory"
 
     def read(self, index: int) -> Sample:
         return Sample(self.images[index], self.labels[index], self.names[index])

@@ -9,7 +9,8 @@ from PIL import Image as Pictures
 
 from datasets.nyudv2.reader import open_nyudv2
 from rsseg.images.reading import read_image
-from rsseg.runtime.predict.truth import TruthFiles
+from rsseg.runtime.predict.truth import TruthFiles, read_truth
+from rsseg.segmentation.labels import complete_reading
 from tests.helpers.small_folder import every_value, write_folder
 
 
@@ -29,7 +30,8 @@ def test_images_are_those_that_prediction_reads(tmp_path: Path) -> None:
 
 def test_labels_are_those_that_prediction_reads(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "d", every_value(0, 1, 40))
-    truth = TruthFiles(root / "labels", 40, label_offset=1)
+    path = root / "labels" / "a.png"
+    truth = TruthFiles(root / "labels", 40, complete_reading(1, None))
     reader = open_nyudv2(root, "train")
-    read = truth.read(root / "labels" / "a.png", (5, 11))
+    read = read_truth(path, truth.decoder([path]), (5, 11))
     np.testing.assert_array_equal(reader[0].labels, read)

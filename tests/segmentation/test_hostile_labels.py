@@ -21,7 +21,8 @@ from PIL import Image as Pictures
 from datasets.nyudv2.folder import FolderReader
 from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Sample
-from rsseg.segmentation.labels import LabelConvention, read_label_values
+from rsseg.segmentation.label_files import read_label_values
+from rsseg.segmentation.labels import LabelDecoder, LabelReading
 from tests.helpers.hostile import Edit, answer, attempts, damaged, edits, instead
 from tests.helpers.small_folder import write_folder
 
@@ -67,19 +68,19 @@ def test_no_flipped_bit_of_a_label_file_is_read_as_another_class(tmp_path: Path)
     st.lists(st.integers(0, 255), min_size=1, max_size=30),
     *(st.integers(1, 255), st.integers(-1, 2), st.sampled_from([0, 255]) | st.integers(-1, 256)),
 )
-def test_values_become_classes_by_the_convention_or_are_named(
+def test_values_become_classes_by_the_reading_or_are_named(
     values: list[int], classes: int, offset: int, void: int
 ) -> None:
     def decoded() -> list[int]:
-        convention = LabelConvention(classes, offset, void)
-        found = convention.decode(np.array([values], dtype=np.uint8), where="label.png")
+        decoder = LabelDecoder(LabelReading(offset=offset, void=(void,)), classes)
+        found = decoder.decode(np.array([values], dtype=np.uint8), where="label.png")
         return [int(value) for value in found[0]]
 
     try:
-        LabelConvention(classes, offset, void)
+        LabelDecoder(LabelReading(offset=offset, void=(void,)), classes)
     except ValueError:
         taken = {offset + index for index in range(classes)}
-        assert not taken | {void} <= {*range(256)} or void in taken
+        assert not taken | {void} <= {*range(2**16)} or void in taken
         return
     found = answer(decoded, Path("label.png"))
     fitting = all(value == void or 0 <= value - offset < classes for value in values)
@@ -112,9 +113,10 @@ def png(
         (png(3, 2, 8, 0, b"\0\1\2\3"), "rows are missing"),
         (png(3, 2, 8, 3, b"\0\1\2\3\0\1\2"), "label file"),
         (png(9, 9, 8, 0, bytes(80), interlaced=1), "rows are missing"),
-        (png(1, 1, 16, 0, b"\0\0\1"), "one value per pixel"),
-        (png(1, 1, 8, 2, b"\0\0\1\2"), "one value per pixel"),
-        (png(8, 1, 1, 0, b"\0\1"), "one value per pixel"),
+        (png(1, 1, 16, 0, b"\0\0"), "unreadable label file"),
+        (png(1, 1, 8, 2, b"\0\0\1\2"), r"holds colours \(1 different, such as \[0, 1, 2\]\)"),
+        (png(1, 1, 16, 2, b"\0\0\1\0\1\0\1"), "mode RGB with 16 bits"),
+        (png(1, 1, 8, 6, b"\0\1\1\1\7"), "100% of the pixels are transparent"),
         (b"P5 1 1 255\n\0", "this is PPM of mode L"),
     ],
 )

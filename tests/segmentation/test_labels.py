@@ -1,20 +1,25 @@
-"""Label PNGs: which files are read, and which convention their values follow."""
+"""From values to classes: what is stated is obeyed, what is not proven is refused."""
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image as Pictures
 
 from rsseg.segmentation.labels import (
-    LabelConvention,
-    complete_convention,
-    detect_convention,
-    read_label_values,
+    LabelDecoder,
+    LabelReading,
+    check_binary,
+    complete_reading,
+    detect_reading,
+    possible_readings,
 )
+
+CAMVID = [*range(12)]
 
 
 def write(path: Path, *values: int) -> Path:
@@ -23,99 +28,164 @@ def write(path: Path, *values: int) -> Path:
     return path
 
 
+def decoded(reading: LabelReading, classes: int, *values: int) -> list[int]:
+    array = np.array([values], dtype=np.uint16)
+    labels = LabelDecoder(reading, classes).decode(array, where="a.png")
+    assert labels.dtype == np.uint8
+    return [int(label) for label in labels[0]]
+
+
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "classes", "expected"),
     [
-        ((0, 1, 40), LabelConvention(40, label_offset=1, void_value=0)),
-        ((3, 40), LabelConvention(40, label_offset=1, void_value=0)),
-        ((0, 1, 39, 255), LabelConvention(40, label_offset=0, void_value=255)),
+        ((0, 1, 39, 255), 40, LabelReading(offset=0, void=(255,))),
+        ((1, 2, 3, 255), 3, LabelReading(offset=1, void=(255,))),
+        ((0, 1, 255), 2, LabelReading(offset=0, void=(255,))),
     ],
 )
-def test_last_class_or_void_gives_the_convention_away(
-    tmp_path: Path, values: tuple[int, ...], expected: LabelConvention
+def test_void_that_no_other_reading_explains_proves_the_reading(
+    tmp_path: Path, values: tuple[int, ...], classes: int, expected: LabelReading
 ) -> None:
     paths = [write(tmp_path / "a.png", 1, 2), write(tmp_path / "b.png", *values)]
-    assert detect_convention(paths, 40) == expected
+    if classes > 2:
+        assert detect_reading(paths, classes) == expected
+    assert detect_reading(paths[1:], classes) == expected
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "classes", "lines"),
     [
-        ((0, 7, 39), r"neither 40 nor 255 occurs.*a\.png: 0, 7, 39"),
-        ((1, 40, 255), r"40 says that classes begin at 1, 255 .*a\.png: 1, 40, 255"),
-        ((0, 1, 2, 40, 200), r"values above 40 are not classes .*a\.png: 0..2, 40, 200"),
+        (CAMVID, 11, ["labels: {offset: 0, void: [11]}", "labels: {offset: 1, void: [0]}"]),
+        ((0, 255), 2, ["labels: {binary: true}", "labels: {offset: 0, void: [255]}"]),
+        ((0, 1), 2, ["labels: {offset: 0}", "labels: {offset: 1, void: [0]}"]),
+        ((0, 7, 39), 40, ["labels: {offset: 0}", "labels: {offset: 1, void: [0]}"]),
+        ((1, 2, 3), 3, ["labels: {offset: 1}", "labels: {offset: 0, void: [3]}"]),
+        ((0, 128, 255), 3, ["labels: {map: {0: 0, 128: 1, 255: 2}}"]),
+        ((0, 1, 2, 40, 200), 40, ["labels: {map: {7: 0, 8: 1}, void: rest}"]),
+        ((1, 40, 255), 40, ["labels: {offset: 1, void: [255]}"]),
     ],
 )
-def test_doubtful_convention_is_refused_with_values_and_remedy(
-    tmp_path: Path, values: tuple[int, ...], message: str
+def test_what_the_values_do_not_prove_is_refused_with_the_line_of_each_reading(
+    tmp_path: Path, values: tuple[int, ...], classes: int, lines: list[str]
 ) -> None:
     path = write(tmp_path / "a.png", *values)
-    with pytest.raises(ValueError, match=rf"{message}.*set label_offset=1, void_value=0"):
-        detect_convention([path], 40)
+    if len(lines) == 1 and lines[0].endswith("[255]}"):
+        assert str(detect_reading([path], classes)) == lines[0].removeprefix("labels: ")
+        return
+    with pytest.raises(ValueError, match=r"a\.png: .*does not prove") as error:
+        detect_reading([path], classes)
+    for line in lines:
+        assert line in str(error.value)
 
 
-def test_files_that_contradict_each_other_are_both_named(tmp_path: Path) -> None:
-    paths = [write(tmp_path / "a.png", 0, 40), write(tmp_path / "b.png", 3, 255)]
-    with pytest.raises(ValueError, match=r"a\.png: 0, 40; .*b\.png: 3, 255"):
-        detect_convention(paths, 40)
+@given(st.sets(st.integers(0, 6) | st.just(255), min_size=1), st.integers(2, 5))
+def test_every_possible_reading_decodes_the_values_and_no_two_alike(
+    values: set[int], classes: int
+) -> None:
+    meanings = [
+        tuple(decoded(reading, classes, *sorted(values)))
+        for reading in possible_readings(sorted(values), classes).values()
+    ]
+    assert len({*meanings}) == len(meanings)
 
 
-def test_half_a_convention_is_completed() -> None:
-    assert complete_convention(40, None, None) is None
-    from_one, from_zero = LabelConvention(40, 1, 0), LabelConvention(40, 0, 255)
-    assert complete_convention(40, 1, None) == complete_convention(40, None, 0) == from_one
-    assert complete_convention(40, 0, None) == complete_convention(40, None, 255) == from_zero
+@given(st.integers(2, 6), st.sampled_from([0, 1]), st.sampled_from([None, 0, "K", 255]), st.data())
+def test_the_true_reading_is_among_the_possible_ones(
+    classes: int, offset: int, void: object, data: st.DataObject
+) -> None:
+    void = classes if void == "K" else void
+    inside = range(offset, offset + classes)
+    values = data.draw(st.sets(st.sampled_from(inside), min_size=1))
+    if isinstance(void, int) and void not in inside:
+        values = values | {void}
+    expected = [value - offset if value in inside else 255 for value in sorted(values)]
+    readings = possible_readings(sorted(values), classes).values()
+    assert expected in [decoded(reading, classes, *sorted(values)) for reading in readings]
+
+
+def test_half_a_reading_is_completed() -> None:
+    from_one = LabelReading(offset=1, void=(0,))
+    from_zero = LabelReading(offset=0, void=(255,))
+    assert complete_reading(1, None) == complete_reading(None, 0) == from_one
+    assert complete_reading(0, None) == complete_reading(None, 255) == from_zero
 
 
 @pytest.mark.parametrize(("classes", "offset", "void"), [(40, 1, 0), (40, 0, 255), (13, 3, 200)])
-def test_decoding_shifts_the_classes_and_makes_void_255(
+def test_an_offset_shifts_the_classes_and_makes_void_255(
     classes: int, offset: int, void: int
 ) -> None:
-    expected = np.array([[0, 1, classes - 1, 255]], dtype=np.uint8)
-    values = np.array([[offset, offset + 1, offset + classes - 1, void]], dtype=np.uint8)
-    convention = LabelConvention(classes, offset, void)
-    np.testing.assert_array_equal(convention.decode(values, where="a.png"), expected)
+    reading = LabelReading(offset=offset, void=(void,))
+    values = (offset, offset + 1, offset + classes - 1, void)
+    assert decoded(reading, classes, *values) == [0, 1, classes - 1, 255]
+
+
+def test_values_of_16_bits_are_decoded() -> None:
+    reading = LabelReading(offset=1000, void=(0, 65535))
+    assert decoded(reading, 3, 1000, 1002, 0, 65535) == [0, 2, 255, 255]
+
+
+def test_a_map_joins_values_and_the_rest_may_be_void() -> None:
+    reading = LabelReading(map={7: 0, 8: 1, 300: 1}, void="rest")
+    assert decoded(reading, 2, 7, 8, 300, 9, 0) == [0, 1, 1, 255, 255]
+    assert decoded(LabelReading(map={7: 0, 8: 1}, void=(9,)), 2, 7, 8, 9) == [0, 1, 255]
+
+
+def test_colours_become_classes_in_their_order() -> None:
+    reading = LabelReading(colours=((0, 0, 0), (128, 0, 0)), void=((255, 255, 255),))
+    pixels = np.array([[[128, 0, 0], [0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
+    decoder = LabelDecoder(reading, 2)
+    assert decoder.decode(pixels, where="a.png").tolist() == [[1, 0, 255]]
+    pixels[0, 0] = (127, 0, 0)
+    with pytest.raises(ValueError, match=r"a\.png: holds the colours \[127, 0, 0\], .* void: rest"):
+        decoder.decode(pixels, where="a.png")
+
+
+def test_binary_masks_have_one_value_beside_0(tmp_path: Path) -> None:
+    binary = LabelReading(binary=True)
+    assert decoded(binary, 2, 0, 255) == decoded(binary, 2, 0, 1) == [0, 1]
+    with pytest.raises(ValueError, match=r"holds 1 and 255.*\{offset: 0, void: \[255\]\}"):
+        decoded(binary, 2, 0, 1, 255)
+    with pytest.raises(ValueError, match="holds the values 128 beside class 0 is 0"):
+        decoded(binary, 2, 0, 128)
+    paths = [write(tmp_path / "a.png", 0, 1), write(tmp_path / "b.png", 0, 255)]
+    with pytest.raises(ValueError, match=r"a\.png holds 1 and .*b\.png holds 255"):
+        check_binary(paths)
+    check_binary(paths[:1])
 
 
 def test_foreign_values_are_named_with_the_file_and_the_remedy() -> None:
     values = np.array([[0, 1, 39, 40, 41, 255]], dtype=np.uint8)
-    message = r"a\.png: holds the values 40..41 beside classes 0..39, void 255 .*set label_offset"
+    message = r"a\.png: holds the values 40..41 beside classes 0..39, void 255 .*data\.labels"
     with pytest.raises(ValueError, match=message):
-        LabelConvention(40, 0, 255).decode(values, where="a.png")
+        LabelDecoder(LabelReading(offset=0, void=(255,)), 40).decode(values, where="a.png")
 
 
-def test_palette_files_give_their_indices(tmp_path: Path) -> None:
-    values = np.resize(np.array([0, 5, 40], dtype=np.uint8), (5, 11))
-    picture = Pictures.new("P", (11, 5))
-    picture.putdata(values.ravel().tolist())
-    picture.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
-    picture.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_label_values(tmp_path / "a.png"), values)
+@pytest.mark.parametrize(
+    ("reading", "classes", "message"),
+    [
+        ({}, 2, "exactly one of offset, map, colours, binary, got none"),
+        ({"offset": 0, "binary": True}, 2, "got offset and binary"),
+        ({"offset": 0, "void": (1,)}, 2, "void 1 is also the value of a class"),
+        ({"offset": 0, "void": ((0, 0, 0),)}, 2, "beside offset, void lists values"),
+        ({"colours": ((0, 0, 0), (1, 1, 1)), "void": (3,)}, 2, "beside colours, void lists colour"),
+        ({"colours": ((0, 0, 0), (0, 0, 0))}, 2, "lists a colour twice"),
+        ({"colours": ((0, 0, 0), (1, 1, 1))}, 3, "2 colours for 3 classes"),
+        ({"map": {1: 0, 2: 2}}, 3, r"leads to the classes 0, 2, expected each of 0\.\.2"),
+        ({"binary": True}, 3, "for 2 classes, there are 3"),
+        ({"offset": 65535}, 3, "leaves no values for 3 classes"),
+        ({"offset": -1}, 3, "greater than or equal to 0"),
+        ({"offset": 1, "void": (65536,)}, 3, "less than 65536"),
+    ],
+)
+def test_impossible_readings_are_refused(
+    reading: dict[str, object], classes: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        LabelDecoder(LabelReading(**reading), classes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "1", "I;16"])
-def test_files_without_one_byte_for_each_pixel_are_refused(tmp_path: Path, mode: str) -> None:
-    Pictures.new(mode, (11, 5)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=rf"a\.png: a label file is .* of mode {mode}"):
-        read_label_values(tmp_path / "a.png")
-
-
-def test_jpeg_under_the_name_of_a_png_is_refused(tmp_path: Path) -> None:
-    Pictures.new("L", (11, 5)).save(tmp_path / "a.png", format="JPEG")
-    with pytest.raises(ValueError, match=r"a\.png: .* this is JPEG of mode L"):
-        read_label_values(tmp_path / "a.png")
-
-
-def test_grey_files_of_four_bits_are_refused_and_not_stretched(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    picture = Pictures.new("P", (11, 5), 2)
-    picture.putpalette(list(range(3 * 16)))
-    picture.save(path, bits=4)
-    assert (read_label_values(path) == 2).all()
-    content = bytearray(path.read_bytes())
-    assert content[24:26] == bytes([4, 3])
-    content[25] = 0  # colour type: from palette to grey; the checksum of the header follows
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.png: a label file is a PNG .* 8-bit"):
-        read_label_values(path)
+def test_a_reading_is_written_as_the_yaml_that_states_it() -> None:
+    assert str(LabelReading(offset=0, void=(11,))) == "{offset: 0, void: [11]}"
+    assert str(LabelReading(map={0: 0, 255: 1})) == "{map: {0: 0, 255: 1}}"
+    assert str(LabelReading(binary=True, void="rest")) == "{binary: true, void: rest}"
+    assert str(LabelReading(colours=((1, 2, 3),))) == "{colours: [[1, 2, 3]]}"

@@ -25,7 +25,7 @@ from rsseg.runtime.predict.images import (
     check_images,
     repeated,
 )
-from rsseg.runtime.predict.truth import TruthFiles, pixel_accuracy
+from rsseg.runtime.predict.truth import TruthFiles, pixel_accuracy, read_truth
 from rsseg.runtime.predictor import Predictor
 from rsseg.segmentation.figure import DOTS_PER_INCH, Panel, Row, comparison_figure
 from rsseg.segmentation.palette import overlay
@@ -132,6 +132,7 @@ def predict_files(
     _check_names(images)
     check_images(images)
     labels = truth.find(images) if truth else {}
+    decoder = truth.decoder([*labels.values()]) if truth else None
     folder = OutputFolder(out)
     names = [predictor.name for predictor in predictors]
     written = folder.files(images, names, resolutions)
@@ -141,7 +142,7 @@ def predict_files(
     rows: list[Row] = []
     for path in tqdm(images, desc="predict", unit="image", disable=len(images) == 1):
         image = read_image(path)
-        true = truth.read(labels[path], image.shape[:2]) if truth else None
+        true = read_truth(labels[path], decoder, image.shape[:2]) if decoder else None
         row, of_image = _predict_image(timed, image, resolutions, truth=true, path=path)
         _write_image(folder, path, row, predictors[0].classes)
         results += of_image

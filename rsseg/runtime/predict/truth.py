@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rsseg.images.preprocessing import VOID, LabelMap
-from rsseg.segmentation.labels import LabelConvention, complete_convention, read_label_values
+from rsseg.segmentation.labels import LabelDecoder, LabelReading, detect_reading
+
+OPTION: Final = "--label-reading '{}'"
 
 
 def pixel_accuracy(labels: LabelMap, truth: LabelMap) -> float | None:
@@ -24,29 +27,22 @@ class TruthFiles:
     """Label files of images, found by their names: `kitchen.png` belongs to `kitchen.jpg`.
 
     Args:
-        place: A folder of label PNGs, or one file for one image.
+        place: A folder of label PNGs, a pattern such as "masks/*_mask.png" whose * stands for the
+            name of the image, or one file for one image.
         classes: Number of classes.
-        label_offset: Value of the first class in the files; default: 0, or 1 where void is 0.
-        void_value: Value of the pixels without class there; default: 255, or 0 where classes
-            begin elsewhere than at 0.
+        reading: What the values in the files mean; None takes what they prove.
 
     Raises:
-        ValueError: If void is also the value of a class, or a value does not fit into a byte.
+        ValueError: If the reading does not fit the number of classes.
     """
 
     place: Path
     classes: int
-    label_offset: int | None = None
-    void_value: int | None = None
+    reading: LabelReading | None = None
 
     def __post_init__(self) -> None:
-        _ = self.convention  # an impossible one is refused here
-
-    @property
-    def convention(self) -> LabelConvention:
-        """Which values mean which class: what was given, completed as for training."""
-        convention = complete_convention(self.classes, self.label_offset, self.void_value)
-        return convention or LabelConvention(self.classes, 0, VOID)
+        if self.reading is not None:
+            LabelDecoder(self.reading, self.classes)  # one that does not fit is refused here
 
     def find(self, images: Sequence[Path]) -> dict[Path, Path]:
         """Return the label file of each image.
@@ -54,44 +50,70 @@ class TruthFiles:
         Raises:
             ValueError: If the place or a label file is missing, or one file has several images.
         """
-        if not self.place.exists():
-            raise ValueError(f"{self.place} does not exist; give a folder of label PNGs or one PNG")
-        if not self.place.is_dir():
+        if self.place.is_file():
             if len(images) > 1:
                 raise ValueError(
                     f"{self.place} is one label file for {len(images)} images; give a folder"
                 )
             return {images[0]: self.place}
-        files = {image: self.place / f"{image.stem}.png" for image in images}
-        missing = [image for image, file in files.items() if not file.is_file()]
+        files = self._by_name()
+        missing = [image for image in images if image.stem not in files]
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(images)} images have no label file, the first is "
-                f"{missing[0]}; expected {files[missing[0]]}"
+                f"{missing[0]}; expected {missing[0].stem}.png in {self.place}"
             )
-        return files
+        return {image: files[image.stem] for image in images}
 
-    def read(self, path: Path, size: tuple[int, int]) -> LabelMap:
-        """Read a label file.
+    def _by_name(self) -> dict[str, Path]:
+        """Return the label files by the names of their images."""
+        if not self.place.is_dir() and "*" not in self.place.name:
+            raise ValueError(f"{self.place} does not exist; give a folder of label PNGs or one PNG")
+        pattern = self.place.name if "*" in self.place.name else "*"
+        folder = self.place.parent if "*" in self.place.name else self.place
+        head, _, tail = pattern.partition("*")
+        tail = tail.removesuffix(".png")
+        # In any case: cameras and other systems write .PNG.
+        return {
+            path.stem.removeprefix(head).removesuffix(tail): path
+            for path in sorted(folder.iterdir())
+            if path.suffix.lower() == ".png"
+            and path.stem.startswith(head)
+            and path.stem.endswith(tail)
+        }
 
-        Args:
-            path: PNG, 8-bit greyscale or with a palette, whose indices are then the labels.
-            size: Height and width of the image.
-
-        Returns:
-            Class of each pixel, 255 for void, shape `size`.
+    def decoder(self, files: Sequence[Path]) -> LabelDecoder:
+        """Return how the label files are read: as given, or as their values prove.
 
         Raises:
-            ValueError: If the file holds no labels, other values, or another size.
-            OSError: If the file cannot be opened.
+            ValueError: If nothing is given and the values prove nothing; lists the options.
         """
-        values = read_label_values(path)
-        if values.shape != size:
-            raise ValueError(
-                f"{path} has the size {_size_text(values.shape)}, expected that of the image, "
-                f"{_size_text(size)}; labels are compared at the image's own size"
-            )
-        return self.convention.decode(values, where=path)
+        reading = self.reading or detect_reading(files, self.classes, option=OPTION)
+        return LabelDecoder(reading, self.classes)
+
+
+def read_truth(path: Path, decoder: LabelDecoder, size: tuple[int, int]) -> LabelMap:
+    """Read a label file.
+
+    Args:
+        path: The file, a PNG.
+        decoder: What its values mean.
+        size: Height and width of the image.
+
+    Returns:
+        Class of each pixel, 255 for void, shape `size`.
+
+    Raises:
+        ValueError: If the file holds no labels, other values, or another size.
+        OSError: If the file cannot be opened.
+    """
+    labels = decoder.read(path)
+    if labels.shape != size:
+        raise ValueError(
+            f"{path} has the size {_size_text(labels.shape)}, expected that of the image, "
+            f"{_size_text(size)}; labels are compared at the image's own size"
+        )
+    return labels
 
 
 def _size_text(size: tuple[int, ...]) -> str:

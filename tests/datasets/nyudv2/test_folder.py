@@ -13,6 +13,7 @@ from PIL import Image as Pictures
 
 import datasets.nyudv2.reader
 from datasets.nyudv2.reader import CROPS, FolderReader, Split, open_nyudv2
+from rsseg.segmentation.labels import LabelReading, complete_reading
 from tests.helpers.small_folder import every_value, write_folder
 
 CLASSES = json.loads(
@@ -50,7 +51,7 @@ def test_both_label_conventions_are_detected(tmp_path: Path, offset: int, void: 
     values = np.where(expected == 255, void, expected + offset).astype(np.uint8)
     reader = open_nyudv2(write_folder(tmp_path / "d", values), "train")
     assert isinstance(reader, FolderReader)
-    assert (reader.convention.label_offset, reader.convention.void_value) == (offset, void)
+    assert reader.reading == LabelReading(offset=offset, void=(void,))
     np.testing.assert_array_equal(reader[0].labels, expected[0])
     assert reader.classes == tuple(CLASSES)
 
@@ -61,10 +62,10 @@ def test_told_convention_is_obeyed_and_completed(tmp_path: Path) -> None:
     for told in ({"label_offset": 1}, {"void_value": 0}, {"label_offset": 1, "void_value": 0}):
         labels = open_nyudv2(root, "train", **told)[0].labels  # type: ignore[arg-type]
         assert np.unique(labels).tolist() == [6, 38, 255]
-    with pytest.raises(ValueError, match="void_value=3 is also the value of a class"):
+    with pytest.raises(ValueError, match="void 3 is also the value of a class"):
         open_nyudv2(root, "train", label_offset=1, void_value=3)
-    for unfit in ({"label_offset": 230}, {"void_value": -1}, {"label_offset": -1}):
-        with pytest.raises(ValueError, match="does not fit into the values"):
+    for unfit in ({"label_offset": 65530}, {"void_value": -1}, {"label_offset": -1}):
+        with pytest.raises(ValueError, match=r"leaves no values|greater than or equal to 0"):
             open_nyudv2(root, "train", **unfit)  # type: ignore[arg-type]
 
 
@@ -84,13 +85,16 @@ def test_value_outside_the_classes_is_refused_on_reading(tmp_path: Path) -> None
     reader = open_nyudv2(write_folder(tmp_path / "d", values), "train", label_offset=0)
     assert reader[0].labels.max() == 255
     with pytest.raises(
-        ValueError, match=r"b\.png: holds the values 40 beside classes 0..39, void 255 .*set label_"
+        ValueError, match=r"b\.png: holds the values 40 beside classes 0..39, void 255 .*data.lab"
     ):
         reader[1]
 
 
 def test_other_numbers_of_classes_are_possible(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "d", every_value(0, 1, 13))
+    with pytest.raises(ValueError, match=r"does not prove .* 13 classes"):
+        open_nyudv2(root, "train", classes=13)
+    (root / "dataset.json").write_text('{"label_offset": 1}', encoding="utf-8")
     assert open_nyudv2(root, "train", classes=13).classes[12] == "class 12"
     assert np.unique(open_nyudv2(root, "train", classes=13)[0].labels).tolist() == [0, 12, 255]
     (root / "classes.txt").write_text("floor\nroof\n", encoding="utf-8")
@@ -213,13 +217,13 @@ def test_both_splits_have_the_convention_that_either_tells(
     lists = {"train": ["b"], "test": ["a"]}
     reader = open_nyudv2(write_folder(tmp_path / "d", values, **lists), split)
     assert isinstance(reader, FolderReader)
-    assert reader.convention.label_offset == offset
+    assert reader.reading == complete_reading(offset, None)
 
 
 def test_splits_of_two_conventions_are_refused(tmp_path: Path) -> None:
     values = np.concatenate([every_value(1, 40), every_value(1, 255)])
     root = write_folder(tmp_path / "d", values, train=["a"], test=["b"])
-    with pytest.raises(ValueError, match=r"a\.png: 1, 40; .*b\.png: 1, 255"):
+    with pytest.raises(ValueError, match=r"a\.png holds 40, .*b\.png holds 255"):
         open_nyudv2(root, "train")
 
 

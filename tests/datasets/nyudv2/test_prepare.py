@@ -59,7 +59,7 @@ def test_packed_samples_are_those_of_the_images_and_need_no_decoding(
 ) -> None:
     expected = samples(source)
     assert_equal(samples(target, packed=False), expected)
-    monkeypatch.setattr(nyudv2_folder, "read_image", None)  # calling it would be an error
+    monkeypatch.setattr(nyudv2_folder, "read_pair", None)  # calling it would be an error
     assert_equal(samples(target), expected)
     assert all(s.image.flags.writeable and s.labels.flags.writeable for s in samples(target))
 

@@ -19,6 +19,7 @@ from rsseg.runtime.executors import TorchExecutor
 from rsseg.runtime.predict.segment import OutputFolder, predict_files, table
 from rsseg.runtime.predict.truth import TruthFiles
 from rsseg.runtime.predictor import Predictor
+from rsseg.segmentation.labels import LabelReading
 from rsseg.segmentation.palette import overlay
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
@@ -119,7 +120,7 @@ def test_results_hold_every_network_at_every_resolution_with_its_accuracy(tmp_pa
         [image],
         tmp_path / "out",
         resolutions=[32, 16],
-        truth=TruthFiles(tmp_path / "truth", len(CLASSES)),
+        truth=TruthFiles(tmp_path / "truth", len(CLASSES), LabelReading(offset=0)),
     )
     assert [(r.image, r.network, r.resolution) for r in results] == [
         *[("a.png", "a", 32), ("a.png", "a", 16)],

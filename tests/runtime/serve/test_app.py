@@ -20,7 +20,7 @@ from rsseg.runtime.serve.app import make_app
 from rsseg.runtime.serve.body import Limits
 from rsseg.runtime.serve.request import allowed_resolutions
 from rsseg.runtime.serve.service import Service
-from rsseg.segmentation.labels import read_label_values
+from rsseg.segmentation.label_files import read_label_values
 from rsseg.segmentation.palette import overlay
 from tests.helpers.hostile import Edit, attempts, damaged, edits
 from tests.helpers.small_checkpoint import CLASSES, write_checkpoint
