@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 from classification.task import CLASSIFICATION
-from datasets.classification import TestImages, training_batches
+from datasets.classification import test_images, training_batches
 from rsseg.cli.train import Script
 
-SCRIPT = Script(CLASSIFICATION, training_batches, TestImages, str(__doc__))
+SCRIPT = Script(CLASSIFICATION, training_batches, test_images, str(__doc__))
 main = SCRIPT.main
 
 if __name__ == "__main__":

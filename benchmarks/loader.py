@@ -29,7 +29,7 @@ from benchmarks.harness import Case, Work
 from benchmarks.runner import make_parser, run
 from datasets.image_views import TrainingImages
 from datasets.imagenet.labels import is_image
-from datasets.imagenet.reader import LabelledImages
+from datasets.imagenet.reader import ImageFiles
 from datasets.samples import Draw
 from rsseg.classifiers.config import CropConfig
 from rsseg.images.preprocessing import Preprocessing
@@ -111,7 +111,7 @@ def our_views(
     """Return the data set that a run trains with, over these files."""
     names = np.array([str(path.name).encode() for path in paths])
     labels = np.zeros(len(paths), dtype=np.int64)
-    images = LabelledImages(paths[0].parent, names, labels, ("any",), decoder=decoder)
+    images = ImageFiles(paths[0].parent, names, labels, ("any",), decoder=decoder)
     return TrainingImages(images, resolutions, CROP)
 
 

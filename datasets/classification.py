@@ -3,56 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final
 
+from datasets.image_run import ImageRun
 from datasets.image_views import TestViewsOfImages, TrainingImages
-from datasets.imagenet.reader import LabelledImages, open_images
+from datasets.imagenet.images import LabelledImages, summary_of
+from datasets.imagenet.reader import open_images
+from datasets.imagenet.streams import Stream, open_stream
 from datasets.loader import TrainLoader, hash_of
+from datasets.stream_loader import NoImages, StreamLoader
 from datasets.test_data import TestData
-from rsseg.classifiers.build import ClassifierConfig
-from rsseg.classifiers.config import CropConfig, ImageDataConfig
-from rsseg.images.preprocessing import Preprocessing
+from datasets.test_stream import TestStream
+from rsseg.common.distributed import share_of_batch, world_size
+
+STREAMS: Final = ("wds", "tfds")  # readers whose training images have no index
 
 
-class ImageRun(Protocol):
-    """The settings that the batches need; `classification` defines the whole configuration."""
-
-    @property
-    def resolutions(self) -> tuple[int, ...]:
-        """Sides of the views."""
-
-    @property
-    def model(self) -> ClassifierConfig:
-        """The network, which knows how many classes there are."""
-
-    @property
-    def data(self) -> ImageDataConfig:
-        """The images."""
-
-    @property
-    def augmentation(self) -> CropConfig:
-        """Random crop and flip."""
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How test images are fitted."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images in a batch."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of order and augmentation."""
-
-    @property
-    def workers(self) -> int:
-        """Processes that load images."""
-
-
-def training_batches(config: ImageRun) -> TrainLoader:
+def training_batches(config: ImageRun) -> TrainLoader | StreamLoader:
     """Return the augmented training batches of a run."""
-    images = open_images(config.data, "train", config.model.classes)
+    stream = _open_stream(config) if config.data.reader in STREAMS else None
+    images = (
+        NoImages(stream.classes)
+        if stream
+        else open_images(config.data, "train", config.model.classes)
+    )
     max_unreadable = config.data.max_unreadable
     views = TrainingImages(
         images,
@@ -61,6 +35,9 @@ def training_batches(config: ImageRun) -> TrainLoader:
         max_unreadable=max_unreadable,
         resize=config.data.resize_on == "loader",
     )
+    if stream:
+        options = {"seed": config.seed, "workers": config.workers}
+        return StreamLoader(stream, views, config.batch_size, **options)
     return TrainLoader(
         views,
         config.batch_size,
@@ -68,7 +45,31 @@ def training_batches(config: ImageRun) -> TrainLoader:
         workers=config.workers,
         names=hash_of(_names(images), images.labels),
         max_unreadable=max_unreadable,
+        summary=summary_of(images),
     )
+
+
+def _open_stream(config: ImageRun) -> Stream:
+    if config.data.reader == "tfds" and world_size() > 1 and not config.workers:
+        raise ValueError(
+            "data.root tfds/ with several training processes divides the images among worker "
+            "processes; set workers to at least 1"
+        )
+    return open_stream(
+        config.data,
+        config.model.classes,
+        seed=config.seed,
+        parts=world_size() * max(1, config.workers),
+        batch_size=share_of_batch(config.batch_size),
+    )
+
+
+def test_images(config: ImageRun) -> TestImages | TestStream:
+    """Return the test images of a run."""
+    return TestStream(config) if config.data.reader == "tfds" else TestImages(config)
+
+
+test_images.__test__ = False  # type: ignore[attr-defined]  # Not a test.
 
 
 def _names(images: LabelledImages) -> list[str]:
@@ -83,6 +84,7 @@ class TestImages(TestData):
 
     Attributes:
         classes: Names of the classes.
+        summary: One line about the images.
     """
 
     __test__ = False  # Not a class of tests.
@@ -91,6 +93,7 @@ class TestImages(TestData):
         self.config = config
         self.images = open_images(config.data, "test", config.model.classes)
         self.classes = self.images.classes
+        self.summary = summary_of(self.images)
         super().__init__(
             _names(self.images),
             config.preprocessing,

@@ -17,12 +17,12 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from datasets.faults import Fault, read_or_fault, read_or_next
-from datasets.imagenet.reader import LabelledImages
+from datasets.imagenet.images import LabelledImages
 from datasets.loader import Item
 from datasets.samples import Draw
 from rsseg.classifiers.config import CropConfig
 from rsseg.images.crops import Crop
-from rsseg.images.preprocessing import Preprocessing
+from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.switchable.resolutions import Resolutions
 
 
@@ -65,9 +65,13 @@ class TrainingImages(Dataset[Item]):
             count=len(self),
             limit=self.max_unreadable,
         )
+        return self.item(image, label, draw.seed, faults)
+
+    def item(self, image: Image, label: int, seed: int, faults: Sequence[Fault]) -> Item:
+        """Return an image as views or crops that a seed decides, its class, and faults met."""
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         views: list[Tensor] | Crop
-        views = self.views(pixels, draw.seed) if self.resize else self.crop(pixels, draw.seed)
+        views = self.views(pixels, seed) if self.resize else self.crop(pixels, seed)
         return Item(views, torch.tensor(label), faults)
 
     def crop(self, image: Tensor, seed: int) -> Crop:

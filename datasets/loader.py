@@ -98,9 +98,11 @@ class TrainLoader:
         workers: Processes that load images, kept between epochs; 0 loads in this process.
         names: Hash of the samples' names, see `hash_of`.
         max_unreadable: How many images may be unreadable.
+        summary: One line about the images.
 
     Attributes:
         fingerprint: Plain values that distinguish these training samples from others.
+        summary: As above.
 
     Raises:
         ValueError: If there are fewer images than a batch holds, or it cannot be shared.
@@ -115,6 +117,7 @@ class TrainLoader:
         workers: int,
         names: str = "",
         max_unreadable: int = 0,
+        summary: str = "",
     ) -> None:
         assert isinstance(views, Sized)
         if len(views) < batch_size:
@@ -122,7 +125,7 @@ class TrainLoader:
                 f"the training set has {len(views)} images, fewer than one batch of {batch_size}; "
                 "lower batch_size"
             )
-        self.batch_size = batch_size
+        self.batch_size, self.summary = batch_size, summary
         self.fingerprint = {"train_samples": len(views), "train_names": names}
         self.sampler = EpochSampler(views, batch_size, seed)
         self._faults = Faults(max_unreadable)
@@ -131,8 +134,8 @@ class TrainLoader:
             batch_size=self.sampler.share,
             sampler=self.sampler,
             drop_last=True,
-            collate_fn=_collate_train,
-            **_workers(workers),
+            collate_fn=collate_train,
+            **worker_options(workers),
         )
         self.steps = len(views) // batch_size
 
@@ -151,7 +154,8 @@ class TrainLoader:
         self._faults.share()
 
 
-def _collate_train(items: list[Any]) -> tuple[list[Tensor] | CropBatch, Tensor, list[Fault]]:
+def collate_train(items: list[Any]) -> tuple[list[Tensor] | CropBatch, Tensor, list[Fault]]:
+    """Stack training samples: views or crops, targets, and the faults met on the way."""
     items = [Item(*item) for item in items]
     faults = [fault for item in items for fault in item.faults]
     targets = torch.stack([item.target for item in items])
@@ -190,7 +194,7 @@ class TestLoader:
         size = 1 if preprocessing.fit == "aspect" else batch_size
         self.faults = faults
         self.batches: DataLoader[Any] = DataLoader(
-            views, batch_size=size, collate_fn=_collate_test, **_workers(workers)
+            views, batch_size=size, collate_fn=_collate_test, **worker_options(workers)
         )
 
     def __len__(self) -> int:
@@ -231,7 +235,8 @@ def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 
-def _workers(count: int) -> dict[str, Any]:
+def worker_options(count: int) -> dict[str, Any]:
+    """Return the options of a DataLoader for so many worker processes."""
     return {
         "num_workers": count,
         "persistent_workers": count > 0,

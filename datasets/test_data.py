@@ -27,7 +27,12 @@ class TestData(ABC):
         batch_size: Images in a batch.
         workers: Processes that load images.
         max_unreadable: How many images may be unreadable; they are left out.
+
+    Attributes:
+        summary: One line about the images; empty for none.
     """
+
+    summary: str = ""
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class NoSamples:
 
     names: ClassVar[list[str]] = []
     faults: ClassVar[dict[str, str]] = {}
+    summary: ClassVar[str] = ""
 
     def batches(self, resolutions: object) -> tuple[()]:
         return ()

@@ -11,7 +11,7 @@ the readme of its development kit, ILSVRC2012_devkit_t12.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,28 +24,38 @@ from rsseg.common.messages import listed
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # First words of a line that names the columns.
-HEADERS: Final = ("imageid", "image_id", "image", "file", "filename", "path")
+HEADERS: Final = (
+    *("imageid", "image_id", "image", "image_path", "file", "filename", "file_name", "filepath"),
+    *("path", "img", "name"),
+)
 
 
 def read_flat_labels(
-    path: Path, files: Sequence[str], folders: tuple[str, ...], classes: int
+    path: Path,
+    files: Sequence[str],
+    folders: tuple[str, ...],
+    classes: int,
+    *,
+    offset: int | None = None,
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Read the classes of images that lie in one folder.
 
     Args:
         path: Lines of a file's name, with or without suffix, and the name of its class folder or
-            the index of its class, with tab, comma or blanks between them; or ILSVRC2012's
+            the number of its class, with tab, comma or blanks between them; or ILSVRC2012's
             numbers, the i-th for the i-th file, with meta.mat beside.
         files: Names of the images, sorted.
         folders: Names of the class folders in the order of the classes; empty if there are none,
             then the file tells them.
         classes: Number of classes.
+        offset: Number of the first class, where classes are numbers; None if they prove it.
 
     Returns:
-        Labels, shape (N,), 0..K-1, and the names of the class folders.
+        Labels, shape (N,), 0..K-1, and the names of the class folders, or the classes' numbers.
 
     Raises:
-        ValueError: If lines and images do not fit one to one, or name unknown classes.
+        ValueError: If lines and images do not fit one to one, or name unknown classes, or if the
+            numbers could be counted from 0 as well as from 1.
         FileNotFoundError: If the file or its meta.mat is missing.
     """
     lines = read_lines(path, "data.val_labels")
@@ -53,17 +63,62 @@ def read_flat_labels(
         names, order = _from_numbers(path, lines, files)
     else:
         names = _from_pairs(path, lines, files, folders)
+        if are_numbers(names, folders):
+            numbers = class_numbers(path, names, folders, classes, offset=offset)
+            return places(path, [str(int(name)) for name in names], numbers), folders or numbers
         order = tuple(sorted(set(names)))
-        if all(_is_number(name) and name not in folders for name in order):
-            indices = tuple(str(index) for index in range(classes))
-            return _places(path, [str(int(name)) for name in names], indices), folders or indices
     if not folders and len(order) != classes:
         raise ValueError(
             f"{path} tells {len(order)} classes ({listed(order)}) and model.classes is {classes}; "
             f"set model.classes to {len(order)}, or add the folders of the training images, which "
             "tell all classes"
         )
-    return _places(path, names, folders or order), folders or order
+    return places(path, names, folders or order), folders or order
+
+
+def are_numbers(names: Sequence[str], folders: Collection[str]) -> bool:
+    """Return whether classes are given as numbers, not as names of class folders."""
+    return all(_is_number(name) and name not in folders for name in set(names))
+
+
+def class_numbers(
+    path: Path,
+    names: Iterable[str],
+    folders: Sequence[str],
+    classes: int,
+    *,
+    offset: int | None = None,
+) -> tuple[str, ...]:
+    """Return the number of each class, "0" or "1" first, as the values in a list prove it.
+
+    A 0 proves that the classes are counted from 0, a K that they are counted from 1.
+
+    Args:
+        path: The list, for messages.
+        names: The numbers that occur.
+        folders: Names of the class folders in the order of the classes, for messages; may be empty.
+        classes: Number of classes K.
+        offset: Number of the first class, if it is given.
+
+    Raises:
+        ValueError: If neither occurs and `offset` is None.
+    """
+    values = {int(name) for name in names}
+    lowest, highest = min(values), max(values)
+    proven = 0 if lowest == 0 or highest > classes else 1 if highest == classes else None
+    first = proven if offset is None else offset
+    if first is None:
+        what = ["first", "second"]
+        if folders:
+            what = [f"class {folder!r}" for folder in folders[:2]]
+        raise ValueError(
+            f"{path}: classes are numbers from {lowest} to {highest}, and model.classes is "
+            f"{classes}: neither 0 nor {classes} occurs, so 1 may be the {what[1]} or the "
+            f"{what[0]}. Say which, one of:\n"
+            f"  data: {{label_offset: 0}}   # counted from 0: 1 is the {what[1]}\n"
+            f"  data: {{label_offset: 1}}   # counted from 1: 1 is the {what[0]}"
+        )
+    return tuple(str(first + index) for index in range(classes))
 
 
 def read_class_names(path: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
@@ -101,6 +156,22 @@ def read_class_names(path: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
             f"{path}: of the {len(folders)} class folders {', '.join(parts)}; give each one line"
         )
     return tuple(names[folder] for folder in folders)
+
+
+def places(path: Path, names: Sequence[str], order: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the place of each name in an order, shape (N,).
+
+    Raises:
+        ValueError: If a name is not in it; names the file.
+    """
+    indices = {name: index for index, name in enumerate(order)}
+    unknown = set(names) - indices.keys()
+    if unknown:
+        raise ValueError(
+            f"{path}: {len(unknown)} classes are unknown ({listed(unknown)}); the "
+            f"{len(order)} known ones are {listed(order)}"
+        )
+    return np.array([indices[name] for name in names], dtype=np.int64)
 
 
 def is_image(name: str) -> bool:
@@ -147,16 +218,16 @@ def _from_pairs(
     path: Path, lines: list[str], files: Sequence[str], folders: tuple[str, ...]
 ) -> list[str]:
     """Return the class folder or class index of each image."""
-    places = {_stem(file): place for place, file in enumerate(files)}
-    places |= {file: place for place, file in enumerate(files)}
+    indices = {_stem(file): place for place, file in enumerate(files)}
+    indices |= {file: place for place, file in enumerate(files)}
     folder_set = frozenset(folders)
     pairs = [_pair(path, line, folder_set) for line in lines]
-    if pairs[0][0].lower() in HEADERS and pairs[0][0] not in places:
+    if pairs[0][0].lower() in HEADERS and pairs[0][0] not in indices:
         del pairs[0]
     names: dict[int, str] = {}
     absent, twice = [], []
     for file, folder in pairs:
-        place = places.get(file, places.get(_stem(file)))
+        place = indices.get(file, indices.get(_stem(file)))
         if place is None:
             absent.append(file)
         elif place in names:
@@ -194,18 +265,6 @@ def _folder_and_name(line: str, folders: tuple[str, ...]) -> tuple[str, str]:
         return line, line
     folder, _, name = line.partition("\t" if "\t" in line else " ")
     return folder.strip(), name.strip()
-
-
-def _places(path: Path, names: list[str], order: tuple[str, ...]) -> NDArray[np.int64]:
-    """Replace each name by its place in an order."""
-    places = {name: place for place, name in enumerate(order)}
-    unknown = set(names) - places.keys()
-    if unknown:
-        raise ValueError(
-            f"{path}: {len(unknown)} classes are unknown ({listed(unknown)}); the "
-            f"{len(order)} known ones are {listed(order)}"
-        )
-    return np.array([places[name] for name in names], dtype=np.int64)
 
 
 def _is_number(text: str) -> bool:

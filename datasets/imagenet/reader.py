@@ -1,8 +1,8 @@
-"""Reader of labelled images: one folder for each class, or ILSVRC's flat folder with its labels.
+"""Images in files and their classes: class folders, ILSVRC's flat folder, lists.
 
-A class is a folder, and its index the folder's place in alphabetical order among those of the
-training images. Which views are cut from an image, and how batches are made of them, is decided
-elsewhere; so is what becomes of unreadable images.
+The index of a class is its folder's place in alphabetical order among those of the training
+images, or its number in a list. Which views are cut from an image, and how batches are made of
+them, is decided elsewhere; so is what becomes of unreadable images.
 
 Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015,
 https://arxiv.org/abs/1409.0575.
@@ -11,22 +11,37 @@ https://arxiv.org/abs/1409.0575.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.imagenet.labels import is_image, read_class_names, read_flat_labels
+from datasets.imagenet.huggingface import open_rows
+from datasets.imagenet.images import LabelledImages, check_labels, limited, number_names
+from datasets.imagenet.labels import (
+    are_numbers,
+    class_numbers,
+    is_image,
+    places,
+    read_class_names,
+    read_flat_labels,
+)
+from datasets.imagenet.lists import SUFFIXES, LabelList, read_label_list
+from datasets.imagenet.shards import open_shards
+from datasets.imagenet.tars import TAR, PackedImages, list_tars
 from datasets.samples import Split
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.messages import listed
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import Decoder, read_image
 
+_LOOKED_FOR = 100  # images of a list, spread over it, that must exist when it is opened
 
-class LabelledImages:
-    """The images of one split: paths, labels, class names.
+
+class ImageFiles(LabelledImages):
+    """The images of one split as files: paths, labels, class names.
 
     Paths and labels are two arrays, not a million objects: worker processes share their pages.
 
@@ -36,10 +51,7 @@ class LabelledImages:
         labels: Class of each image, shape (N,), 0..K-1.
         classes: Readable name of each class.
         decoder: See `read_image`.
-
-    Attributes:
-        classes: As above.
-        labels: As above.
+        layout: How they are kept, for the summary.
     """
 
     def __init__(
@@ -50,25 +62,15 @@ class LabelledImages:
         classes: tuple[str, ...],
         *,
         decoder: Decoder = "fast",
+        layout: str = "class folders",
     ) -> None:
-        self.classes, self.labels = classes, labels
+        super().__init__(labels, classes, layout)
         self._decoder: Decoder = decoder
         self._folder, self._names = folder, names
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Image, int]:
-        """Read an image.
-
-        Returns:
-            The image, upright RGB, uint8, shape (H, W, 3), and its class.
-
-        Raises:
-            ValueError: If the file is not an image, or damaged; names the file.
-            OSError: If it cannot be opened; names the file.
-        """
-        return read_image(self.path(index), decoder=self._decoder), int(self.labels[index])
+    def read(self, index: int) -> Image:
+        """Read an image, see `LabelledImages`."""
+        return read_image(self.path(index), decoder=self._decoder)
 
     def name(self, index: int) -> str:
         """Path of an image below the folder of its split, with "/" on every system."""
@@ -88,40 +90,127 @@ def open_images(data: ImageDataConfig, split: Split, classes: int) -> LabelledIm
         classes: Number of classes.
 
     Raises:
-        ValueError: If folders, labels or names do not fit each other or the number of classes.
+        ValueError: If folders, labels or names do not fit each other or the number of classes, or
+            a class has no training image.
         FileNotFoundError: If a folder or file is missing.
+        ImportError: If the library of a reader is not installed.
     """
     if split not in get_args(Split):
         raise ValueError(f"unknown split {split!r}; the splits are {', '.join(get_args(Split))}")
-    root = Path(data.root).expanduser()
-    folder = _find_folder(root, split, data)
-    class_folders, files = _scan(folder)
-    _check_content(folder, class_folders, files, split)
-    folders = _order_of_classes(root / data.train, folder, class_folders, classes)
-    if class_folders:
-        if data.val_labels is not None and split == "test":
-            raise ValueError(
-                f"{folder} holds class folders, so data.val_labels ({data.val_labels}) is for "
-                "nothing; leave it out, or point data.val at the flat folder it belongs to"
-            )
-        names, labels = _list_tree(folder, folders, split, data.limit)
+    images: LabelledImages
+    if data.reader == "hfds":
+        images = open_rows(data, split, classes)
+    elif data.reader == "wds":
+        images = open_shards(data, split, classes)
     else:
-        names, truth = _encoded(files, folder), _find_labels(root, folder, data)
-        labels, folders = read_flat_labels(truth, files, folders, classes)
-    readable = _class_names(root, data, folders)
-    return LabelledImages(folder, names, labels, readable, decoder=data.decoder)
+        images = _open_files(data, split, classes)
+    check_labels(images, split, data)
+    return images
 
 
-def _find_folder(root: Path, split: Split, data: ImageDataConfig) -> Path:
-    key, name = ("train", data.train) if split == "train" else ("val", data.val)
-    folder = root / name
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder if root.is_dir() else root}: no such folder; expected the images in "
-            f"{root / data.train}/CLASS/ and {root / data.val}/CLASS/, the latter also flat with "
-            f"data.val_labels; set data.root and data.{key}"
+def _open_files(data: ImageDataConfig, split: Split, classes: int) -> LabelledImages:
+    root = Path(data.root).expanduser()
+    path = _find(root, split, data)
+    if _is_list(path):
+        return _open_list(root, data, split, classes)
+    if _is_tar(path):
+        return _open_tars(root, path, data, split, classes)
+    class_folders, files = _scan(path)
+    _check_content(path, class_folders, files, split)
+    folders = _order_of_classes(root, path, class_folders, data, classes)
+    if not class_folders:
+        return _open_flat(root, path, folders, data, classes)
+    if data.val_labels is not None and split == "test":
+        raise ValueError(
+            f"{path} holds class folders, so data.val_labels ({data.val_labels}) is for "
+            "nothing; leave it out, or point data.val at the flat folder it belongs to"
         )
-    return folder
+    names, labels = _list_tree(path, folders, split, data)
+    readable = _class_names(root, data, folders, numbered=_is_list(root / data.train))
+    return ImageFiles(path, names, labels, readable, decoder=data.decoder)
+
+
+def _open_flat(
+    root: Path,
+    folder: Path,
+    folders: tuple[str, ...],
+    data: ImageDataConfig,
+    classes: int,
+) -> ImageFiles:
+    files, truth = _scan(folder)[1], _find_labels(root, folder, data)
+    names = _encoded(files, folder)
+    labels, order = read_flat_labels(truth, files, folders, classes, offset=data.label_offset)
+    numbered = not folders or _is_list(root / data.train)
+    readable = _class_names(root, data, order, numbered=numbered)
+    layout = f"flat folder with {truth.name}"
+    return ImageFiles(folder, names, labels, readable, decoder=data.decoder, layout=layout)
+
+
+def _open_list(root: Path, data: ImageDataConfig, split: Split, classes: int) -> ImageFiles:
+    key, name = _key_of(split, data)
+    path = root / name
+    lines = read_label_list(path, key)
+    labels, order = _labels_of_list(path, lines, root, data, classes)
+    files, labels = limited(_encoded(lines.files, path), labels, split, data.limit)
+    readable = _class_names(root, data, order, numbered=not _tree_classes(root, data))
+    layout = f"list {path.name}"
+    images = ImageFiles(root, files, labels, readable, decoder=data.decoder, layout=layout)
+    _check_files(images, path, root)
+    return images
+
+
+def _check_files(images: ImageFiles, path: Path, root: Path) -> None:
+    indices = np.linspace(0, len(images) - 1, min(_LOOKED_FOR, len(images))).astype(int)
+    missing = [images.name(index) for index in indices if not images.path(index).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{path}: of {len(indices)} images that were looked for, {len(missing)} do not exist "
+            f"({listed(missing, 3)}); paths count from data.root, {root}"
+        )
+
+
+def _open_tars(
+    root: Path, path: Path, data: ImageDataConfig, split: Split, classes: int
+) -> PackedImages:
+    members = list_tars(path)
+    order = _order_of_classes(root, path, members.classes, data, classes)
+    labels = places(path, members.folders, order)
+    index, labels = limited(np.arange(len(labels)), labels, split, data.limit)
+    readable = _class_names(root, data, order, numbered=_is_list(root / data.train))
+    layout = "tar file" if path.is_file() else f"{len(members.files)} tar files"
+    return PackedImages(members.at(index), labels, readable, decoder=data.decoder, layout=layout)
+
+
+def _key_of(split: Split, data: ImageDataConfig) -> tuple[str, str]:
+    return ("data.train", data.train) if split == "train" else ("data.val", data.val)
+
+
+def _find(root: Path, split: Split, data: ImageDataConfig) -> Path:
+    key, name = _key_of(split, data)
+    path = root / name
+    if path.is_dir() or (path.is_file() and (_is_list(path) or _is_tar(path))):
+        return path
+    if path.is_file():
+        raise ValueError(
+            f"{path}: neither a folder nor a tar file nor a list ({', '.join(SUFFIXES)}); set {key}"
+        )
+    raise FileNotFoundError(
+        f"{path if root.is_dir() else root}: no such folder; expected the images in "
+        f"{root / data.train}/CLASS/ and {root / data.val}/CLASS/, the latter also flat with "
+        f"data.val_labels; set data.root and {key}"
+    )
+
+
+def _is_list(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _is_tar(path: Path) -> bool:
+    """Return whether a path is a tar file, or a folder of tar files and nothing else to read."""
+    if not path.is_dir():
+        return path.suffix.lower() == TAR and path.is_file()
+    folders, files = _scan(path)
+    return not folders and not files and any(path.glob(f"*{TAR}"))
 
 
 def _scan(folder: Path) -> tuple[list[str], list[str]]:
@@ -152,46 +241,101 @@ def _check_content(folder: Path, class_folders: list[str], files: list[str], spl
 
 
 def _order_of_classes(
-    trained: Path, folder: Path, class_folders: list[str], classes: int
+    root: Path, path: Path, own: Sequence[str], data: ImageDataConfig, classes: int
 ) -> tuple[str, ...]:
-    """Return the class folders, those of the training images if there are any; none unknown."""
-    folders = _scan(trained)[0] if trained.is_dir() else []
-    where, order = (trained, folders) if folders else (folder, class_folders)
+    """Return the class folders, those of the training images if there are any; none unknown.
+
+    Args:
+        root: Folder of the splits.
+        path: Folder or tar file of this split.
+        own: Its class folders, sorted; empty for a flat folder.
+        data: Where the images are.
+        classes: Number of classes.
+    """
+    trained = root / data.train
+    folders = own if path == trained else _training_classes(root, data, classes)
+    where, order = (trained, folders) if folders else (path, own)
     if order and len(order) != classes:
         raise ValueError(
             f"{where} holds {len(order)} class folders ({listed(order, 3)}) and model.classes is "
             f"{classes}; set model.classes to {len(order)}, or data.root to other images"
         )
-    cases = {"has no": set(order) - set(class_folders)}
-    cases["has the unknown"] = set(class_folders) - set(order)
+    cases = {"has no": set(order) - set(own), "has the unknown": set(own) - set(order)}
+    if _is_tar(path):  # It holds no empty folders.
+        del cases["has no"]
     faults = [f"{case} {listed(names)}" for case, names in cases.items() if names]
-    if class_folders and faults:
+    if own and faults:
         raise ValueError(
-            f"{folder} {' and '.join(faults)}; expected the class folders of {where}: add an empty "
+            f"{path} {' and '.join(faults)}; expected the class folders of {where}: add an empty "
             "folder for a class without images, remove what is not a class"
         )
     return tuple(order)
 
 
+def _training_classes(root: Path, data: ImageDataConfig, classes: int) -> tuple[str, ...]:
+    """Return the classes of the training images in their order, whatever their layout."""
+    trained = root / data.train
+    if not _is_list(trained):
+        return _tree_classes(root, data)
+    lines = read_label_list(trained, "data.train")
+    return _labels_of_list(trained, lines, root, data, classes)[1]
+
+
+def _tree_classes(root: Path, data: ImageDataConfig) -> tuple[str, ...]:
+    """Return the class folders of the training images, on the disk or in tar files; () if none."""
+    trained = root / data.train
+    if _is_tar(trained):
+        return list_tars(trained).classes
+    return tuple(_scan(trained)[0]) if trained.is_dir() else ()
+
+
+def _labels_of_list(
+    path: Path, lines: LabelList, root: Path, data: ImageDataConfig, classes: int
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the class of each line, and the classes: folders, numbers, or names in order."""
+    folders, names = _tree_classes(root, data), lines.names
+    if are_numbers(names, folders):
+        # What one split does not prove, the other may.
+        every = names + [name for other in _other_lists(path, root, data) for name in other]
+        if not are_numbers(every, folders):
+            raise ValueError(f"{path} gives classes as numbers, the other list as names; use one")
+        numbers = class_numbers(path, every, folders, classes, offset=data.label_offset)
+        return places(path, [str(int(name)) for name in names], numbers), folders or numbers
+    trained = root / data.train
+    if _is_list(trained) and trained != path:
+        names = read_label_list(trained, "data.train").names
+    order = folders or tuple(sorted(set(names)))
+    if len(order) != classes:
+        raise ValueError(
+            f"{trained if trained.exists() else path} names {len(order)} classes "
+            f"({listed(order)}) and model.classes is {classes}; set model.classes to {len(order)}"
+        )
+    return places(path, lines.names, order), order
+
+
+def _other_lists(path: Path, root: Path, data: ImageDataConfig) -> list[list[str]]:
+    keys = {root / data.train: "data.train", root / data.val: "data.val"}
+    return [read_label_list(o, key).names for o, key in keys.items() if o != path and _is_list(o)]
+
+
 def _list_tree(
-    folder: Path, folders: tuple[str, ...], split: Split, limit: int | None
+    folder: Path, folders: tuple[str, ...], split: Split, data: ImageDataConfig
 ) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
     """Return the images of all class folders and their labels, for training `limit` of each."""
     parts = []
     for name in folders:
-        files = _scan(folder / name)[1]
-        if split == "train" and limit is not None and files:
-            places = np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int)
-            files = [files[index] for index in places]
-        parts.append(_encoded([f"{name}/{file}" for file in files], folder))
+        parts.append(_encoded([f"{name}/{file}" for file in _scan(folder / name)[1]], folder))
     counts = [len(part) for part in parts]
     empty = [name for name, count in zip(folders, counts, strict=True) if count == 0]
-    if empty and (split == "train" or len(empty) == len(folders)):
+    absent = split == "train" and not data.allow_absent
+    if empty and (absent or len(empty) == len(folders)):
+        remedy = ", or set data.allow_absent: true" if len(empty) < len(folders) else ""
         raise ValueError(
             f"{folder}: no images in {len(empty)} class folders ({listed(empty)}); fill or remove "
-            "them (folders below a class folder are not searched)"
+            f"them (folders below a class folder are not searched){remedy}"
         )
-    return np.concatenate(parts), np.repeat(np.arange(len(folders), dtype=np.int64), counts)
+    labels = np.repeat(np.arange(len(folders), dtype=np.int64), counts)
+    return limited(np.concatenate(parts), labels, split, data.limit)
 
 
 def _encoded(names: list[str], folder: Path) -> NDArray[np.bytes_]:
@@ -211,8 +355,10 @@ def _find_labels(root: Path, folder: Path, data: ImageDataConfig) -> Path:
     return root / Path(data.val_labels).expanduser()
 
 
-def _class_names(root: Path, data: ImageDataConfig, folders: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the readable names of the classes."""
-    if data.names is None and not (root / "classes.txt").is_file():
-        return folders
-    return read_class_names(root / Path(data.names or "classes.txt").expanduser(), folders)
+def _class_names(
+    root: Path, data: ImageDataConfig, order: tuple[str, ...], *, numbered: bool
+) -> tuple[str, ...]:
+    """Return the readable names of the classes; `numbered` if they may be numbers of a list."""
+    if data.names is not None or (root / "classes.txt").is_file():
+        return read_class_names(root / Path(data.names or "classes.txt").expanduser(), order)
+    return number_names(order) if numbered and are_numbers(order, ()) else order

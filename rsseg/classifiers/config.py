@@ -19,18 +19,27 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class ImageDataConfig:
-    """Where the images of each class are.
+    """Where the images of each class are; docs/OWN_DATA.md shows every layout.
 
     Args:
-        root: Folder that holds the folders of the splits.
-        train: Folder of the training images below `root`: one folder for each class.
-        val: Folder of the test images: one folder for each class, or flat as in ILSVRC, then
-            with `val_labels`.
-        names: File with the classes' names, one "FOLDER NAME" a line, or one name a line in the
-            order of the folders; default: classes.txt in `root` if there is one, else the
-            folders' names.
+        root: Folder that holds the splits; or "hfds/NAME", a data set of Hugging Face (name or
+            folder), "wds/FOLDER", shards of webdataset (folder or URL), "tfds/NAME", a data set of
+            TensorFlow Datasets.
+        train: The training images below `root`: a folder with one folder for each class, a tar
+            file of such folders, a folder of tar files, one for each class, or a list (csv, tsv,
+            txt) of images and classes; of a reader the name of the split or of the shards.
+        val: The test images, likewise; besides, a flat folder as in ILSVRC, with `val_labels`.
+        names: File with the classes' names, one "CLASS NAME" a line, or one name a line in the
+            order of the classes; default: classes.txt in `root` if there is one, else the
+            names of the folders, or "class 7" for a number.
         val_labels: Ground truth of a flat folder: lines of "FILE FOLDER" or "FILE,FOLDER ...", or
             ILSVRC's numbers, one a line, with its meta.mat beside.
+        label_offset: Number of the first class where classes are given as numbers; needed only
+            where the numbers prove neither 0 nor 1.
+        allow_absent: Whether a class may have no training image.
+        image_key: Column of the images, for "hfds/" and "tfds/"; default: image.
+        label_key: Column of the classes, for "hfds/" and "tfds/", or field of the json file beside
+            each image, for "wds/"; default: label, or the cls file beside each image.
         limit: Use only so many training images of each class; default: all.
         decoder: "fast" decodes JPEG by simplejpeg, "pillow" everything by Pillow; the values are
             the same.
@@ -44,10 +53,26 @@ class ImageDataConfig:
     val: str = "val"
     names: str | None = None
     val_labels: str | None = None
+    label_offset: Literal[0, 1] | None = None
+    allow_absent: bool = False
+    image_key: str | None = None
+    label_key: str | None = None
     limit: Count | None = None
     decoder: Decoder = "fast"
     resize_on: Literal["loader", "device"] = "loader"
     max_unreadable: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def reader(self) -> Literal["files", "hfds", "wds", "tfds"]:
+        """What reads the images; a folder whose name is a reader's can be given as "./wds"."""
+        prefix, slash, _ = self.root.partition("/")
+        names: tuple[Literal["hfds", "wds", "tfds"], ...] = ("hfds", "wds", "tfds")
+        return next((name for name in names if slash and name == prefix.lower()), "files")
+
+    @property
+    def source(self) -> str:
+        """`root` without the name of the reader."""
+        return self.root if self.reader == "files" else self.root.partition("/")[2]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

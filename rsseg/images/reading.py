@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
@@ -72,6 +73,10 @@ def _decode_fast(path: Path) -> Image | None:
     # To let Pillow look for the orientation takes longer than to see that none is noted.
     if not content or (any(mark in content for mark in _NOTES) and _orientation(path) != 1):
         return None
+    return _decode_jpeg(content)
+
+
+def _decode_jpeg(content: bytes) -> Image | None:
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
         if _is_too_large(height * width) or colours not in ("YCbCr", "RGB", "Gray"):
@@ -171,6 +176,29 @@ def _scaled(picture: Pictures.Image, path: Path) -> Pictures.Image:
             f"{picture.mode}, whose black and white are unknown; save it with 8 or 16 bits"
         )
     return Pictures.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
+
+
+def decode_image(content: bytes, name: str, *, decoder: Decoder = "fast") -> Image:
+    """Do the same as `read_image` with the bytes of a file; `name` is its name, for messages.
+
+    Raises:
+        ValueError: As `read_image` does.
+    """
+    if decoder == "fast" and simplejpeg is not None and content.startswith(_JPEG):
+        upright = not any(mark in content for mark in _NOTES)
+        image = _decode_jpeg(content) if upright and len(content) <= _LARGEST else None
+        if image is not None:
+            return image
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Pictures.DecompressionBombWarning)
+            with Pictures.open(BytesIO(content)) as picture:
+                return as_rgb(picture)
+    except UnidentifiedImageError as error:
+        reason = "unreadable image (no format that Pillow knows)"
+        raise ValueError(f"{name}: {reason}; replace it") from error
+    except Exception as error:  # Broken files make Pillow raise errors of any kind.
+        raise ValueError(f"{name}: {str(error) or type(error).__name__}") from error
 
 
 def as_rgb(image: object) -> Image:

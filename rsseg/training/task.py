@@ -32,6 +32,10 @@ class DataFiles(Protocol):
     """Images that are read from files."""
 
     @property
+    def summary(self) -> str:
+        """One line about the images: how they are kept, counts and shares; empty for none."""
+
+    @property
     def faults(self) -> dict[str, str]:
         """The files that could not be read so far, and why."""
 

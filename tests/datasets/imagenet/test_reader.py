@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pictures
 from torchvision.datasets import ImageFolder
 
-from datasets.imagenet.reader import LabelledImages, open_images
+from datasets.imagenet.reader import ImageFiles, open_images
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.images.preprocessing import Image
 
@@ -38,11 +38,13 @@ def write_tree(root: Path, *, images: int = 2, splits: tuple[str, ...] = ("train
     return root
 
 
-def opened(root: Path, split: Any = "train", classes: int = 3, **settings: Any) -> LabelledImages:
-    return open_images(ImageDataConfig(root=str(root), **settings), split, classes)
+def opened(root: Path, split: Any = "train", classes: int = 3, **settings: Any) -> ImageFiles:
+    images = open_images(ImageDataConfig(root=str(root), **settings), split, classes)
+    assert isinstance(images, ImageFiles)
+    return images
 
 
-def names_of(images: LabelledImages) -> list[str]:
+def names_of(images: ImageFiles) -> list[str]:
     return [images.name(index) for index in range(len(images))]
 
 

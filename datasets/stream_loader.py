@@ -1,0 +1,158 @@
+"""Batches of a stream of training images, epoch by epoch.
+
+Every worker process reads a part of its own and makes whole batches of it; they come in turn. With
+as many processes and workers as before, a run that stopped inside an epoch goes on with the next
+sample, if the stream itself always comes in one order: what was trained is read past, undecoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from datasets.faults import Fault, Faults
+from datasets.image_views import TrainingImages
+from datasets.imagenet.images import LabelledImages
+from datasets.imagenet.streams import Part, Stream, StreamSample
+from datasets.loader import Item, TrainBatch, collate_train, hash_of, worker_options
+from rsseg.common.distributed import rank, share_of_batch, world_size
+
+
+class StreamViews(IterableDataset[Item]):
+    """The samples of this process and worker as S views, without end.
+
+    Args:
+        stream: The images.
+        views: Makes views of an image.
+        share: Images in a batch of this process.
+        seed: Seed of order and augmentation.
+
+    Attributes:
+        epoch: The epoch to read, from 0.
+        start: Batches of the epoch to leave out at its beginning.
+    """
+
+    def __init__(self, stream: Stream, views: TrainingImages, *, share: int, seed: int) -> None:
+        self.stream, self.views, self.share, self.seed = stream, views, share, seed
+        self.epoch = self.start = 0
+
+    def __iter__(self) -> Iterator[Item]:
+        info = get_worker_info()
+        workers, number = (info.num_workers, info.id) if info else (1, 0)
+        # The first worker makes the first batch that is asked for.
+        number = (number + self.start) % workers
+        done = len(range(number, self.start, workers)) * self.share
+        part = Part(self.seed, self.epoch, rank() * workers + number, world_size() * workers)
+        samples = islice(enumerate(self.stream.part(part)), done, None)
+        faults: list[Fault] = []
+        owed = 1  # Another image stands in for one that cannot be read.
+        for index, sample in samples:
+            image = self._read(sample, faults)
+            if image is None:
+                owed += 1
+                continue
+            for place in range(owed):
+                draw = np.random.SeedSequence([*part[:3], index, place]).generate_state(1)
+                yield self.views.item(image, sample.label, int(draw[0]), faults)
+                faults = []
+            owed = 1
+
+    def _read(self, sample: StreamSample, faults: list[Fault]) -> Any:
+        try:
+            return sample.read()
+        except (ValueError, OSError) as error:
+            faults.append(Fault(sample.name, str(error)))
+            if len(faults) > self.views.max_unreadable:
+                raise
+            return None
+
+
+class StreamLoader:
+    """Batches of training views of a stream; like `TrainLoader`, as far as a stream can be.
+
+    Args:
+        stream: The images.
+        views: Makes views of an image, and says how many images may be unreadable.
+        batch_size: Images in a batch, of all processes together.
+        seed: Seed of order and augmentation.
+        workers: Processes that load images, started anew in each epoch; 0 loads in this process.
+
+    Attributes:
+        fingerprint: Plain values that distinguish these training samples from others.
+        summary: One line about the images.
+        steps: Batches in an epoch.
+
+    Raises:
+        ValueError: If there are fewer images than a batch holds, or it cannot be shared.
+    """
+
+    def __init__(
+        self, stream: Stream, views: TrainingImages, batch_size: int, *, seed: int, workers: int
+    ) -> None:
+        if stream.samples < batch_size:
+            raise ValueError(
+                f"the training set has {stream.samples} images, fewer than one batch of "
+                f"{batch_size}; lower batch_size"
+            )
+        self.batch_size = batch_size
+        self.steps = stream.samples // batch_size
+        share = share_of_batch(batch_size)
+        self.views = StreamViews(stream, views, share=share, seed=seed)
+        self.fingerprint = {
+            "train_samples": stream.samples,
+            "train_names": hash_of(stream.identity),
+        }
+        self.summary = stream_summary(stream)
+        self._faults = Faults(views.max_unreadable)
+        self._workers = workers
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """The images that could not be read so far, and why."""
+        return self._faults.reasons
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
+        """Yield the batches of an epoch (from 0), beginning with step `first_step`."""
+        self.views.epoch, self.views.start = epoch, first_step
+        # Each epoch has its own worker processes: they read on without end.
+        options = worker_options(self._workers) | {"persistent_workers": False}
+        options["generator"].manual_seed(int(np.random.SeedSequence(epoch).generate_state(1)[0]))
+        batches: DataLoader[Any] = DataLoader(
+            self.views, batch_size=self.views.share, collate_fn=collate_train, **options
+        )
+        for views, target, faults in islice(batches, self.steps - first_step):
+            self._faults.add(faults)
+            yield views, target
+        self._faults.share()
+
+
+def stream_summary(stream: Stream) -> str:
+    """Return one line about a stream, and about what it cannot promise."""
+    again = "exact with the same number of processes and workers"
+    return "; ".join(
+        [
+            f"{stream.layout}, {stream.samples} images, {len(stream.classes)} classes",
+            "shares of the classes are not known before it is read",
+            "each worker reads its own part, so in an epoch some images may come twice, others not",
+            f"going on inside an epoch is {again if stream.exact else 'not exact'}",
+        ]
+    )
+
+
+class NoImages(LabelledImages):
+    """The place of images by index, which a stream does not have."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        super().__init__(np.zeros(0, dtype=np.int64), classes, "stream")
+
+    def read(self, index: int) -> Any:
+        """Raise an IndexError."""
+        raise IndexError(index)
+
+    def name(self, index: int) -> str:
+        """Raise an IndexError."""
+        raise IndexError(index)
