@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, Literal
 
 import numpy as np
 from PIL import Image as Pictures
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from rsseg.images.preprocessing import Image
 
@@ -27,6 +27,15 @@ except ImportError:  # It only makes reading faster.
     simplejpeg = None
 
 ORIENTATION: Final = 0x0112  # EXIF tag; 1 is upright, 5 to 8 lie on their side.
+_TURNS: Final = {  # what makes a picture of each orientation upright
+    2: Pictures.Transpose.FLIP_LEFT_RIGHT,
+    3: Pictures.Transpose.ROTATE_180,
+    4: Pictures.Transpose.FLIP_TOP_BOTTOM,
+    5: Pictures.Transpose.TRANSPOSE,
+    6: Pictures.Transpose.ROTATE_270,
+    7: Pictures.Transpose.TRANSVERSE,
+    8: Pictures.Transpose.ROTATE_90,
+}
 _WIDTH, _HEIGHT = 0x0100, 0x0101  # TIFF tags
 Decoder = Literal["fast", "pillow"]
 _NAME: Final = Path("the image")  # Of one in memory, in messages.
@@ -61,7 +70,7 @@ def read_image(path: Path, *, decoder: Decoder = "fast") -> Image:
     if image is not None:
         return image
     with open_picture(path, "image") as picture:
-        upright = ImageOps.exif_transpose(picture)
+        upright = _turned_upright(picture)
         if not upright.mode.startswith(("I", "F")):
             return _to_rgb(upright)
     return _to_rgb(_scaled(upright, path))
@@ -100,7 +109,29 @@ def _size(stream: BinaryIO) -> int:
 
 def _orientation(path: Path) -> int:
     with open_picture(path, "image") as picture:
-        return int(picture.getexif().get(ORIENTATION, 1))
+        return noted_orientation(picture)
+
+
+def noted_orientation(picture: Pictures.Image) -> int:
+    """Return the orientation that a camera noted, 1..8; 1 (upright) where the note means none.
+
+    The note is any EXIF block: it may hold a text, a fraction 0/0 or a number out of range, or not
+    be readable at all; none of these turns the pixels. Of a list the first entry counts, as it
+    does for Pillow.
+    """
+    try:
+        noted = picture.getexif().get(ORIENTATION, 1)
+        return next((known for known in _TURNS if known == noted), 1)
+    except Exception:  # Broken blocks make Pillow raise errors of any kind.
+        return 1
+
+
+def _turned_upright(picture: Pictures.Image) -> Pictures.Image:
+    """Turn the pixels as noted."""
+    # Not by ImageOps.exif_transpose: it writes the EXIF block anew, which broken tags forbid.
+    picture.load()  # A PNG may note its orientation behind the pixels.
+    turn = _TURNS.get(noted_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _is_too_large(pixels: int) -> bool:
@@ -115,11 +146,11 @@ def image_size(path: Path) -> tuple[int, int]:
         OSError: If the file cannot be opened.
     """
     with open_picture(path, "image") as picture:
-        exif = picture.getexif()
         width, height = picture.size
+        turned = noted_orientation(picture) in (5, 6, 7, 8)
         if picture.format == "TIFF":  # Newer versions of Pillow return its size upright already.
+            exif = picture.getexif()
             width, height = exif.get(_WIDTH, width), exif.get(_HEIGHT, height)
-        turned = exif.get(ORIENTATION, 1) in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)
 
 
@@ -141,6 +172,8 @@ def open_picture(path: Path, kind: str) -> Iterator[Pictures.Image]:
             raise ValueError(f"{path}: {kind} of more than {_LARGEST} bytes; make it smaller first")
         try:
             with warnings.catch_warnings():
+                # Of odd notes and profiles Pillow warns; the pixels are the same.
+                warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
                 warnings.simplefilter("error", Pictures.DecompressionBombWarning)
                 with Pictures.open(stream) as picture:
                     if picture.format in _PROGRAMS:
@@ -240,7 +273,7 @@ def _checked(image: np.ndarray) -> Image:
 
 def _read(image: Pictures.Image) -> Image:
     try:
-        upright = ImageOps.exif_transpose(image)
+        upright = _turned_upright(image)
         if upright.mode.startswith(("I", "F")):
             upright = _scaled(upright, _NAME)
         return _to_rgb(upright)
