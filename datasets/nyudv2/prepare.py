@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from datasets.nyudv2.folder import FolderReader
@@ -27,7 +26,8 @@ from datasets.nyudv2.packed import files_state
 from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Reader, Split
 from rsseg.common.files import read_json, written_whole
-from rsseg.images.preprocessing import VOID, Image
+from rsseg.images.preprocessing import VOID, Image, LabelMap
+from rsseg.segmentation.palette import label_picture
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 
@@ -189,7 +189,7 @@ def _write_split(work: Path, split: Split, reader: Reader) -> None:
     _write_lines(work / f"{split}.txt", reader.names)
     for index, name in enumerate(tqdm(reader.names, desc=f"preparing {split}", unit="image")):
         sample = reader.read(index)
-        write_png(work / "labels" / f"{name}.png", sample.labels)
+        write_label_map(work / "labels" / f"{name}.png", sample.labels, len(reader.classes))
         if isinstance(reader, FolderReader):
             copy = work / "images" / f"{name}{reader.image_paths[index].suffix}"
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -198,16 +198,18 @@ def _write_split(work: Path, split: Split, reader: Reader) -> None:
             write_image(work / "images" / f"{name}.png", sample.image)
 
 
+def write_label_map(path: Path, labels: LabelMap, classes: int) -> None:
+    """Write a label map, shape (H, W), as a PNG with a palette, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        label_picture(labels, classes).save(temporary, format="PNG")
+
+
 def write_image(path: Path, image: Image) -> None:
     """Write an image, RGB, shape (H, W, 3), as a PNG, whole or not at all."""
-    write_png(path, np.ascontiguousarray(image[..., ::-1]))  # the order OpenCV writes
-
-
-def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write grey values (H, W) or colours in the order of OpenCV (H, W, 3), whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Encoded in memory: cv2.imwrite reports a full disk by False alone.
-    encoded = cv2.imencode(".png", pixels)[1]
+    # In the order of OpenCV, and in memory: cv2.imwrite reports a full disk by False alone.
+    encoded = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1]
     with written_whole(path) as temporary:
         temporary.write_bytes(encoded.tobytes())
 

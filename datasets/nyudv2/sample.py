@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.nyudv2.prepare import write_image, write_png
+from datasets.nyudv2.prepare import write_image, write_label_map
 from datasets.samples import Reader
 from rsseg.common.messages import listed
 from rsseg.images.reading import read_image
@@ -39,7 +39,7 @@ def write_samples(reader: Reader, target: Path, count: int) -> list[str]:
         if image not in there:
             write_image(image, sample.image)
         if label not in there:
-            write_png(label, sample.labels)
+            write_label_map(label, sample.labels, len(reader.classes))
     return [reader.names[index] for index in indices]
 
 

@@ -1,6 +1,6 @@
 """Colours for label maps: a palette, a label map in colour, a label map laid over its image.
 
-Arrays in, arrays out: nothing here reads files or draws text.
+Arrays in, arrays and pictures out: nothing here reads files or draws text.
 
 The palette is built greedily: each colour is the one farthest, in CIE L*a*b*, from all colours
 before it. Distances there follow what the eye sees, so neighbours in the list never look alike,
@@ -14,6 +14,7 @@ from typing import Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pictures
 
 from rsseg.images.preprocessing import VOID, Image, LabelMap
 
@@ -66,10 +67,33 @@ def colourise(labels: LabelMap, classes: int) -> Image:
             f"the label map holds the value {largest}, expected 0..{classes - 1} or "
             f"{VOID} for void; give the number of classes it was made with"
         )
+    return _colours(classes)[labels]
+
+
+def label_picture(labels: LabelMap, classes: int) -> Pictures.Image:
+    """Return a label map as a picture whose values are the classes, shown in colour.
+
+    A greyscale picture of the same values would be black to the eye. Saved as PNG, it is read back
+    to the bit by Pillow and by `read_label_values`; OpenCV gives the colours instead.
+
+    Args:
+        labels: Class of each pixel, 255 for void, shape (H, W).
+        classes: Number of classes, whose colours are those of `colourise`.
+
+    Returns:
+        A picture of mode P with 256 colours, so that a PNG of it has 8 bits for each pixel.
+    """
+    picture = Pictures.fromarray(labels)
+    picture.putpalette(_colours(classes).tobytes())
+    return picture
+
+
+def _colours(classes: int) -> NDArray[np.uint8]:
+    """Return the colour of every value of a label map, shape (256, 3)."""
     table = np.empty((VOID + 1, 3), dtype=np.uint8)
     table[:] = VOID_COLOUR
     table[:classes] = palette(classes)
-    return table[labels]
+    return table
 
 
 def overlay(image: Image, labels: LabelMap, classes: int, *, opacity: float = 0.55) -> Image:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pictures
 
-from rsseg.segmentation.palette import VOID_COLOUR, colourise, overlay, palette
+from rsseg.segmentation.labels import read_label_values
+from rsseg.segmentation.palette import VOID_COLOUR, colourise, label_picture, overlay, palette
 
 
 def test_palette_gives_every_class_another_colour() -> None:
@@ -50,6 +55,22 @@ def test_colourise_names_a_label_that_is_no_class() -> None:
 def test_colourise_accepts_a_map_of_void_alone() -> None:
     labels = np.full((2, 2), 255, dtype=np.uint8)
     assert (colourise(labels, 5) == VOID_COLOUR).all()
+
+
+@pytest.mark.parametrize("classes", [1, 2, 16, 40, 255])
+def test_written_label_map_is_read_back_and_has_the_colours_of_the_overlay(
+    tmp_path: Path, classes: int
+) -> None:
+    labels = np.resize(np.array([*range(classes), 255], dtype=np.uint8), (19, 23))
+    label_picture(labels, classes).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_label_values(tmp_path / "x.png"), labels)
+    with Pictures.open(tmp_path / "x.png") as picture:
+        np.testing.assert_array_equal(np.array(picture), labels)
+        np.testing.assert_array_equal(np.array(picture.convert("RGB")), colourise(labels, classes))
+    # Documented in docs/RUNTIME.md: OpenCV gives the colours, not the classes.
+    by_opencv = cv2.imread(str(tmp_path / "x.png"), cv2.IMREAD_UNCHANGED)
+    assert by_opencv is not None
+    np.testing.assert_array_equal(by_opencv[..., 2::-1], colourise(labels, classes))
 
 
 def test_overlay_mixes_image_and_colours_by_the_opacity() -> None:

@@ -28,7 +28,7 @@ from rsseg.runtime.predict.images import (
 from rsseg.runtime.predict.truth import TruthFiles, pixel_accuracy, read_truth
 from rsseg.runtime.predictor import Predictor
 from rsseg.segmentation.figure import DOTS_PER_INCH, Panel, Row, comparison_figure
-from rsseg.segmentation.palette import overlay
+from rsseg.segmentation.palette import label_picture, overlay
 
 FIGURE_ROWS = 6  # Images in the common figure; with more of them it no longer fits a screen.
 
@@ -44,7 +44,7 @@ class OutputFolder:
     root: Path
 
     def labels(self, image: Path, network: str, resolution: int) -> Path:
-        """Label map: 8-bit greyscale PNG, class of each pixel."""
+        """Label map: PNG with a palette; its values are the class of each pixel."""
         return self.root / "labels" / _folder(network, resolution) / f"{image.stem}.png"
 
     def overlay(self, image: Path, network: str, resolution: int) -> Path:
@@ -199,17 +199,18 @@ def _file_name(name: str) -> str:
 def _write_image(folder: OutputFolder, path: Path, row: Row, classes: Sequence[str]) -> None:
     for panel in row.panels:
         place = path, panel.network, panel.resolution
-        _save(panel.labels, folder.labels(*place))
-        _save(overlay(row.image, panel.labels, len(classes)), folder.overlay(*place))
+        _save(label_picture(panel.labels, len(classes)), folder.labels(*place))
+        mixed = overlay(row.image, panel.labels, len(classes))
+        _save(Pictures.fromarray(mixed), folder.overlay(*place))
     picture = folder.picture(path)
     picture.parent.mkdir(parents=True, exist_ok=True)
     save_figure(comparison_figure([row], classes), picture, DOTS_PER_INCH)
 
 
-def _save(picture: Image | LabelMap, path: Path) -> None:
+def _save(picture: Pictures.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
-        Pictures.fromarray(picture).save(temporary)
+        picture.save(temporary)
 
 
 def _check_networks(predictors: Sequence[Predictor]) -> None:

@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from rsseg.images.preprocessing import VOID, Image, LabelMap
+from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.serve.admission import Reason
-from rsseg.segmentation.palette import VOID_COLOUR, overlay, palette
+from rsseg.segmentation.palette import VOID_COLOUR, label_picture, overlay, palette
 
 SECONDS: Final = 5.0
 BYTES: Final = 200 * 10**6
@@ -129,12 +129,7 @@ def colours(classes: int) -> list[str]:
 
 def label_png(labels: LabelMap, classes: int) -> bytes:
     """Write a label map, shape (H, W), as a PNG whose values are the classes."""
-    table = np.empty((VOID + 1, 3), np.uint8)
-    table[:] = VOID_COLOUR
-    table[:classes] = palette(classes)
-    picture = Pictures.fromarray(labels)
-    picture.putpalette(table.tobytes())
-    return _png(picture)
+    return _png(label_picture(labels, classes))
 
 
 def overlay_png(image: Image, labels: LabelMap, classes: int) -> bytes:

@@ -155,7 +155,7 @@ def test_files_hold_labels_overlays_and_pictures(tmp_path: Path) -> None:
     assert folder.labels(images[0], "I 32", 16).parent.name == "I_32_16"
     labels = label_map(predictor(seed=1), some_image(seed=1), 16)
     with Pictures.open(folder.labels(images[1], "RS", 16)) as written:
-        assert written.mode == "L"
+        assert written.mode == "P"
         np.testing.assert_array_equal(np.array(written), labels)
     with Pictures.open(folder.overlay(images[1], "RS", 16)) as written:
         np.testing.assert_array_equal(np.array(written), overlay(some_image(seed=1), labels, 4))
