@@ -18,7 +18,7 @@ FPS = 25.0
 RULES = ("interpolate", "nearest", "extrapolate")
 # Options that one kind of network has no use for; silence would look like obedience.
 _SEGMENTERS = (
-    *("compare", "compare_name", "name", "labels"),
+    *("compare", "compare_name", "name", "labels", "no_legend"),
     *("label_reading", "label_offset", "void_value"),
 )
 _CLASSIFIERS = ("top",)
@@ -38,7 +38,7 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     add_network(verb)
     add("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them")
     add("--out", type=Path, help="folder for the results, which a segmenter needs; or video file")
-    add_resolutions(verb, "default: those trained")
+    add_resolutions(verb, "default: those trained, of both networks with --compare")
     add("--unseen", choices=RULES, help="BatchNorm of resolutions that were not trained")
     add_executor(verb, device="auto")
     add_overwrite(verb)
@@ -56,6 +56,7 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     add("--label-reading", metavar="READING", help=reading)
     add("--label-offset", type=int, metavar="N", help="value of the first class there")
     add("--void-value", type=int, metavar="N", help="value without class there")
+    add("--no-legend", action="store_true", default=None, help="overlays without their legend")
     _add_video(verb)
 
 
@@ -172,8 +173,9 @@ def _segment(args: argparse.Namespace, images: list[Path], predictor: Any) -> No
         _networks(args, predictor),
         images,
         args.out,
-        resolutions=args.resolutions or predictor.resolutions,
+        resolutions=args.resolutions,
         truth=truth,
+        legend=not args.no_legend,
         overwrite=args.overwrite,
     )
     print(table(results))

@@ -15,14 +15,15 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
+from rsseg.images.letters import font_path
 from rsseg.images.preprocessing import Image
+from rsseg.segmentation.legend import LegendEntry
 
 LARGE: Final = 8.0
 SMALL: Final = 7.0
 _LETTER: Final = 0.63 / 72  # width of a letter for each point of its size
 _PATCH, _LINE, _AFTER = 0.12, 0.19, 0.22  # of the legend: patch, line, space around the name
 _FRAME: Final = "0.75"  # Grey: pictures with white borders would seem to be out of line.
-LegendEntry = tuple[str, tuple[float, ...]]  # name, and colour with red, green, blue in 0..1
 Picture = TypeVar("Picture", bound=NDArray[np.uint8])
 
 
@@ -65,7 +66,13 @@ def write(
     """Write a text; `place` is its left edge and base line unless `style` says otherwise."""
     x, y = _fraction(figure, *place)
     # A dollar sign in a name is a dollar sign, not the beginning of a formula.
-    figure.text(x, y, text, fontsize=size, parse_math=False, **style)
+    figure.text(x, y, text, fontsize=size, parse_math=False, **_script(text), **style)
+
+
+def _script(text: str) -> dict[str, Any]:
+    """Return the font of a text whose letters the usual one lacks, as matplotlib takes it."""
+    path = font_path(text)
+    return {} if path is None or path == font_path("") else {"font": path}
 
 
 def shorten(text: str, room: float, size: float) -> str:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from rsseg.images.preprocessing import VOID, Image, LabelMap
+from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.segmentation import drawing
-from rsseg.segmentation.palette import VOID_COLOUR, colourise, palette
+from rsseg.segmentation.legend import legend_entries
+from rsseg.segmentation.palette import colourise
 
 DOTS_PER_INCH: Final = 200
 # Inches. _BETWEEN two images; _TITLE above a panel; _NAME of a network, left of its panels.
@@ -140,13 +140,15 @@ def comparison_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
             is not a class.
 
     Example:
+        >>> import numpy as np
         >>> labels = np.zeros((30, 40), dtype=np.uint8)
         >>> row = Row(np.zeros((30, 40, 3), dtype=np.uint8), [Panel("RS-Net", 96, labels)])
         >>> len(comparison_figure([row], ["wall", "floor"]).axes)
         2
     """
     _check(rows)
-    legend = _legend(rows, classes)
+    # From the whole label maps: a thumbnail may lose small classes.
+    legend = legend_entries([labels for row in rows for labels in row.label_maps], classes)
     rows = [row.thumbnail() for row in rows]
     layout = _arrange(rows)
     body = sum(map(layout.height, rows))
@@ -171,19 +173,6 @@ def _check(rows: Sequence[Row]) -> None:
                     f"a label map of '{row.name}' has the size {labels.shape}, expected that of "
                     f"the image, {row.image.shape[:2]}; resize the logits before argmax"
                 )
-
-
-def _legend(rows: Sequence[Row], classes: Sequence[str]) -> list[drawing.LegendEntry]:
-    """Return name and colour of every class that occurs, and of void if it does."""
-    # From the whole label maps: a thumbnail may lose small classes.
-    occurring = {
-        int(label) for row in rows for labels in row.label_maps for label in np.unique(labels)
-    }
-    colours = palette(len(classes)) / 255
-    entries = [(classes[i], tuple(colours[i])) for i in range(len(classes)) if i in occurring]
-    if VOID in occurring:
-        entries.append(("void", tuple(value / 255 for value in VOID_COLOUR)))
-    return entries
 
 
 def _arrange(rows: Sequence[Row]) -> _Layout:

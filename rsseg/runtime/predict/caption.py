@@ -5,15 +5,14 @@ Images in, images out: nothing here reads or writes a video.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import cv2
-import matplotlib as mpl
 import numpy as np
 from PIL import Image as Pictures
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
+from rsseg.images.letters import font_of
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
@@ -32,7 +31,6 @@ class Caption:
     def __init__(self, predictor: Predictor) -> None:
         segments = predictor.head.dense
         self._colours = palette(len(predictor.classes)) if segments else np.empty((0, 3), np.uint8)
-        self._font: dict[int, ImageFont.FreeTypeFont] = {}
 
     def draw(self, image: Image, prediction: Prediction) -> Image:
         """Draw label map or best class, resolution and time into an image, shape (H, W, 3)."""
@@ -49,13 +47,9 @@ class Caption:
     def _write(self, image: Image, text: str) -> Image:
         """Write text on a dark ground into the upper left corner."""
         size = max(10, round(min(image.shape[:2]) / 18))
-        if size not in self._font:
-            # OpenCV's own letters are ASCII; those that matplotlib brings know most scripts.
-            path = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
-            self._font[size] = ImageFont.truetype(str(path), size)
         picture = Pictures.fromarray(image)
         draw = ImageDraw.Draw(picture, "RGBA")
-        place, font = (size // 2, size // 2), self._font[size]
+        place, font = (size // 2, size // 2), font_of(text, size)
         left, top, right, bottom = draw.multiline_textbbox(place, text, font=font)
         margin = size // 3
         box = (left - margin, top - margin, right + margin, bottom + margin)

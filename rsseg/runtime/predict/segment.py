@@ -19,6 +19,7 @@ from rsseg.common.files import written_whole
 from rsseg.common.messages import text_table
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.images.reading import read_image
+from rsseg.runtime.budget.measure import drawn_image
 from rsseg.runtime.predict.images import (
     TimedPredictor,
     check_distinct,
@@ -28,6 +29,7 @@ from rsseg.runtime.predict.images import (
 from rsseg.runtime.predict.truth import TruthFiles, pixel_accuracy, read_truth
 from rsseg.runtime.predictor import Predictor
 from rsseg.segmentation.figure import DOTS_PER_INCH, Panel, Row, comparison_figure
+from rsseg.segmentation.legend import legend_entries, with_legend
 from rsseg.segmentation.palette import label_picture, overlay
 
 FIGURE_ROWS = 6  # Images in the common figure; with more of them it no longer fits a screen.
@@ -48,7 +50,7 @@ class OutputFolder:
         return self.root / "labels" / _folder(network, resolution) / f"{image.stem}.png"
 
     def overlay(self, image: Path, network: str, resolution: int) -> Path:
-        """Colours of the label map over the image."""
+        """Colours of the label map over the image, with a legend."""
         return self.root / "overlays" / _folder(network, resolution) / f"{image.stem}.png"
 
     def picture(self, image: Path) -> Path:
@@ -105,8 +107,9 @@ def predict_files(
     images: Sequence[Path],
     out: Path,
     *,
-    resolutions: Sequence[int],
+    resolutions: Sequence[int] | None = None,
     truth: TruthFiles | None = None,
+    legend: bool = True,
     overwrite: bool = False,
 ) -> list[Result]:
     """Predict image files and write label maps, overlays and pictures.
@@ -115,8 +118,10 @@ def predict_files(
         predictors: Networks of the same classes, with different names.
         images: Image files with different names.
         out: Folder that is written to, see `OutputFolder`; made if need be.
-        resolutions: Sides of the views in pixels, from large to small.
+        resolutions: Sides of the views in pixels, from large to small; default: see
+            `common_resolutions`.
         truth: Where the ground truth lies, if there is one.
+        legend: Draw a legend of the classes that occur below each overlay, or beside it.
         overwrite: Write over files that exist.
 
     Returns:
@@ -128,6 +133,7 @@ def predict_files(
         OSError: If a file cannot be opened or written.
     """
     _check_networks(predictors)
+    resolutions = common_resolutions(predictors) if resolutions is None else resolutions
     check_distinct(resolutions)
     _check_names(images)
     check_images(images)
@@ -144,12 +150,36 @@ def predict_files(
         image = read_image(path)
         true = read_truth(labels[path], decoder, image.shape[:2]) if decoder else None
         row, of_image = _predict_image(timed, image, resolutions, truth=true, path=path)
-        _write_image(folder, path, row, predictors[0].classes)
+        _write_image(folder, path, row, predictors[0].classes, legend=legend)
         results += of_image
         rows += [row.thumbnail()] if len(rows) < FIGURE_ROWS else []
     if len(images) > 1:
         save_figure(comparison_figure(rows, predictors[0].classes), folder.figure, DOTS_PER_INCH)
     return results
+
+
+def common_resolutions(predictors: Sequence[Predictor]) -> list[int]:
+    """Return the resolutions at which networks are shown beside each other, largest first.
+
+    Those that any of them was trained at, as in the paper's Fig. 8: a network of one resolution
+    is shown at all those of the switchable one. Left out is what the first network was not
+    trained at and one of them cannot compute, as a file that was exported for one resolution.
+    """
+    trained = sorted({r for one in predictors for r in one.resolutions}, reverse=True)
+    return [
+        resolution
+        for resolution in trained
+        if resolution in predictors[0].resolutions
+        or all(resolution in one.resolutions or _takes(one, resolution) for one in predictors)
+    ]
+
+
+def _takes(predictor: Predictor, resolution: int) -> bool:
+    try:
+        predictor.predict(drawn_image(), resolution)
+    except ValueError:
+        return False
+    return True
 
 
 def _predict_image(
@@ -196,11 +226,15 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name)
 
 
-def _write_image(folder: OutputFolder, path: Path, row: Row, classes: Sequence[str]) -> None:
+def _write_image(
+    folder: OutputFolder, path: Path, row: Row, classes: Sequence[str], *, legend: bool
+) -> None:
     for panel in row.panels:
         place = path, panel.network, panel.resolution
         _save(label_picture(panel.labels, len(classes)), folder.labels(*place))
         mixed = overlay(row.image, panel.labels, len(classes))
+        if legend:
+            mixed = with_legend(mixed, legend_entries([panel.labels], classes))
         _save(Pictures.fromarray(mixed), folder.overlay(*place))
     picture = folder.picture(path)
     picture.parent.mkdir(parents=True, exist_ok=True)

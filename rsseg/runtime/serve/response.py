@@ -71,7 +71,6 @@ async def _drain(receive: Receive) -> None:
                     return
 
 
-_BAND: Final = 1 << 20  # pixels of an overlay that are mixed at once
 _FAST: Final = 1  # compression of zlib: a stronger one takes longer than sending what it saves
 
 
@@ -134,12 +133,7 @@ def label_png(labels: LabelMap, classes: int) -> bytes:
 
 def overlay_png(image: Image, labels: LabelMap, classes: int) -> bytes:
     """Write the colours of a label map over its image, shapes (H, W, 3) and (H, W), as a PNG."""
-    mixed = np.empty_like(image)
-    rows = max(1, _BAND // image.shape[1])
-    for top in range(0, len(image), rows):  # Mixing takes 24 bytes for each value.
-        band = slice(top, top + rows)
-        mixed[band] = overlay(image[band], labels[band], classes)
-    return _png(Pictures.fromarray(mixed))
+    return _png(Pictures.fromarray(overlay(image, labels, classes)))
 
 
 def top_classes(prediction: Prediction, count: int) -> list[dict[str, Any]]:

@@ -16,7 +16,12 @@ from torch import Tensor, nn
 from rsseg.images.preprocessing import Image, LabelMap, Preprocessing
 from rsseg.runtime.description import Description
 from rsseg.runtime.executors import TorchExecutor
-from rsseg.runtime.predict.segment import OutputFolder, predict_files, table
+from rsseg.runtime.predict.segment import (
+    OutputFolder,
+    common_resolutions,
+    predict_files,
+    table,
+)
 from rsseg.runtime.predict.truth import TruthFiles
 from rsseg.runtime.predictor import Predictor
 from rsseg.segmentation.labels import LabelReading
@@ -158,7 +163,51 @@ def test_files_hold_labels_overlays_and_pictures(tmp_path: Path) -> None:
         assert written.mode == "P"
         np.testing.assert_array_equal(np.array(written), labels)
     with Pictures.open(folder.overlay(images[1], "RS", 16)) as written:
-        np.testing.assert_array_equal(np.array(written), overlay(some_image(seed=1), labels, 4))
+        shown = np.array(written)
+    mixed = overlay(some_image(seed=1), labels, 4)
+    np.testing.assert_array_equal(shown[: len(mixed), : mixed.shape[1]], mixed)
+    assert shown.shape[0] > mixed.shape[0]
+
+
+def test_overlay_without_legend_has_the_size_of_its_image(tmp_path: Path) -> None:
+    image = save(tmp_path / "a.png", some_image())
+    predict_files([predictor()], [image], tmp_path / "out", resolutions=[16], legend=False)
+    labels = label_map(predictor(), some_image(), 16)
+    with Pictures.open(OutputFolder(tmp_path / "out").overlay(image, "RS-Net", 16)) as written:
+        np.testing.assert_array_equal(np.array(written), overlay(some_image(), labels, 4))
+
+
+@pytest.mark.parametrize("order", ["inet first", "rsnet first"])
+def test_network_of_one_resolution_is_shown_at_all_those_of_the_other(
+    tmp_path: Path, order: str
+) -> None:
+    image = save(tmp_path / "a.png", some_image())
+    single = SwitchableNet(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), [32])
+    pair = [predictor("I-Net", net=single), predictor("RS-Net")]
+    networks = pair if order == "inet first" else pair[::-1]
+    results = predict_files(networks, [image], tmp_path / "out")
+    sides = [32, 16]
+    assert [(r.network, r.resolution) for r in results] == [
+        (network.name, side) for network in networks for side in sides
+    ]
+
+
+def test_resolution_that_the_second_network_cannot_compute_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    single = SwitchableNet(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), [32])
+    networks = [predictor("I-Net", net=single), predictor("RS-Net")]
+    assert common_resolutions(networks) == [32, 16]
+    compute = TorchExecutor.logits
+
+    def of_one_size(executor: TorchExecutor, images: Any, resolution: int) -> Any:
+        if resolution not in executor.resolutions:
+            raise ValueError("exported for one resolution")
+        return compute(executor, images, resolution)
+
+    monkeypatch.setattr(TorchExecutor, "logits", of_one_size)
+    assert common_resolutions(networks) == [32]
+    assert common_resolutions(networks[::-1]) == [32, 16]
 
 
 def test_existing_files_are_kept_unless_asked_for(tmp_path: Path) -> None:
