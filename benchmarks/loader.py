@@ -63,7 +63,7 @@ def draw_image(path: Path, seed: int) -> None:
 def crop_by_pillow(path: Path, seed: int, count: int) -> tuple[Pictures.Image, list[bool]]:
     """Decode a file and crop it as the seed decides, and tell which of the views are mirrored."""
     picture = Pictures.open(path).convert("RGB")
-    # The order of the draws is that of datasets.image_views, so that the views can be compared.
+    # The order of the draws is that of `RandomCrops`, so that the views can be compared.
     torch.default_generator.manual_seed(seed)
     mirrored = (torch.rand(count) < CROP.flip).tolist()
     box = v2.RandomResizedCrop(1, scale=CROP.area, ratio=CROP.aspect).make_params([picture])

@@ -1,10 +1,8 @@
-"""Views of labelled images: one random crop and flip, then one resize for each resolution.
+"""Labelled images as views: cropped at random for training, fitted whole for a test.
 
-An image is decoded once, and every view is resized from the crop itself. Images that are tested
-are fitted by the preprocessing. A file that cannot be read is replaced in training, left out of
-a test, and reported with the sample.
-
-Source: Wang et al., ECCV 2020, Section 3.3 and Table 6 (one crop for all resolutions or one each).
+An image is decoded once, and every view is resized from the crop itself, see
+`rsseg.classifiers.random_crops`. A file that cannot be read is replaced in training, left out of a
+test, and reported with the sample.
 """
 
 from __future__ import annotations
@@ -12,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from datasets.faults import Fault, read_or_fault, read_or_next
 from datasets.imagenet.images import LabelledImages
 from datasets.loader import Item
 from datasets.samples import Draw
 from rsseg.classifiers.config import CropConfig
-from rsseg.images.crops import Crop
+from rsseg.classifiers.random_crops import RandomCrops
 from rsseg.images.preprocessing import Image, Preprocessing
-from rsseg.switchable.resolutions import Resolutions
 
 
 class TrainingImages(Dataset[Item]):
@@ -47,11 +42,9 @@ class TrainingImages(Dataset[Item]):
         resize: bool = True,
     ) -> None:
         self.images = images
-        self.resolutions = Resolutions(resolutions)
+        self.crops = RandomCrops(resolutions, augmentation)
         self.resize = resize
-        self.augmentation = augmentation
         self.max_unreadable = max_unreadable
-        self._crop = v2.RandomResizedCrop(1, scale=augmentation.area, ratio=augmentation.aspect)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -70,32 +63,8 @@ class TrainingImages(Dataset[Item]):
     def item(self, image: Image, label: int, seed: int, faults: Sequence[Fault]) -> Item:
         """Return an image as views or crops that a seed decides, its class, and faults met."""
         pixels = torch.from_numpy(image).permute(2, 0, 1)
-        views: list[Tensor] | Crop
-        views = self.views(pixels, seed) if self.resize else self.crop(pixels, seed)
-        return Item(views, torch.tensor(label), faults)
-
-    def crop(self, image: Tensor, seed: int) -> Crop:
-        """Draw the crops and the mirroring of one image (uint8, (3, H, W)) from a seed."""
-        settings, count = self.augmentation, len(self.resolutions)
-        # torchvision draws from torch's own generator: ours is put back afterwards.
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed, which goes on to seed every device.
-            torch.default_generator.manual_seed(seed)
-            mirrored = tuple((torch.rand(count) < settings.flip).tolist())
-            pieces = count if settings.crops == "per_resolution" else 1
-            boxes = [self._crop.make_params([image]) for _ in range(pieces)]
-        if settings.flips == "single":
-            mirrored = mirrored[:1] * count
-        return Crop(tuple(_piece(image, box) for box in boxes), mirrored)
-
-    def views(self, image: Tensor, seed: int) -> list[Tensor]:
-        """Crop, resize and mirror one image (uint8, (3, H, W)) as a seed decides."""
-        return self.crop(image, seed).views(self.resolutions)
-
-
-def _piece(image: Tensor, box: dict[str, int]) -> Tensor:
-    top, left = box["top"], box["left"]
-    return image[:, top : top + box["height"], left : left + box["width"]]
+        draw_views = self.crops.views if self.resize else self.crops.crop
+        return Item(draw_views(pixels, seed), torch.tensor(label), faults)
 
 
 class TestViewsOfImages(Dataset[Item | Fault]):

@@ -15,6 +15,7 @@ __version__ = "0.2.0"
 
 _MODULES: Final = {
     "MREDLosses": "rsseg.losses.mred",
+    "Preprocessing": "rsseg.images.preprocessing",
     "SwitchableBatchNorm2d": "rsseg.switchable.layers",
     "SwitchableNet": "rsseg.switchable.net",
     "convert_to_switchable": "rsseg.switchable.convert",
@@ -28,6 +29,7 @@ _MODULES: Final = {
     "recalibrate": "rsseg.switchable.unseen",
     "specialize": "rsseg.switchable.convert",
     "switch": "rsseg.switchable.convert",
+    "views": "rsseg.batch_views",
 }
 __all__ = [*_MODULES]  # noqa: PLE0604 Strings all, as the tests check.
 

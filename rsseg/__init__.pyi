@@ -1,6 +1,8 @@
 """The public names and their types; `__init__.py` imports each when it is first used."""
 
+from rsseg.batch_views import views as views
 from rsseg.classifiers.published import load_published as load_published
+from rsseg.images.preprocessing import Preprocessing as Preprocessing
 from rsseg.load import load_checkpoint as load_checkpoint
 from rsseg.losses.mred import MREDLosses as MREDLosses
 from rsseg.losses.mred import ensemble_logits as ensemble_logits

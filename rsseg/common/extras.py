@@ -7,6 +7,7 @@ from typing import Any, Final
 
 # The name to import, and the extra of rsseg that brings it.
 EXTRAS: Final = {
+    "albumentations": "data",
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
     "openvino": "openvino",
     **dict.fromkeys(("datasets", "webdataset"), "readers"),

@@ -18,6 +18,7 @@ from datasets.image_views import TrainingImages
 from datasets.imagenet.reader import open_images
 from datasets.samples import Draw
 from rsseg.classifiers.config import CropConfig, ImageDataConfig
+from rsseg.classifiers.random_crops import RandomCrops
 from rsseg.images.preprocessing import Preprocessing
 from tests.helpers.small_images import CLASSES, image_config, write_images
 
@@ -25,9 +26,8 @@ RESOLUTIONS = (64, 48, 32, 16)
 
 
 def views_of(image: np.ndarray[Any, Any], seed: int, **settings: Any) -> list[Tensor]:
-    views = TrainingImages.__new__(TrainingImages)
-    TrainingImages.__init__(views, [], RESOLUTIONS, CropConfig(**settings))  # type: ignore[arg-type]
-    return views.views(torch.from_numpy(image).permute(2, 0, 1), seed)
+    crops = RandomCrops(RESOLUTIONS, CropConfig(**settings))
+    return crops.views(torch.from_numpy(image).permute(2, 0, 1), seed)
 
 
 def coordinates(height: int, width: int) -> np.ndarray[Any, Any]:
@@ -89,15 +89,14 @@ def test_views_equal_the_resize_of_pil_within_one_level(seed: int) -> None:
     draw = np.random.default_rng(seed)
     image = draw.integers(0, 256, (90, 130, 3), dtype=np.uint8)
     image = np.array(Pictures.fromarray(image).resize((260, 180), Pictures.Resampling.BICUBIC))
-    views = TrainingImages.__new__(TrainingImages)
-    TrainingImages.__init__(views, [], RESOLUTIONS, CropConfig(flip=0.0))  # type: ignore[arg-type]
+    crops = RandomCrops(RESOLUTIONS, CropConfig(flip=0.0))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         torch.rand(len(RESOLUTIONS))
-        box = views._crop.make_params([torch.from_numpy(image).permute(2, 0, 1)])
+        box = crops._crop.make_params([torch.from_numpy(image).permute(2, 0, 1)])
     top, left = box["top"], box["left"]
     cut = Pictures.fromarray(image[top : top + box["height"], left : left + box["width"]])
-    for view in views.views(torch.from_numpy(image).permute(2, 0, 1), seed):
+    for view in crops.views(torch.from_numpy(image).permute(2, 0, 1), seed):
         theirs = cut.resize((view.shape[-1],) * 2, Pictures.Resampling.BILINEAR)
         difference = view.permute(1, 2, 0).numpy().astype(int) - np.asarray(theirs).astype(int)
         assert np.abs(difference).mean() < 1

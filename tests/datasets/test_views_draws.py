@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from datasets.samples import Draw
-from datasets.views import BoundedScale, TrainingViews
+from datasets.views import TrainingViews
 from rsseg.images.preprocessing import Preprocessing
+from rsseg.segmentation.augmentation import BoundedScale
 from rsseg.segmentation.config import AugmentationConfig
 from tests.datasets.test_views import MEAN, WILD, coordinates, pixels, training
 from tests.helpers.processes import forkserver
