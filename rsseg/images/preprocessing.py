@@ -103,6 +103,7 @@ class Preprocessing:
         Returns:
             The view, uint8, shape (3, h, w).
         """
+        resolution = int(resolution)  # A small integer of numpy would overflow below.
         # Copied: the image may be read-only, and a view of the same size must not alias it.
         tensor = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)
         resized = resize_image(tensor, self.resized(resolution, *image.shape[:2]))

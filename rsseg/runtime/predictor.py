@@ -165,6 +165,7 @@ class Predictor:
             raise ValueError(f"give resolution {resolution} or budget_ms {budget_ms}, not both")
         # Choosing may have to measure first, which is no part of this prediction.
         choice = self.choose(budget_ms) if resolution is None else None
+        resolution = None if resolution is None else check_resolution(resolution)
         start = time.perf_counter()
         pixels = as_rgb(image)
         if resolution is None:

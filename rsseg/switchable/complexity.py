@@ -44,7 +44,7 @@ def count_macs(
         >>> count_macs(nn.Conv2d(3, 8, kernel_size=3, padding=1), 10)  # 3 * 3 * 3 * 8 * 10 * 10
         21600
     """
-    size = (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
+    size = tuple(resolution) if isinstance(resolution, tuple) else (int(resolution),) * 2
     if min(size) < 1:
         raise ValueError(f"the sides of an image must be at least 1 pixel, got {size}")
     tensors = chain(network.parameters(), network.buffers(), [torch.empty(0)])

@@ -28,6 +28,7 @@ from rsseg.switchable.convert import (
 )
 from rsseg.switchable.layers import FollowsLargest
 from rsseg.switchable.memory import forward_largest_last
+from rsseg.switchable.outputs import LogitsOf, Output, checked_logits
 from rsseg.switchable.resolutions import Resolutions, check_resolution
 from rsseg.switchable.unseen import RULES, borrowed_set
 
@@ -50,6 +51,15 @@ def _refuse_layers_that_need_the_resolution(network: nn.Module) -> None:
         )
 
 
+def _refuse_one_batch(views: object, count: int) -> None:
+    if isinstance(views, Tensor):
+        raise TypeError(
+            f"expected a list of {count} views, one for each resolution, got one tensor of shape "
+            f"{tuple(views.shape)}; call net.predict(images) for one resolution, or make the views "
+            "with rsseg.views"
+        )
+
+
 class SwitchableNet(nn.Module):
     """One network for several resolutions.
 
@@ -61,10 +71,15 @@ class SwitchableNet(nn.Module):
             there must be none: a parameter that gets no gradient stops distributed training.
         batchnorm: "private" gives every resolution its own BatchNorm set; "shared" leaves the
             network as it is, the baseline of Fig. 4.
+        output: Where the logits are if the network returns a mapping or a tuple: "out" for
+            torchvision's segmenters, "logits" for those of transformers, 0 for a tuple. What
+            else it returns is not trained by the losses here: build it without auxiliary
+            classifiers, whose parameters without a gradient would stop distributed training.
 
     Attributes:
         unseen: Rule of `predict` for resolutions that were not trained: "interpolate",
             "nearest" or "extrapolate".
+        output: As given.
         checkpointing: Keep the graph of the largest resolution alone in `forward` while training,
             see `memory.py`.
 
@@ -86,6 +101,7 @@ class SwitchableNet(nn.Module):
         *,
         scores: bool = True,
         batchnorm: Literal["private", "shared"] = "private",
+        output: Output | None = None,
     ) -> None:
         super().__init__()
         self.resolutions = Resolutions(resolutions)
@@ -94,7 +110,9 @@ class SwitchableNet(nn.Module):
         self.batchnorm = batchnorm
         if batchnorm == "shared":
             _refuse_layers_that_need_the_resolution(network)
-        self.network = self._converted(network) if batchnorm == "private" else network
+        network = self._converted(network) if batchnorm == "private" else network
+        self.network = network if output is None else LogitsOf(network, output)
+        self.output = output
         self.scores = nn.Parameter(torch.ones(len(self.resolutions))) if scores else None
         self._unseen = RULES[0]
         self.checkpointing = False
@@ -139,6 +157,8 @@ class SwitchableNet(nn.Module):
 
         Raises:
             ValueError: If number or sizes of the views do not fit the resolutions.
+            TypeError: If one batch is given in place of a list of views, or if the network does
+                not return a tensor (see `output`).
         """
         passes = self.passes(views, members)
         if self.checkpointing and self.training:
@@ -149,6 +169,7 @@ class SwitchableNet(nn.Module):
         self, views: Sequence[Tensor], members: Sequence[int] | None = None
     ) -> list[Callable[[], Tensor]]:
         """Return one function for each view, which computes its logits; see `forward`."""
+        _refuse_one_batch(views, len(self.resolutions))
         sizes = tuple(resolution_of(view) for view in views)
         members = range(len(self.resolutions)) if members is None else members
         expected = [self.resolutions[member] for member in members]
@@ -166,8 +187,7 @@ class SwitchableNet(nn.Module):
         if self.batchnorm == "private":
             switch(self.network, name)
         with record_function(f"{FORWARD}{name}"):
-            logits: Tensor = self.network(images)
-        return logits
+            return checked_logits(self.network(images), self.network)
 
     def predict(self, images: Tensor, resolution: int | str | None = None) -> Tensor:
         """Compute the logits at one resolution.
@@ -212,6 +232,7 @@ class SwitchableNet(nn.Module):
     def specialize(self, resolution: int | str) -> nn.Module:
         """Return the ordinary network of one resolution, see `rsseg.specialize`.
 
+        With `output`, it is inside a small module that returns the logits, as its `network`.
         For a resolution that was not trained, the set is made by the rule `unseen`.
         """
         if self.batchnorm == "shared":

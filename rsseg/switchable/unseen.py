@@ -102,7 +102,7 @@ def interpolate_set(network: nn.Module, resolution: int, *, rule: str = "interpo
         ValueError: If the network is not converted, has a set of this name, or the resolution
             or the rule is not valid.
     """
-    check_resolution(resolution)
+    resolution = check_resolution(resolution)
     names = held_sets(network)
     if str(resolution) in names:
         raise ValueError(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rsseg.images.preprocessing import Preprocessing
+from rsseg.switchable.complexity import count_macs
 from rsseg.switchable.convert import (
     convert_to_switchable,
     held_sets,
@@ -313,3 +316,100 @@ def test_compiled_forward_gives_equal_logits() -> None:
     with torch.no_grad():
         for z, expected in zip(compiled(batch), net(batch), strict=True):
             torch.testing.assert_close(z, expected)
+
+
+# Networks that return more than logits
+
+
+class Several(nn.Module):
+    """Returns its logits in a mapping or in a tuple with others, or alone in evaluation mode."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.body = small()
+        self.kind = kind
+
+    def forward(self, images: Tensor) -> object:
+        logits = self.body(images)
+        if self.kind == "mapping":
+            return {"aux": 0 * logits, "out": logits}
+        return (logits, 0 * logits) if self.training else logits
+
+
+@pytest.mark.parametrize(("kind", "output"), [("mapping", "out"), ("tuple", 0)])
+@pytest.mark.parametrize("training", [True, False])
+def test_output_names_the_logits_among_what_a_network_returns(
+    kind: str, output: str | int, *, training: bool
+) -> None:
+    several = Several(kind)
+    net = SwitchableNet(several, RESOLUTIONS, output=output).train(training)
+    body = SwitchableNet(copy.deepcopy(several.body), RESOLUTIONS).train(training)
+    given = views()
+    for own, plain in zip(net(given), body(given), strict=True):
+        assert torch.equal(own, plain)
+    assert torch.equal(net.predict(given[1]), body.predict(given[1]))
+    assert count_macs(net, 32) == count_macs(body, 32) > 0
+    special = net.eval().specialize(24)
+    assert torch.equal(special(given[1]), body.eval().predict(given[1]))
+    inner = special.get_submodule("network")
+    assert type(inner) is Several
+    Several(kind).load_state_dict(inner.state_dict())
+
+
+def test_torchvision_segmenter_trains_and_predicts_by_its_output() -> None:
+    network = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=4
+    )
+    net = SwitchableNet(network, [64, 32], output="out")
+    logits = net([torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 32, 32)])
+    assert [tuple(z.shape) for z in logits] == [(2, 4, 64, 64), (2, 4, 32, 32)]
+    net.eval()
+    images = torch.rand(1, 3, 32, 32)
+    plain = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=4
+    )
+    plain.load_state_dict(net.specialize(32).get_submodule("network").state_dict())
+    assert torch.equal(net.predict(images), plain.eval()(images)["out"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "error", "message"),
+    [
+        ("mapping", None, TypeError, "mapping with 'aux', 'out'.*output='aux' or 'out'"),
+        ("tuple", None, TypeError, r"tuple of 2.*output=0\)"),
+        ("mapping", "logits", ValueError, "mapping with 'aux', 'out', in which there is no 'logi"),
+        ("tuple", 2, ValueError, "tuple of 2, in which there is no 2"),
+        ("tuple", "out", ValueError, "tuple of 2, in which there is no 'out'"),
+        ("tuple", True, ValueError, "key or the index of the logits, got True"),
+    ],
+)
+def test_output_that_is_not_logits_is_named_with_the_remedy(
+    kind: str, output: str | int | None, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        SwitchableNet(Several(kind), RESOLUTIONS, output=output).train()(views())
+
+
+def test_one_batch_in_place_of_views_is_refused_with_what_to_call() -> None:
+    with pytest.raises(TypeError, match=r"list of 3 views.*\(3, 3, 32, 32\).*net.predict.*rsseg.v"):
+        made()(torch.zeros(3, 3, 32, 32))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.uint16])
+def test_integers_of_numpy_are_resolutions_everywhere(kind: Any) -> None:
+    net, images = made((96, 64)), torch.randn(1, 3, 80, 80)
+    numpy_net = SwitchableNet(net.network, [kind(96), kind(64)]).eval()
+    assert [type(side) for side in numpy_net.resolutions] == [int, int]
+    assert torch.equal(numpy_net.predict(images, kind(80)), net.predict(images, 80))
+    assert torch.equal(numpy_net.specialize(kind(96))(images), net.specialize(96)(images))
+    expected = copy.deepcopy(net.network)
+    interpolate_set(expected, 72)
+    interpolate_set(numpy_net.network, kind(72))
+    switch(numpy_net.network, kind(72))
+    switch(expected, 72)
+    assert torch.equal(numpy_net.network(images), expected(images))
+    assert count_macs(net, kind(64)) == count_macs(net, (kind(64), kind(64))) == count_macs(net, 64)
+    image = np.arange(250 * 300 * 3).reshape(250, 300, 3).astype(np.uint8)
+    for fit in ("square", "aspect", "crop"):
+        preprocessing = Preprocessing(fit=fit)
+        assert torch.equal(preprocessing.view(image, kind(224)), preprocessing.view(image, 224))
