@@ -27,6 +27,7 @@ _MODULES: Final = {
     "mred_loss": "rsseg.losses.mred",
     "pixelwise_mred_loss": "rsseg.losses.pixelwise",
     "recalibrate": "rsseg.switchable.unseen",
+    "save_checkpoint": "rsseg.save",
     "specialize": "rsseg.switchable.convert",
     "switch": "rsseg.switchable.convert",
     "views": "rsseg.batch_views",

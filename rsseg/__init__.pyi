@@ -8,6 +8,7 @@ from rsseg.losses.mred import MREDLosses as MREDLosses
 from rsseg.losses.mred import ensemble_logits as ensemble_logits
 from rsseg.losses.mred import mred_loss as mred_loss
 from rsseg.losses.pixelwise import pixelwise_mred_loss as pixelwise_mred_loss
+from rsseg.save import save_checkpoint as save_checkpoint
 from rsseg.switchable.complexity import count_macs as count_macs
 from rsseg.switchable.convert import convert_to_switchable as convert_to_switchable
 from rsseg.switchable.convert import specialize as specialize

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rsseg.classifiers.head import ClassificationHead
+from rsseg.common.builder import BuilderError
 from rsseg.common.checkpoint import CheckpointError, load_weights, read_checkpoint
 from rsseg.common.file_kinds import FileKind, file_kind
 from rsseg.common.messages import check_name
@@ -32,11 +33,15 @@ def head_of(task: str) -> Head:
     return HEADS[task]
 
 
-def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, RunMetadata]:
+def load_checkpoint(
+    path: str | Path, *, allow_builder: bool = False
+) -> tuple[SwitchableNet, Preprocessing, RunMetadata]:
     """Read a checkpoint that a training run has written.
 
     Args:
         path: Checkpoint file, such as `runs/NAME/last.pt`, or a packed one (.safetensors).
+        allow_builder: Whether the file may name a function of yours that builds its network, which
+            is then imported and run; see `rsseg.save_checkpoint`.
 
     Returns:
         The network in evaluation mode on the CPU, its preprocessing, and what else the checkpoint
@@ -44,36 +49,65 @@ def load_checkpoint(path: str | Path) -> tuple[SwitchableNet, Preprocessing, Run
 
     Raises:
         CheckpointError: If the file is missing, damaged, of another kind (see
-            `rsseg.common.file_kinds`), or does not fit what it says it is.
+            `rsseg.common.file_kinds`), or does not fit what it says it is; or names a builder
+            that is not allowed.
         OSError: If it cannot be read.
     """
     path = Path(path)
     kind = file_kind(path)
     if kind is FileKind.PACKED or (path.suffix == SUFFIX and kind is not FileKind.CHECKPOINT):
-        return _load_packed(path)
+        return _load_packed(path, allow_builder=allow_builder)
     content = read_checkpoint(path)
-    net, metadata = _build(path, content)
+    net, metadata = _build(path, content, allow_builder=allow_builder)
     load_weights(net, content["net"], str(path))
     return net.eval(), metadata.preprocessing, metadata
 
 
-def _build(path: Path, content: dict[str, Any]) -> tuple[SwitchableNet, RunMetadata]:
+def build_net(metadata: RunMetadata, *, scores: bool, allow_builder: bool = False) -> SwitchableNet:
+    """Build the network that a record describes, without its weights.
+
+    Args:
+        metadata: The record.
+        scores: Whether it holds the scores of an ensemble.
+        allow_builder: Whether the function that the record may name is imported and run.
+
+    Raises:
+        BuilderError: If that is not allowed, or builds no network.
+        KeyError, TypeError, ValueError: If the record describes no network.
+    """
+    if metadata.builder is None:
+        network = head_of(metadata.task).network(metadata.model)
+    else:
+        network = metadata.builder.build(allowed=allow_builder)
+    return SwitchableNet(
+        network,
+        metadata.resolutions,
+        scores=scores,
+        batchnorm=metadata.batchnorm,
+        output=metadata.output,
+    )
+
+
+def _build(
+    path: Path, content: dict[str, Any], *, allow_builder: bool
+) -> tuple[SwitchableNet, RunMetadata]:
     try:
         metadata = RunMetadata.read(dict(content["metadata"]), path.name)
-        net = SwitchableNet(
-            head_of(metadata.task).network(metadata.model),
-            metadata.resolutions,
-            scores="scores" in content["net"],
-            batchnorm=metadata.batchnorm,
-        )
+        scores = "scores" in content["net"]
+        net = build_net(metadata, scores=scores, allow_builder=allow_builder)
+    except BuilderError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} describes no network that can be built: {error}") from error
     return net, metadata
 
 
-def _load_packed(path: Path) -> tuple[SwitchableNet, Preprocessing, RunMetadata]:
+def _load_packed(
+    path: Path, *, allow_builder: bool
+) -> tuple[SwitchableNet, Preprocessing, RunMetadata]:
     state, values = read_packed(path)
-    net, metadata = _build(path, {"metadata": values, "net": state})
+    content = {"metadata": values, "net": state}
+    net, metadata = _build(path, content, allow_builder=allow_builder)
     try:
         load_packed_state(net, state)
     except (ValueError, RuntimeError) as error:

@@ -47,7 +47,7 @@ TOP_MAY_IMPORT: dict[str, set[str]] = {
 GROUND = {"common", "switchable", "losses", "images"}
 MIDDLE = GROUND | {"quantization", "training"}
 TASKS = MIDDLE | {"classifiers", "segmentation"}
-LIBRARY = TASKS | {"load", "batch_views", "analysis", "runtime", "doctor"}
+LIBRARY = TASKS | {"load", "save", "batch_views", "analysis", "runtime", "doctor"}
 MAY_IMPORT: dict[str, set[str]] = {
     "common": set(),
     "losses": set(),
@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "segmentation": MIDDLE,
     "load": TASKS,
     "batch_views": TASKS,
+    "save": TASKS | {"load"},
     "doctor": TASKS | {"load"},
     "analysis": TASKS | {"load"},
     # Reports on cascades and latencies read the results of runs, which `analysis` reads for all.
@@ -95,6 +96,7 @@ PUBLIC = {
     "count_macs",
     "Preprocessing",
     "views",
+    "save_checkpoint",
 }
 
 

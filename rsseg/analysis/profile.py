@@ -93,7 +93,11 @@ class Profile:
 
 
 def profile(
-    network: str, resolutions: Sequence[int] | None = None, *, classes: int | None = None
+    network: str,
+    resolutions: Sequence[int] | None = None,
+    *,
+    classes: int | None = None,
+    allow_builder: bool = False,
 ) -> Profile:
     """Count a network by name, or the one in a checkpoint.
 
@@ -102,6 +106,7 @@ def profile(
             checkpoint (.pt or packed .safetensors).
         resolutions: Sides of the views in pixels, from large to small; a checkpoint has its own.
         classes: Number of classes; default: 1000, of a segmenter 40. A checkpoint has its own.
+        allow_builder: See `rsseg.load_checkpoint`.
 
     Raises:
         ValueError: If a name is unknown, the resolutions are missing or not valid, or the network
@@ -111,7 +116,7 @@ def profile(
         >>> profile("resnet18", [224, 96]).all_sets - profile("resnet18", [224]).all_sets
         9600
     """
-    net, preprocessing = _opened(network, resolutions, classes)
+    net, preprocessing = _opened(network, resolutions, classes, allow_builder=allow_builder)
     sides = Resolutions(resolutions or net.resolutions)
     names, private = sides.names, net.batchnorm == "private"
     views = [preprocessing.size(side, *PHOTO_SIZE) for side in sides]
@@ -130,14 +135,18 @@ def profile(
 
 
 def _opened(
-    network: str, resolutions: Sequence[int] | None, classes: int | None
+    network: str,
+    resolutions: Sequence[int] | None,
+    classes: int | None,
+    *,
+    allow_builder: bool,
 ) -> tuple[SwitchableNet, Preprocessing]:
     path = Path(network)
     # A folder may have the name of a network, which needs resolutions.
     if path.suffix in _FILES or path.is_file() or (path.is_dir() and not resolutions):
         if classes is not None:
             raise ValueError(f"{network} has its own number of classes; leave out --classes")
-        net, preprocessing, _ = load_checkpoint(network)
+        net, preprocessing, _ = load_checkpoint(network, allow_builder=allow_builder)
         return net, preprocessing
     if not resolutions:
         raise ValueError(f"{network} has no resolutions of its own; give --resolutions")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rsseg.cli.options import add_out
+from rsseg.cli.options import add_allow_builder, add_out
 
 
 def add_export(verb: argparse.ArgumentParser) -> None:
@@ -24,6 +24,7 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     add("--compact", action="store_true", help="of all: one copy of the weights in memory, slower")
     tolerance = "largest difference of a logit from PyTorch; default: 0.001"
     add("--tolerance", type=float, metavar="D", help=tolerance)
+    add_allow_builder(verb)
     add_out(verb, "FILE")
 
 
@@ -38,6 +39,7 @@ def _export(args: argparse.Namespace) -> None:
         compact=args.compact,
         tolerance=TOLERANCE if args.tolerance is None else args.tolerance,
         overwrite=args.overwrite,
+        allow_builder=args.allow_builder,
     )
     for difference in export.differences:
         print(difference)

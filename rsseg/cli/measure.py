@@ -28,6 +28,7 @@ def measure(args: argparse.Namespace, *, runs: int) -> None:
         onnx=args.onnx or (),
         threads=threads,
         device=args.device or "cpu",
+        allow_builder=args.allow_builder,
     )
     entries, tables = [], dict[Path, None]()
     for subject, entry in _entries(args, path, ways, runs):

@@ -45,6 +45,12 @@ def add_network(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("network", type=Path, metavar="NETWORK", help=kinds)
 
 
+def add_allow_builder(verb: argparse.ArgumentParser) -> None:
+    """Add --allow-builder."""
+    meaning = "import and run the function that a checkpoint says builds its network"
+    verb.add_argument("--allow-builder", action="store_true", help=meaning)
+
+
 def add_executor(verb: argparse.ArgumentParser, *, device: str) -> None:
     """Add --executor, --threads and --device, which is `device` where none is given."""
     add = verb.add_argument

@@ -10,7 +10,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rsseg.cli.options import add_executor, add_network, add_overwrite, add_resolutions
+from rsseg.cli.options import (
+    add_allow_builder,
+    add_executor,
+    add_network,
+    add_overwrite,
+    add_resolutions,
+)
 
 TOP = 3
 # Those of `runtime.predict.video` and `switchable.unseen`, which load PyTorch.
@@ -41,6 +47,7 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     add_resolutions(verb, "default: those trained, of both networks with --compare")
     add("--unseen", choices=RULES, help="BatchNorm of resolutions that were not trained")
     add_executor(verb, device="auto")
+    add_allow_builder(verb)
     add_overwrite(verb)
     add = verb.add_argument_group("classifiers").add_argument
     add("--top", type=int, metavar="N", help=f"how many classes; default: {TOP}")
@@ -103,7 +110,12 @@ def _open(
     from rsseg.runtime.predictor import Predictor
 
     return Predictor.open(
-        path, executor, threads=args.threads, device=device or args.device, unseen=args.unseen
+        path,
+        executor,
+        threads=args.threads,
+        device=device or args.device,
+        unseen=args.unseen,
+        allow_builder=args.allow_builder,
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from rsseg.cli.options import add_json, add_resolutions
+from rsseg.cli.options import add_allow_builder, add_json, add_resolutions
 
 RUNS: Final = 30
 _MEASURING: Final = ("executors", "onnx", "runs", "threads", "device", "budget", "no_memory")
@@ -24,6 +24,7 @@ def add_profile(verb: argparse.ArgumentParser) -> None:
     add_resolutions(verb, "a checkpoint has its own")
     add("--classes", type=int, metavar="K", help="default: 1000, of a segmenter 40")
     add_json(verb)
+    add_allow_builder(verb)
     add = verb.add_argument_group("measuring").add_argument
     add("--measure", action="store_true", help="measure a .pt, .safetensors or .onnx file")
     executors = "of torch, onnxruntime, openvino; default: all"
@@ -51,5 +52,10 @@ def _profile(args: argparse.Namespace) -> None:
 
     from rsseg.analysis import profile
 
-    counts = profile.profile(args.network, args.resolutions, classes=args.classes)
+    counts = profile.profile(
+        args.network,
+        args.resolutions,
+        classes=args.classes,
+        allow_builder=args.allow_builder,
+    )
     print(json.dumps(counts.as_dict(), indent=1) if args.json else profile.layout(counts))

@@ -6,7 +6,7 @@ import argparse
 import math
 from functools import partial
 
-from rsseg.cli.options import add_executor, add_network
+from rsseg.cli.options import add_allow_builder, add_executor, add_network
 
 
 def add_serve(verb: argparse.ArgumentParser) -> None:
@@ -22,6 +22,7 @@ def add_serve(verb: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="0.0.0.0 for all networks; default: %(default)s")
     add("--port", type=int, default=8000, help="0 for any that is free; default: %(default)s")
     add_executor(verb, device="cpu")
+    add_allow_builder(verb)
     add("--workers", type=int, metavar="N", help="images at once; default: cores / threads")
     add("--queue", type=int, default=64, metavar="N", help="that may wait; default: %(default)s")
     add(
@@ -56,6 +57,7 @@ def _run(args: argparse.Namespace) -> None:
         workers=args.workers,
         queue=args.queue,
         budget_ms=args.budget_ms,
+        allow_builder=args.allow_builder,
         limits=Limits(
             body_mb=args.max_mb,
             megapixels=args.max_megapixels,

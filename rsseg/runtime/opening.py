@@ -26,7 +26,12 @@ Opened = tuple[Executor, Description]
 
 
 def open_torch(
-    path: Path, *, threads: int | None, device: str, unseen: str | None = None
+    path: Path,
+    *,
+    threads: int | None,
+    device: str,
+    unseen: str | None = None,
+    allow_builder: bool = False,
 ) -> Opened:
     """Open a checkpoint with PyTorch.
 
@@ -35,11 +40,12 @@ def open_torch(
         threads: Threads of PyTorch, which has one number for the whole process; default: that.
         device: "auto", "cpu" or "cuda".
         unseen: Rule for untrained resolutions, see `rsseg.SwitchableNet`; default: the network's.
+        allow_builder: See `rsseg.load_checkpoint`.
 
     Raises:
         ValueError: If it cannot be used.
     """
-    net, _, metadata = load_checkpoint(path)
+    net, _, metadata = load_checkpoint(path, allow_builder=allow_builder)
     net.unseen = unseen or net.unseen
     description = describe(metadata, path, unseen=net.unseen)
     if threads is not None:
@@ -54,7 +60,7 @@ class Opener:
     Args:
         kinds: The kinds of file that it takes.
         open: Opens one; called with the path, threads, device and the rule for untrained
-            resolutions.
+            resolutions, for checkpoints with `allow_builder` as well.
     """
 
     kinds: tuple[FileKind, ...]
@@ -95,6 +101,7 @@ def open_executor(
     threads: int | None = None,
     device: str = "cpu",
     unseen: str | None = None,
+    allow_builder: bool = False,
 ) -> Opened:
     """Open a file with an executor.
 
@@ -105,6 +112,7 @@ def open_executor(
         device: "cpu"; PyTorch also takes "auto" and "cuda".
         unseen: Rule for untrained resolutions, "interpolate", "nearest" or "extrapolate";
             default: the network's. An exported file has no other.
+        allow_builder: See `rsseg.load_checkpoint`; an exported file holds its network.
 
     Raises:
         ValueError: If something given is not valid, or the file cannot be used.
@@ -119,7 +127,8 @@ def open_executor(
         raise ValueError(f"executor {name}: {wrong_kind_message(path, opener.kinds)}")
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    return opener.open(path, threads=threads, device=device, unseen=unseen)
+    options = {"allow_builder": allow_builder} if opener.kinds == CHECKPOINTS else {}
+    return opener.open(path, threads=threads, device=device, unseen=unseen, **options)
 
 
 def _wrong_kind(path: Path, expected: tuple[FileKind, ...]) -> Exception:

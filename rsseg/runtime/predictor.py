@@ -88,6 +88,7 @@ class Predictor:
         device: str = "cpu",
         unseen: str | None = None,
         budget_ms: float | None = None,
+        allow_builder: bool = False,
     ) -> Predictor:
         """Open a checkpoint or an exported file.
 
@@ -100,6 +101,8 @@ class Predictor:
             unseen: Rule for untrained resolutions, "interpolate", "nearest" or "extrapolate";
                 default: the network's. An exported file has no other.
             budget_ms: Milliseconds that a prediction may take; default: no limit.
+            allow_builder: Whether a checkpoint may name a function of yours that builds its
+                network, which is then imported and run.
 
         Raises:
             ValueError: If something given is not valid, or the file cannot be used.
@@ -112,7 +115,14 @@ class Predictor:
             FileNotFoundError: there is no file nowhere.pt; give a checkpoint (.pt or packed ...
         """
         path = Path(path)
-        opened = open_executor(path, executor, threads=threads, device=device, unseen=unseen)
+        opened = open_executor(
+            path,
+            executor,
+            threads=threads,
+            device=device,
+            unseen=unseen,
+            allow_builder=allow_builder,
+        )
         make = partial(_budget_of_file, path=path, threads=threads)
         return cls(*opened, budget_ms=budget_ms, make_budget=make)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -77,7 +77,7 @@ def _first_layer(network: nn.Module) -> SwitchableBatchNorm2d:
 
 def convert_to_switchable(
     network: Network,
-    resolutions: Sequence[int],
+    resolutions: Sequence[SupportsIndex],
     *,
     where: Callable[[str, nn.Module], bool] | None = None,
 ) -> Network:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +97,7 @@ class SwitchableNet(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        resolutions: Sequence[int],
+        resolutions: Sequence[SupportsIndex],
         *,
         scores: bool = True,
         batchnorm: Literal["private", "shared"] = "private",

@@ -9,8 +9,10 @@ import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from rsseg.common.builder import Builder
 from rsseg.common.config import plain, validate
 from rsseg.images.preprocessing import Preprocessing
+from rsseg.switchable.outputs import Output
 from rsseg.switchable.resolutions import Resolutions
 
 
@@ -20,7 +22,9 @@ class RunMetadata:
 
     Args:
         task: Name of the head, a key of `rsseg.load.HEADS`.
-        model: Settings of the network, as the head's `network` takes them.
+        model: Settings of the network, as the head's `network` takes them; empty with `builder`.
+        builder: What builds a network that has no name here; run only where that is allowed.
+        output: Where the logits are among what the network returns, see `SwitchableNet`.
         resolutions: Sides that it is trained for in pixels, from large to small.
         preprocessing: How it reads images.
         batchnorm: "private" or "shared".
@@ -53,6 +57,8 @@ class RunMetadata:
     versions: dict[str, str] = field(default_factory=lambda: {"torch": str(torch.__version__)})
     epoch: int | None = None
     chosen: str | None = None
+    builder: Builder | None = None
+    output: Output | None = None
 
     @classmethod
     def read(cls, values: dict[str, Any], source: str) -> RunMetadata:

@@ -193,8 +193,8 @@ def test_executor_threads_and_rule_reach_the_file(
     monkeypatch.setattr(predictor, "open_executor", opening)
     (folder / "b.onnx").write_bytes(b"")
     arguments = ("--executor", "torch", "--threads", 2, "--unseen", "nearest", "--device", "cpu")
-    assert predict(folder, *arguments, "--compare", folder / "b.onnx") == 0
-    options = {"threads": 2, "device": "cpu", "unseen": "nearest"}
+    assert predict(folder, *arguments, "--allow-builder", "--compare", folder / "b.onnx") == 0
+    options = {"threads": 2, "device": "cpu", "unseen": "nearest", "allow_builder": True}
     # The second file is of another kind, so its own executor opens it, where that computes.
     other = {**options, "device": "auto"}
     assert given == [("rs-net.pt", "torch", options), ("b.onnx", None, other)]

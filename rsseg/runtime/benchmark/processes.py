@@ -77,16 +77,24 @@ class Subject:
         executor: Name of the executor.
         threads: Threads that compute one image.
         device: Where PyTorch computes.
+        allow_builder: See `rsseg.load_checkpoint`.
     """
 
     path: str
     executor: str
     threads: int
     device: str = "cpu"
+    allow_builder: bool = False
 
     def open(self) -> Predictor:
         """Open the file."""
-        return Predictor.open(self.path, self.executor, threads=self.threads, device=self.device)
+        return Predictor.open(
+            self.path,
+            self.executor,
+            threads=self.threads,
+            device=self.device,
+            allow_builder=self.allow_builder,
+        )
 
 
 def measure_times(subject: Subject, resolutions: Sequence[int] | None, *, runs: int) -> list[Row]:

@@ -36,6 +36,7 @@ def subjects(
     onnx: Sequence[Path],
     threads: int,
     device: str,
+    allow_builder: bool = False,
 ) -> list[Subject]:
     """Return what can be measured of a checkpoint or an exported file.
 
@@ -45,6 +46,7 @@ def subjects(
         onnx: Exported files; default: those beside a checkpoint whose names begin like its own.
         threads: Threads that compute one image.
         device: Where PyTorch computes.
+        allow_builder: See `rsseg.load_checkpoint`.
 
     Raises:
         ValueError: If an executor is not known, not installed or has no file.
@@ -60,7 +62,13 @@ def subjects(
         if (executors is None or name in executors) and _is_installed(name):
             place = device if name == "torch" else "cpu"
             listed += [
-                Subject(path=str(file), executor=name, threads=threads, device=place)
+                Subject(
+                    path=str(file),
+                    executor=name,
+                    threads=threads,
+                    device=place,
+                    allow_builder=allow_builder,
+                )
                 for file in files
             ]
     return listed

@@ -57,6 +57,7 @@ def export_checkpoint(
     compact: bool = False,
     tolerance: float = TOLERANCE,
     overwrite: bool = False,
+    allow_builder: bool = False,
 ) -> Export:
     """Write the network of a checkpoint as an ONNX file.
 
@@ -67,6 +68,7 @@ def export_checkpoint(
         compact: Of a file of all resolutions: less memory, but slower, see `select`.
         tolerance: Largest difference of a logit from PyTorch.
         overwrite: Write over a file that exists.
+        allow_builder: See `rsseg.load_checkpoint`.
 
     Raises:
         ValueError: If something given is not valid, the network cannot be exported, or the file
@@ -76,7 +78,7 @@ def export_checkpoint(
     """
     _check_arguments(checkpoint, out, resolution, tolerance, compact=compact, overwrite=overwrite)
     check_packages()
-    net, _, metadata = load_checkpoint(checkpoint)
+    net, _, metadata = load_checkpoint(checkpoint, allow_builder=allow_builder)
     description = describe(metadata, checkpoint, unseen=net.unseen)
     if resolution is not None:
         _check_trained(resolution, net, checkpoint)

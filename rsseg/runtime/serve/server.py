@@ -35,6 +35,7 @@ class Options:
         queue: How many requests may wait.
         budget_ms: Milliseconds in which a request is to be answered; default: see `Service`.
         limits: What an image may be.
+        allow_builder: See `rsseg.load_checkpoint`.
     """
 
     host: str = "127.0.0.1"
@@ -46,6 +47,7 @@ class Options:
     queue: int = QUEUE
     budget_ms: float | None = None
     limits: Limits = field(default_factory=Limits)
+    allow_builder: bool = False
 
 
 def serve(path: Path, options: Options, *, tell: Callable[[str], None] = print) -> None:
@@ -80,7 +82,11 @@ def serve(path: Path, options: Options, *, tell: Callable[[str], None] = print) 
 def open_service(path: Path, options: Options) -> Service:
     """Open a network as a service, see `serve`."""
     predictor = Predictor.open(
-        path, options.executor, threads=options.threads, device=options.device
+        path,
+        options.executor,
+        threads=options.threads,
+        device=options.device,
+        allow_builder=options.allow_builder,
     )
     threads = options.threads or torch.get_num_threads()
     return Service(
