@@ -228,4 +228,8 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -
     if faults:
         kind = type(getattr(network, "network", network)).__name__
         raise CheckpointError("\n  ".join([f"{source} does not fit this {kind}:", *faults]))
-    network.load_state_dict(dict(state))
+    # Some layers refuse a state dict without the versions of its layers (mnasnet), which a dict of
+    # tensors has lost; names and shapes are this network's, so its own versions hold.
+    own = network.state_dict()
+    own.update(state)
+    network.load_state_dict(own)

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from rsseg.common.checkpoint import CheckpointError
+from rsseg.common.checkpoint import CheckpointError, load_weights
 from rsseg.common.file_kinds import (
     CHECKPOINTS,
     PACKED_FORMAT,
@@ -147,7 +147,6 @@ def load_packed_state(net: nn.Module, state: State) -> None:
 
     Raises:
         ValueError: If names, shapes or numbers of bits do not fit.
-        RuntimeError: The same, as `load_state_dict` raises it.
     """
     packed = {n: v for n, v in state.items() if n.endswith(_CODES)}
     layers = {f"{name}.weight{_CODES}": layer for name, layer in quantized_convolutions(net)}
@@ -155,7 +154,8 @@ def load_packed_state(net: nn.Module, state: State) -> None:
         raise ValueError(f"packed weights {sorted(packed.keys() ^ layers.keys())[:3]} do not fit")
     own = net.state_dict()
     weights = {name.removesuffix(_CODES): own[name.removesuffix(_CODES)] for name in packed}
-    net.load_state_dict({n: v for n, v in state.items() if n not in packed} | weights)
+    rest = {name: value for name, value in state.items() if name not in packed}
+    load_weights(net, rest | weights, "what is packed")
     for name, layer in layers.items():
         quantizer = _quantizer_of(layer)
         numbers = unpack_numbers(packed[name], quantizer.bits, layer.weight.numel())
