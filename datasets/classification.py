@@ -84,7 +84,6 @@ class TestImages(TestData):
 
     Attributes:
         classes: Names of the classes.
-        summary: One line about the images.
     """
 
     __test__ = False  # Not a class of tests.
@@ -93,7 +92,6 @@ class TestImages(TestData):
         self.config = config
         self.images = open_images(config.data, "test", config.model.classes)
         self.classes = self.images.classes
-        self.summary = summary_of(self.images)
         super().__init__(
             _names(self.images),
             config.preprocessing,
@@ -102,6 +100,11 @@ class TestImages(TestData):
             workers=config.workers,
             max_unreadable=config.data.max_unreadable,
         )
+
+    @property
+    def summary(self) -> str:
+        """One line: how the images are kept, counts and shares of the classes."""
+        return summary_of(self.images)
 
     def views(self, resolutions: Sequence[int]) -> TestViewsOfImages:
         """Return the test images as views at the given resolutions."""

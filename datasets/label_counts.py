@@ -41,23 +41,23 @@ class LabelCounts(NamedTuple):
         return [name for index, name in enumerate(classes) if not self.pixels[index]]
 
 
-def count_labels(reader: Reader, *, description: str) -> LabelCounts:
+def count_labels(reader: Reader) -> LabelCounts:
     """Count the pixels of each class in 256 label maps, or in all if a class is in none of those.
 
     Label maps that cannot be read are left out: training decides what becomes of them.
     """
     classes, count = len(reader.classes), len(reader)
     first = np.unique(np.linspace(0, count - 1, min(_ENOUGH, count)).astype(int)).tolist()
-    counts = _count(reader, first, description)
+    counts = _count(reader, first)
     if counts.pixels[:classes].all() or len(first) == count:
         return counts
-    rest = _count(reader, sorted({*range(count)} - {*first}), description)
+    rest = _count(reader, sorted({*range(count)} - {*first}))
     return LabelCounts(
         counts.pixels + rest.pixels, counts.maps + rest.maps, counts.faults + rest.faults
     )
 
 
-def _count(reader: Reader, indices: Sequence[int], description: str) -> LabelCounts:
+def _count(reader: Reader, indices: Sequence[int]) -> LabelCounts:
     def of_map(index: int) -> NDArray[np.int64] | str:
         try:
             return np.bincount(reader.read_labels(index).ravel(), minlength=256)
@@ -67,9 +67,8 @@ def _count(reader: Reader, indices: Sequence[int], description: str) -> LabelCou
     pixels, maps, faults = np.zeros(256, dtype=np.int64), 0, []
     # Threads: unpacking a PNG lets others run. HDF5 has one lock for all.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = tqdm(
-            pool.map(of_map, indices), description, len(indices), delay=2, unit="label map"
-        )
+        total = len(indices)
+        results = tqdm(pool.map(of_map, indices), "counting labels", total, delay=2, unit="map")
         for result in results:
             if isinstance(result, str):
                 faults.append(result)
@@ -79,32 +78,31 @@ def _count(reader: Reader, indices: Sequence[int], description: str) -> LabelCou
     return LabelCounts(pixels, maps, tuple(faults))
 
 
-def label_summary(reader: Reader, *, description: str, allow_absent: bool) -> str:
+def label_summary(reader: Reader, *, allow_absent: bool) -> str:
     """Return one line: reading, number of classes, share of void, classes without a pixel.
 
     Args:
         reader: The samples.
-        description: What they are for: "training" or "test".
         allow_absent: Whether a class may have no pixel.
 
     Raises:
         ValueError: If a class has no pixel and may not; names the classes, the values found and
             what to do. If no label map can be read: the first one's error.
     """
-    counts = count_labels(reader, description=f"counting {description} labels")
+    counts = count_labels(reader)
     if not counts.maps:
-        raise ValueError(counts.faults[0] if counts.faults else f"no {description} label maps")
+        raise ValueError(counts.faults[0] if counts.faults else "there are no label maps")
     absent = counts.absent(reader.classes)
     looked_at = f"{counts.maps} of {len(reader)}" if counts.maps < len(reader) else f"{counts.maps}"
     if absent and not allow_absent:
         raise ValueError(
             f"{len(absent)} of {len(reader.classes)} classes have no pixel in the {looked_at} "
-            f"{description} label maps: {listed(absent)}; the labels are read as {reader.meaning}; "
+            f"label maps: {listed(absent)}; the labels are read as {reader.meaning}; "
             "correct data.labels and model.classes, or set data.allow_absent: true if the data "
             "have no such pixels"
         )
     return (
-        f"{description} labels: {reader.meaning}; {len(reader.classes)} classes, void "
+        f"{len(reader)} images, labels {reader.meaning}; {len(reader.classes)} classes, void "
         f"{100 * counts.void_share:.1f} % of the pixels, classes without a pixel: "
-        f"{listed(absent) or 'none'} ({looked_at} label maps)"
+        f"{listed(absent) or 'none'} (in {looked_at} label maps)"
     )

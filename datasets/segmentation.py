@@ -17,6 +17,7 @@ from datasets.samples import Reader, Sample, Split
 from datasets.test_data import TestData
 from datasets.views import TestViews, TrainingViews
 from rsseg.common.config import plain
+from rsseg.common.distributed import is_main_process
 from rsseg.images.preprocessing import LabelMap
 from rsseg.segmentation.config import DataConfig, SegmentationConfig
 
@@ -77,23 +78,32 @@ def _reader(data: DataConfig, split: Split, classes: int) -> Reader:
 
 
 def training_batches(config: SegmentationConfig) -> TrainLoader:
-    """Return the augmented training batches of a run."""
-    reader = open_reader(config.data, "train", config.model.classes)
+    """Return the augmented training batches of a run.
+
+    Raises:
+        ValueError: If the samples do not fit the settings, or a class has no pixel in them.
+        OSError: If a folder or a file is missing.
+    """
+    data = config.data
+    reader = open_reader(data, "train", config.model.classes)
     views = TrainingViews(
         reader,
         config.resolutions,
         config.preprocessing,
         config.augmentation,
-        max_unreadable=config.data.max_unreadable,
+        max_unreadable=data.max_unreadable,
     )
-    return TrainLoader(
+    loader = TrainLoader(
         views,
         config.batch_size,
         seed=config.seed,
         workers=config.workers,
         names=hash_of(reader.names),
-        max_unreadable=config.data.max_unreadable,
+        max_unreadable=data.max_unreadable,
     )
+    if is_main_process():  # The other processes would look at the same label maps.
+        loader.summary = label_summary(reader, allow_absent=data.allow_absent)
+    return loader
 
 
 class TestSamples(TestData):
@@ -129,7 +139,7 @@ class TestSamples(TestData):
     @property
     def summary(self) -> str:
         """One line: what the label values mean, classes, share of void, classes without a pixel."""
-        return label_summary(self.reader, description="test", allow_absent=True)
+        return label_summary(self.reader, allow_absent=True)
 
     def views(self, resolutions: Sequence[int]) -> TestViews:
         """Return the test samples as views at the given resolutions."""

@@ -27,12 +27,7 @@ class TestData(ABC):
         batch_size: Images in a batch.
         workers: Processes that load images.
         max_unreadable: How many images may be unreadable; they are left out.
-
-    Attributes:
-        summary: One line about the images; empty for none.
     """
-
-    summary: str = ""
 
     def __init__(
         self,
@@ -58,6 +53,11 @@ class TestData(ABC):
     @abstractmethod
     def training_views(self, resolution: int) -> Dataset[Any]:
         """Return the training images as views of test."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """One line about the images, for whoever evaluates them."""
 
     @property
     def fingerprint(self) -> dict[str, Any]:

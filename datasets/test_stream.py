@@ -29,7 +29,6 @@ class TestStream(TestData):
 
     Attributes:
         classes: Names of the classes.
-        summary: One line about the images.
     """
 
     __test__ = False  # Not a class of tests.
@@ -40,7 +39,7 @@ class TestStream(TestData):
         count = int(reader.num_samples)
         self.classes = tfds_classes(reader, data, config.model.classes)
         name = f"{data.root} {data.val}"
-        self.summary = f"{name}, {count} images, {len(self.classes)} classes; shares not known"
+        self._summary = f"{name}, {count} images, {len(self.classes)} classes; shares not known"
         super().__init__(
             [f"{name} {index}" for index in range(count)],
             config.preprocessing,
@@ -52,6 +51,11 @@ class TestStream(TestData):
     def batches(self, resolutions: Sequence[int]) -> TestLoader:
         """Return views at the given resolutions, those of this process's slice of the split."""
         return self._loader(self.views(resolutions), self._faults)
+
+    @property
+    def summary(self) -> str:
+        """One line about the images."""
+        return self._summary
 
     def views(self, resolutions: Sequence[int]) -> Dataset[Any]:
         """Return the test images of this process as views at the given resolutions."""

@@ -14,7 +14,7 @@ from PIL import Image as Pictures
 
 import rsseg
 from datasets.image_views import TrainingImages
-from datasets.imagenet.reader import LabelledImages
+from datasets.imagenet.reader import ImageFiles
 from datasets.samples import Draw
 from datasets.views import TrainingViews
 from rsseg.classifiers.config import CropConfig
@@ -46,7 +46,7 @@ def test_classification_views_are_those_of_the_loader(tmp_path: Path) -> None:
     for index, image in enumerate(images()):
         Pictures.fromarray(image).save(tmp_path / f"{index}.png")
     names = np.array([f"{index}.png".encode() for index in range(3)])
-    files = LabelledImages(tmp_path, names, np.zeros(3, np.int64), ("any",))
+    files = ImageFiles(tmp_path, names, np.zeros(3, np.int64), ("any",), layout="files")
     loader = TrainingImages(files, (64, 48, 17), CropConfig())
     batch, nothing = rsseg.views(images(), None, (64, 48, 17), seed=9)
     assert nothing is None

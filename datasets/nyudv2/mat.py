@@ -78,7 +78,7 @@ class MatReader(Reader):
         OSError: If the file cannot be read.
     """
 
-    meaning = "labels 0..894 of the official file as 40 classes"
+    meaning = "0..894 of the official file as 40 classes"
 
     def __init__(self, path: Path, split: Split, *, crop: str | None = None) -> None:
         check_crop(crop)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -135,7 +135,8 @@ class Script(Generic[C]):
         if config.deterministic:
             make_deterministic()
         batches, data = self.batches(config), self.eval_data(config)
-        print_summaries({"train": batches.summary, "test": data.summary})
+        if is_main_process():
+            print(f"train: {batches.summary}", flush=True)
         device = choose_device(config.device)
         net = tasks.build_net(self.task, config, device, pretrained=pretrained)
         return tasks.build_job(self.task, config, net, batches, data)
@@ -161,7 +162,8 @@ class Script(Generic[C]):
             RunFolder.create(args.out, plain(config)) if args.out and is_main_process() else None
         )
         data = self.eval_data(config)
-        print_summaries({"test": data.summary})
+        if is_main_process():
+            print(f"test: {data.summary}", flush=True)
         if args.unseen == RECALIBRATE:
             net = recalibrated(net, config, data, resolutions, args.images)
         else:
@@ -174,13 +176,6 @@ class Script(Generic[C]):
             folder.write_results(results)
             self.task.report(evaluation, data, folder.path)
         return results
-
-
-def print_summaries(summaries: Mapping[str, str]) -> None:
-    """Print one line about the images of each split, on the main process."""
-    for split, summary in summaries.items():
-        if summary and is_main_process():
-            print(f"{split}: {summary}", flush=True)
 
 
 def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:

@@ -30,7 +30,7 @@ STEPS, EPOCHS = 4, 3  # 9 rooms for training, in batches of 2
 CONFIG = """
 model: {{encoder_name: tu-test_resnet, decoder_channels: 4, dropout: 0.2}}
 resolutions: [64, 32]
-data: {{root: {root}}}
+data: {{root: {root}, allow_absent: true}}
 augmentation: {{shorter_side: 48, crop: 64}}
 epochs: 3
 batch_size: 2
@@ -147,7 +147,8 @@ def test_complete_run_prints_its_results_without_training(
     monkeypatch.setattr("rsseg.training.state.train_step", refuse)
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert run("--resume", whole) == 0
-    head, *rows = capsys.readouterr().out.splitlines()
+    summary, head, *rows = capsys.readouterr().out.splitlines()
+    assert summary.startswith("train: 9 images, labels 0..894 of the official file")
     assert head.split()[:3] == ["resolution", "pixel", "accuracy"]
     assert [row.split()[0] for row in rows] == ["64", "32", "ensemble"]
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from rsseg.segmentation.labels import read_label_values
+from rsseg.segmentation.label_files import read_label_values
 from rsseg.segmentation.palette import VOID_COLOUR, colourise, label_picture, overlay, palette
 
 

@@ -1,0 +1,236 @@
+"""Own data by configuration: layouts, values and names become samples; nothing is guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as Pictures
+
+from datasets.folders import FoldersReader, is_kept_for_test
+from datasets.label_counts import count_labels, label_summary
+from datasets.samples import Split
+from datasets.segmentation import open_reader
+from rsseg.common.config import plain, validate
+from rsseg.segmentation.config import DataConfig, SegmentationConfig
+from rsseg.segmentation.presets import preset_names, read_preset
+
+SIZE = (6, 8)
+
+
+def draw(root: Path, name: str, pixels: NDArray[Any]) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pictures.fromarray(pixels).save(path)
+
+
+def photo(root: Path, name: str, size: tuple[int, int] = SIZE) -> None:
+    pixels = np.random.default_rng(len(name)).integers(0, 256, (*size, 3), dtype=np.uint8)
+    draw(root, name, pixels)
+
+
+def values(*present: int) -> NDArray[np.uint8]:
+    return np.resize(np.array(present, dtype=np.uint8), SIZE)
+
+
+def config(root: Path, **keys: Any) -> DataConfig:
+    return validate(DataConfig, {"root": str(root), **keys}, "own.yaml")
+
+
+def opened(root: Path, classes: int, *, split: Split = "train", **keys: Any) -> FoldersReader:
+    reader = open_reader(config(root, **keys), split, classes)
+    assert isinstance(reader, FoldersReader)
+    return reader
+
+
+def camvid(root: Path) -> Path:
+    for split in ("train", "val", "test"):
+        for name in ("a", "b"):
+            photo(root, f"{split}/{name}.png")
+            draw(root, f"{split}annot/{name}.png", values(*range(12)))
+    return root
+
+
+def test_camvid_as_published_is_read_by_its_preset_and_refused_without(tmp_path: Path) -> None:
+    reader = opened(camvid(tmp_path), 11, preset="camvid")
+    np.testing.assert_array_equal(
+        reader[0].labels, np.where(values(*range(12)) == 11, 255, values(*range(12)))
+    )
+    assert (reader.classes[0], len(reader)) == ("sky", 2)
+    where: dict[str, Any] = {s: {"images": s, "labels": f"{s}annot"} for s in ("train", "test")}
+    with pytest.raises(ValueError, match=r"labels: \{offset: 0, void: \[11\]\}.*") as error:
+        opened(tmp_path, 11, **where)
+    assert "labels: {offset: 1, void: [0]}" in str(error.value)
+
+
+def test_masks_of_0_and_255_are_never_read_as_void_in_silence(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        photo(tmp_path, f"images/{name}.jpg")
+        draw(tmp_path, f"masks/{name}.png", values(0, 255))
+    where: dict[str, Any] = {"train": {"images": "images", "labels": "masks"}, "test_share": 0.5}
+    with pytest.raises(ValueError, match=r"labels: \{binary: true\}"):
+        opened(tmp_path, 2, **where)
+    reader = opened(tmp_path, 2, preset="binary", **where)
+    assert set(np.unique(reader[0].labels)) == {0, 1}
+    assert reader.classes == ("background", "foreground")
+    stated = opened(tmp_path, 2, labels={"offset": 0, "void": [255]}, **where)
+    with pytest.raises(ValueError, match=r"1 of 2 classes have no pixel.*class 1; .*allow_absent"):
+        label_summary(stated, allow_absent=False)
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"model\.classes is 1.*binary"):
+        validate(
+            SegmentationConfig,
+            {
+                "data": {"root": "x"},
+                "model": {"classes": 1},
+                "resolutions": [64, 32],
+                "epochs": 1,
+                "batch_size": 2,
+                "optim": {"lr": 0.1},
+            },
+            "own.yaml",
+        )
+
+
+def test_names_are_numbers_unless_they_are_given(tmp_path: Path) -> None:
+    photo(tmp_path, "i/a.jpg")
+    draw(tmp_path, "m/a.png", values(*range(40), 255))
+    where: dict[str, Any] = {
+        "train": {"images": "i", "labels": "m"},
+        "test": {"images": "i", "labels": "m"},
+    }
+    assert opened(tmp_path, 40, **where).classes[7] == "class 7"
+    (tmp_path / "n.txt").write_text("\n".join(f"thing {i}" for i in range(40)), encoding="utf-8")
+    assert opened(tmp_path, 40, names="n.txt", **where).classes[7] == "thing 7"
+    with pytest.raises(ValueError, match=r"n\.txt: names 40 classes, expected 41"):
+        opened(tmp_path, 41, names="n.txt", labels={"offset": 0, "void": [255]}, **where)
+
+
+def test_colours_of_label_maps_become_classes(tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [128, 0, 0], [255, 255, 255]], dtype=np.uint8)
+    expected = np.resize(np.arange(3), SIZE)
+    photo(tmp_path, "i/a.jpg")
+    draw(tmp_path, "m/a.png", colours[expected])
+    where: dict[str, Any] = {
+        "train": {"images": "i", "labels": "m"},
+        "test": {"images": "i", "labels": "m"},
+    }
+    labels = {"colours": [[0, 0, 0], [128, 0, 0]], "void": [[255, 255, 255]]}
+    read = opened(tmp_path, 2, labels=labels, **where)[0].labels
+    np.testing.assert_array_equal(read, np.where(expected == 2, 255, expected))
+    with pytest.raises(ValueError, match=r"a\.png: holds colours .*list the colour of each class"):
+        opened(tmp_path, 2, **where)
+
+
+def test_a_share_for_the_test_is_disjoint_complete_and_moves_no_other_sample(
+    tmp_path: Path,
+) -> None:
+    for index in range(30):
+        photo(tmp_path, f"i/{index}.jpg")
+        draw(tmp_path, f"m/{index}.png", values(0, 1, 255))
+    keys: dict[str, Any] = {"train": {"images": "i", "labels": "m"}, "test_share": 0.3}
+    train, test = (opened(tmp_path, 2, split=split, **keys).names for split in ("train", "test"))
+    assert not {*train} & {*test}
+    assert {*train, *test} == {str(index) for index in range(30)}
+    assert {*test} == {name for name in map(str, range(30)) if is_kept_for_test(name, 0.3)}
+    shares = [is_kept_for_test(str(index), 0.3) for index in range(10_000)]
+    assert abs(np.mean(shares) - 0.3) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"train": {"images": "i", "labels": "m"}}, "state where the test samples are"),
+        ({"test": {"images": "i", "labels": "m"}}, "test is given and train is not"),
+        ({"test_share": 0.2}, "state where the test samples are"),
+        ({"preset": "camvit"}, "unknown preset 'camvit'; did you mean 'camvid'"),
+        ({"labels": {"offset": 0}, "label_offset": 0}, "leave those two out"),
+        ({"train": {"image": "i"}}, "unknown key 'train.image'"),
+        ({"names": 3}, "'names' in own.yaml"),
+    ],
+)
+def test_faults_of_the_configuration_are_named(
+    tmp_path: Path, keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **keys)
+
+
+def test_keys_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    for old, new in (
+        ({"label_offset": 1}, {"offset": 1, "void": [0]}),
+        ({"label_offset": None, "void_value": 0}, {"offset": 1, "void": [0]}),
+        ({"label_offset": 0, "void_value": 40}, {"offset": 0, "void": [40]}),
+    ):
+        assert config(tmp_path, **old) == config(tmp_path, labels=new)
+    assert config(tmp_path, label_offset=None, void_value=None).labels is None
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_are_complete_configurations(tmp_path: Path, name: str) -> None:
+    preset = read_preset(name)
+    share: dict[str, Any] = {} if "test" in preset or name == "nyudv2" else {"test_share": 0.5}
+    if name == "binary":
+        share["train"] = {"images": "i", "labels": "m"}
+    data = config(tmp_path, preset=name, **share)
+    settings = {
+        "data": plain(data),
+        "model": {"classes": preset["classes"]},
+        "resolutions": [64, 32],
+        "epochs": 1,
+        "batch_size": 2,
+        "optim": {"lr": 0.1},
+    }
+    assert validate(SegmentationConfig, settings, "own.yaml").data == data
+    settings["model"] = {"classes": preset["classes"] + 1}
+    if name != "nyudv2":  # Its reader knows the classes.
+        with pytest.raises(ValueError, match="classes"):
+            validate(SegmentationConfig, settings, "own.yaml")
+
+
+def test_what_is_set_beside_a_preset_wins(tmp_path: Path) -> None:
+    data = config(
+        tmp_path, preset="voc", train={"images": "J", "labels": "S"}, labels={"offset": 1}
+    )
+    assert (data.train.images, data.labels.offset) == ("J", 1)  # type: ignore[union-attr]
+    assert data.test is not None
+    shared = config(tmp_path, preset="camvid", test_share=0.1)
+    assert shared.test is None
+
+
+def test_the_summary_tells_reading_void_and_classes_without_a_pixel(tmp_path: Path) -> None:
+    for index in range(300):
+        photo(tmp_path, f"i/{index:03d}.png", (1, 4))
+        # One sample, which is not among the 256 that are looked at first, has the third class.
+        pixels = np.array([[2 if index == 6 else 0, 0, 1, 255]], dtype=np.uint8)
+        draw(tmp_path, f"m/{index:03d}.png", pixels)
+    keys: dict[str, Any] = {
+        "train": {"images": "i", "labels": "m"},
+        "test": {"images": "i", "labels": "m"},
+        "labels": {"offset": 0, "void": [255]},
+    }
+    reader = opened(tmp_path, 3, **keys)
+    counts = count_labels(reader)
+    assert (counts.maps, counts.pixels[2], counts.pixels[255]) == (300, 1, 300)
+    assert label_summary(reader, allow_absent=False) == (
+        "300 images, labels classes 0..2, void 255 (stated: labels: {offset: 0, void: [255]}); "
+        "3 classes, void 25.0 % of the pixels, classes without a pixel: none (in 300 label maps)"
+    )
+    few = opened(tmp_path, 2, **{**keys, "labels": {"map": {0: 0, 1: 1, 2: 1}, "void": [255]}})
+    assert "(in 256 of 300 label maps)" in label_summary(few, allow_absent=False)
+
+
+def test_an_image_and_a_label_map_of_two_sizes_are_named(tmp_path: Path) -> None:
+    photo(tmp_path, "i/a.jpg", (5, 5))
+    draw(tmp_path, "m/a.png", values(0, 1, 255))
+    where: dict[str, Any] = {
+        "train": {"images": "i", "labels": "m"},
+        "test": {"images": "i", "labels": "m"},
+    }
+    with pytest.raises(ValueError, match=r"a\.jpg has 5x5 pixels and .*a\.png 8x6"):
+        _ = opened(tmp_path, 2, **where)[0]
