@@ -26,6 +26,7 @@ from rsseg.cli.predict import add_predict
 from rsseg.cli.profile import add_profile
 from rsseg.cli.serve import add_serve
 from rsseg.common.extras import missing_extra
+from rsseg.common.messages import check_name
 
 # Verb: the function that adds its arguments and sets `run`, and its line in the help.
 VERBS: Final[dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]]] = {
@@ -54,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, 1 if `doctor` finds a fault, 2 if an argument or a file is wrong, 130
         after an interruption.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    _check_verb(parser, sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(argv)
     try:
         status: int | None = args.run(args)
     except (ValueError, OSError) as error:
@@ -70,6 +73,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rsseg {args.verb}: interrupted; files already written are whole", file=sys.stderr)
         return 130
     return status or 0
+
+
+def _check_verb(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """End with the closest verb where the first argument is none of them."""
+    if argv and not argv[0].startswith("-"):
+        try:
+            check_name("verb", argv[0], VERBS)
+        except ValueError as error:
+            parser.error(str(error))
 
 
 def _parser() -> argparse.ArgumentParser:

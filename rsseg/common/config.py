@@ -8,41 +8,92 @@ are written, nothing is derived from the name of an architecture.
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from rsseg.common.messages import close_names, listed
 from rsseg.common.yaml_files import ConfigError, read_yaml, set_value
 
+_CHOICES: Final = ("anyOf", "oneOf", "allOf")
+_DEEPEST: Final = 8  # blocks within blocks; a configuration has two
+_MOST_KEYS: Final = 40  # in a message
 _LONGEST: Final = 400  # characters of a value or a reason: longer ones hide the rest
 
 
-def known_keys(schema: dict[str, Any]) -> list[str]:
-    """List the keys of a configuration and of its blocks, from its JSON schema."""
-    blocks = [schema, *schema.get("$defs", {}).values()]
-    return [key for block in blocks for key in block.get("properties", {})]
+Blocks = dict[str, list[str]]  # the keys of each block, by the block's path; "" is the whole
 
 
-def describe(fault: ErrorDetails, keys: Sequence[str], source: str) -> str:
+def blocks_of(schema: dict[str, Any]) -> Blocks:
+    """Return the keys of a configuration and of its blocks, from its JSON schema."""
+    blocks: Blocks = {}
+    definitions = schema.get("$defs", {})
+    parts: list[tuple[str, Any]] = [("", schema)]
+    while parts:
+        path, part = parts.pop()
+        if "$ref" in part:
+            part = definitions[part["$ref"].rpartition("/")[2]]
+        parts += [(path, choice) for kind in _CHOICES for choice in part.get(kind, [])]
+        if isinstance(part.get("items"), dict):
+            parts.append((path, part["items"]))
+        for key, inner in part.get("properties", {}).items():
+            blocks.setdefault(path, []).append(key)
+            if path.count(".") < _DEEPEST:
+                parts.append((_joined(path, key), inner))
+    return blocks
+
+
+def describe(fault: ErrorDetails, blocks: Blocks, source_of: Callable[[Sequence[str]], str]) -> str:
     """Return one fault as a line: the key's full path, what is wrong, and what was meant."""
     # A union of a number and a list adds the name of each alternative to the path.
     path = [str(part) for part in fault["loc"]]
+    keys = {key for block in blocks.values() for key in block}
     names = [part for part in path if part in keys or part.isdigit() or part == path[0]]
-    key = _short(".".join(names))
+    key, source = _short(".".join(names)), source_of(names)
     if fault["type"] == "unexpected_keyword_argument":
-        close = difflib.get_close_matches(path[-1], keys, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        return f"unknown key '{_short('.'.join(path))}' in {source}{hint}"
+        hint = _hint(path, blocks)
+        return f"unknown key '{_short('.'.join(path))}' in {source_of(path)}; {hint}"
     if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"key '{key}' is missing in {source}"
     message = _short(fault["msg"].removeprefix("Value error, "))
     where = f"'{key}' in {source}: " if key else f"{source}: "
     value = "" if fault["type"] == "value_error" else f", got {_text_of(fault['input'])}"
     return f"{where}{message}{value}"
+
+
+def _hint(path: Sequence[str], blocks: Blocks) -> str:
+    """Return what an unknown key probably means: in its own block, else elsewhere, else all."""
+    block, key = "", path[-1]
+    for part in path[:-1]:
+        block = _joined(block, part) if _joined(block, part) in blocks else block
+    if close := close_names(key, blocks.get(block, []), most=1):
+        return f"did you mean '{close[0]}'?"
+    elsewhere = [_joined(other, name) for other, names in blocks.items() for name in names]
+    same = [name for name in elsewhere if name.rpartition(".")[2] == key]
+    if same:
+        return f"did you mean {' or '.join(map(repr, same))}?"
+    where = f"in '{block}' there are" if block else "there are"
+    return f"{where}: {listed(blocks.get(block, []), most=_MOST_KEYS) or 'none'}"
+
+
+def _joined(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _without_repeats(lines: Iterable[str]) -> list[str]:
+    """Return each line once, and each list of the valid keys only where it stands first."""
+    shown: dict[str, None] = {}
+    lists: set[str] = set()
+    for line in lines:
+        head, _, hint = line.partition("; ")
+        shown[head if hint in lists else line] = None
+        if "there are: " in hint:
+            lists.add(hint)
+    return list(shown)
 
 
 def _text_of(value: object) -> str:
@@ -89,24 +140,54 @@ def overridden(
     source: str = "the checkpoint",
 ) -> Config:
     """Do the same with plain values; `source` names them in messages."""
-    values = copy.deepcopy(values)
+    changed = copy.deepcopy(values)
     for assignment in overrides:
-        set_value(values, assignment)
-    return validate(kind, values, source)
+        set_value(changed, assignment)
+    return _validated(kind, changed, partial(_source, values, overrides, source))
+
+
+def _source(
+    values: dict[str, Any], overrides: Sequence[str], source: str, path: Sequence[str]
+) -> str:
+    """Return where a faulty value comes from: what was read, an assignment, or both."""
+    keys = {assignment: assignment.partition("=")[0].split(".") for assignment in overrides}
+    above = [a for a, key in keys.items() if list(path[: len(key)]) == key]
+    if above:
+        return f"--set {_short(above[-1])}"
+    # A whole block may be at fault for what is set in it, or be there only as something is set.
+    inside = [a for a, key in keys.items() if key[: len(path)] == list(path)]
+    if not inside:
+        return source
+    assignments = f"--set {_short(' '.join(inside))}"
+    return f"{source} with {assignments}" if _holds(values, path) else assignments
+
+
+def _holds(values: Any, path: Sequence[str]) -> bool:
+    for key in path:
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
 
 
 def validate(kind: type[Config], values: dict[str, Any], source: str) -> Config:
     """Fill a dataclass from plain values; `source` names them in the message of a ConfigError."""
+    return _validated(kind, values, lambda _: source)
+
+
+def _validated(
+    kind: type[Config], values: dict[str, Any], source_of: Callable[[Sequence[str]], str]
+) -> Config:
     adapter = TypeAdapter(kind)
     try:
         return adapter.validate_python(values)
     except ValidationError as error:
-        keys = known_keys(adapter.json_schema())
+        blocks = blocks_of(adapter.json_schema())
         faults = error.errors()[:_MOST_FAULTS]
-        lines = list(dict.fromkeys(describe(fault, keys, source) for fault in faults))
+        lines = _without_repeats(describe(fault, blocks, source_of) for fault in faults)
         more = error.error_count() - _MOST_FAULTS
         if more > 0:
-            lines.append(f"and {more} more faults in {source}")
+            lines.append(f"and {more} more faults in {source_of(())}")
         raise ConfigError("\n".join(lines)) from error
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Final
+
+_CLOSE: Final = 0.72  # share of letters in common; "unte" and "unet" have 0.75
+_MOST_NAMES: Final = 30  # of all valid ones; timm alone knows a thousand
 
 
 def message_of(error: BaseException) -> str:
@@ -67,6 +71,29 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(ordered[:most]) + more
 
 
+def close_names(name: str, choices: Iterable[str], *, most: int = 3) -> list[str]:
+    """Return the names that a misspelt one probably means, the closest first.
+
+    Case, and "-" in place of "_", make no difference. Names that share some letters alone, as
+    "train" does with "pretrained", are not close.
+
+    Example:
+        >>> close_names("Momentm", ["momentum", "milestones"])
+        ['momentum']
+        >>> close_names("pretrained", ["train", "trained"])
+        ['trained']
+    """
+    spellings: dict[str, str] = {}
+    for choice in choices:
+        spellings.setdefault(_spelling(choice), choice)
+    matches = difflib.get_close_matches(_spelling(name), spellings, n=most, cutoff=_CLOSE)
+    return [spellings[match] for match in matches]
+
+
+def _spelling(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
 def check_name(kind: str, name: str, choices: Iterable[str]) -> None:
     """Raise an error for an unknown name.
 
@@ -86,9 +113,10 @@ def check_name(kind: str, name: str, choices: Iterable[str]) -> None:
     valid = list(dict.fromkeys(choices))
     if name in valid:
         return
-    close = difflib.get_close_matches(name.lower(), valid, n=3)
+    close = close_names(name, valid)
     if close:
         hint = f"did you mean {' or '.join(repr(match) for match in close)}?"
     else:
-        hint = f"there are: {', '.join(valid) or 'none'}"
+        more = f" and {len(valid) - _MOST_NAMES} more" if len(valid) > _MOST_NAMES else ""
+        hint = f"there are: {', '.join(valid[:_MOST_NAMES]) or 'none'}{more}"
     raise ValueError(f"unknown {kind} {name!r}; {hint}")

@@ -7,7 +7,6 @@ classifier: keys are compared without the prefixes that wrappers add. Nothing is
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from segmentation_models_pytorch.encoders import encoders
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from rsseg.common.messages import listed
+from rsseg.common.messages import close_names, listed
 from rsseg.common.state_files import State, read_state
 
 
@@ -30,7 +29,7 @@ def check_encoder_name(name: str) -> None:
     if name in encoders or (name.startswith("tu-") and timm.is_model(name[3:])):
         return
     names = [*encoders, *(f"tu-{model}" for model in timm.list_models())]
-    close = difflib.get_close_matches(name, names, n=3)
+    close = close_names(name, names)
     hint = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
     raise ValueError(
         f"unknown encoder {name!r}; {hint}Encoders are those of segmentation-models-pytorch "

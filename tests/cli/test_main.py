@@ -286,3 +286,9 @@ def test_missing_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None
         cli.main(["predict", "rs-net.pt"])
     assert status.value.code == 2
     assert "IMAGE" in capsys.readouterr().err
+
+
+def test_misspelt_verb_is_met_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["predit", "x.pt"])
+    assert "unknown verb 'predit'; did you mean 'predict'?" in capsys.readouterr().err

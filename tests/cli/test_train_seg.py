@@ -218,12 +218,12 @@ def test_loss_that_is_not_a_number_ends_the_run_with_one_clear_line(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["optim.momentm=0.9"], "unknown key 'optim.momentm' in small.yaml; did you mean 'mom"),
+        (["optim.momentm=0.9"], "'optim.momentm' in --set optim.momentm=0.9; did you mean 'mom"),
         (["data.root=/gone/nyu.mat"], "/gone/nyu.mat"),
         (["resolutions=[32, 64]"], "must run from large to small, got [32, 64]; write [64, 32]"),
         (["resolutions=[64, 16]"], "resolution 16 is too small: the encoder halves a view"),
         (["resolutions=[5000]"], "resolution 5000 is not a whole number of pixels from 1 to 4096"),
-        (["epochs=many"], "'epochs' in small.yaml: Input should be a valid integer"),
+        (["epochs=many"], "'epochs' in --set epochs=many: Input should be a valid integer"),
         (["model.encoder_name=resnet19"], "resnet19"),
         (["batch_size=99"], "the training set has 9 images, fewer than one batch of 99"),
         (["device=gpu"], "device 'gpu' cannot be used here"),

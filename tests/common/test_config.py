@@ -144,3 +144,43 @@ def test_plain_values_of_a_configuration_give_the_same_one() -> None:
 def test_any_text_is_a_configuration_or_an_error_of_ours(text: str) -> None:
     with contextlib.suppress(ConfigError):
         overridden(RunConfig, SMALL, [f"seed={text}", f"{text}=1"], source="run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"optim": {"lr": 0.1, "Momentum": 0}}, "'optim.Momentum' in run.yaml; did you mean 'mome"),
+        ({"optim": {"lr": 0.1, "pretrained": 0}}, "; in 'optim' there are: clip_norm, "),
+        ({"lr": 0.1}, "unknown key 'lr' in run.yaml; did you mean 'optim.lr'?"),
+        ({"epohcs": 1}, "did you mean 'epochs'?"),
+        ({"qwertz": 1}, "unknown key 'qwertz' in run.yaml; there are: batch_size, "),
+    ],
+)
+def test_suggestion_comes_from_the_block_of_the_key_or_has_its_whole_path(
+    values: dict[str, Any], hint: str
+) -> None:
+    assert hint in fault({**SMALL, **values})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.momentm=0.9", "unknown key 'optim.momentm' in --set optim.momentm=0.9; did you"),
+        ("optim={}", "key 'optim.lr' is missing in --set optim={}"),
+        ("seed=-1", "'seed' in --set seed=-1: Input should be greater"),
+        ("foo.bar=1", "unknown key 'foo' in --set foo.bar=1; "),
+        ("schedule.warmup_epochs=7", "run.yaml with --set schedule.warmup_epochs=7: the run has 2"),
+    ],
+)
+def test_fault_that_was_set_on_the_command_line_names_the_assignment(
+    override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        overridden(RunConfig, SMALL, ["workers=1", override], source="run.yaml")
+    assert message in str(caught.value).replace("--set workers=1 ", "--set ")
+
+
+def test_fault_of_the_file_names_the_file_whatever_is_set() -> None:
+    values = {**SMALL, "optim": {"lr": 0.1, "momentm": 0.9}}
+    with pytest.raises(ConfigError, match=r"^unknown key 'optim.momentm' in run.yaml; did"):
+        overridden(RunConfig, values, ["optim.lr=0.2", "seed=1"], source="run.yaml")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from rsseg.common.messages import close_names
 from rsseg.runtime.budget.measure import drawn_image
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.body import RefusedError
@@ -92,7 +92,7 @@ def parse(query: Mapping[str, str], head: Head, allowed: Sequence[int]) -> Reque
 def _check_names(query: Mapping[str, str], known: Sequence[str]) -> None:
     for name in query:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = close_names(name, known, most=1)
             hint = f"did you mean '{close[0]}'?" if close else f"expected {', '.join(known)}"
             raise RefusedError(400, f"unknown parameter {_shown(name)}; {hint}")
 
