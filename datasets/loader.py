@@ -7,7 +7,6 @@ that stopped inside an epoch continues with the next sample.
 from __future__ import annotations
 
 import hashlib
-import signal
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any, NamedTuple
 
@@ -19,12 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.faults import Fault, Faults
 from datasets.samples import Draw
+from datasets.workers import start_worker
 from rsseg.common.distributed import rank, share_of_batch
 from rsseg.images.crops import Crop, CropBatch, stack_images
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.training.interrupt import SIGNALS
-
-_GRACE = 20  # Seconds; torchrun and clusters wait 30 between SIGTERM and SIGKILL.
 
 TrainBatch = tuple[Any, Tensor]  # views as a list of tensors, or a CropBatch
 TestBatch = tuple[list[Tensor], Tensor | list[Tensor]]
@@ -226,22 +223,13 @@ def hash_of(names: Sequence[str], labels: NDArray[np.int64] | None = None) -> st
     return digest.hexdigest()[:16]
 
 
-def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    # They may reach every process of the run; only the training process decides what follows.
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    # SIGTERM also ends a worker on purpose: it then ends a while after, when the run is saved.
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
-
-
 def worker_options(count: int) -> dict[str, Any]:
     """Return the options of a DataLoader for so many worker processes."""
     return {
         "num_workers": count,
         "persistent_workers": count > 0,
         "pin_memory": torch.cuda.is_available(),
-        "worker_init_fn": _start_worker,
+        "worker_init_fn": start_worker,
         # Its own generator: else each epoch would draw from the one that dropout uses.
         "generator": torch.Generator(),
     }
