@@ -14,6 +14,7 @@ from typing import Final
 __version__ = "0.2.0"
 
 _MODULES: Final = {
+    "HubNet": "rsseg.hub",
     "MREDLosses": "rsseg.losses.mred",
     "Preprocessing": "rsseg.images.preprocessing",
     "SwitchableBatchNorm2d": "rsseg.switchable.layers",

@@ -2,6 +2,7 @@
 
 from rsseg.batch_views import views as views
 from rsseg.classifiers.published import load_published as load_published
+from rsseg.hub import HubNet as HubNet
 from rsseg.images.preprocessing import Preprocessing as Preprocessing
 from rsseg.load import load_checkpoint as load_checkpoint
 from rsseg.losses.mred import MREDLosses as MREDLosses

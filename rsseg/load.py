@@ -10,6 +10,7 @@ from rsseg.common.builder import BuilderError
 from rsseg.common.checkpoint import CheckpointError, load_weights, read_checkpoint
 from rsseg.common.file_kinds import FileKind, file_kind
 from rsseg.common.messages import check_name
+from rsseg.common.pretrained_folder import read_folder
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.quantization.packing import SUFFIX, load_packed_state, read_packed
 from rsseg.segmentation.head import SegmentationHead
@@ -39,7 +40,8 @@ def load_checkpoint(
     """Read a checkpoint that a training run has written.
 
     Args:
-        path: Checkpoint file, such as `runs/NAME/last.pt`, or a packed one (.safetensors).
+        path: Checkpoint file, such as `runs/NAME/last.pt`, a packed one (.safetensors),
+            or a folder of `HubNet.save_pretrained`.
         allow_builder: Whether the file may name a function of yours that builds its network, which
             is then imported and run; see `rsseg.save_checkpoint`.
 
@@ -55,9 +57,17 @@ def load_checkpoint(
     """
     path = Path(path)
     kind = file_kind(path)
+    if kind is FileKind.PRETRAINED:
+        state, values = read_folder(path)
+        return _loaded(path, {"metadata": values, "net": state}, allow_builder=allow_builder)
     if kind is FileKind.PACKED or (path.suffix == SUFFIX and kind is not FileKind.CHECKPOINT):
         return _load_packed(path, allow_builder=allow_builder)
-    content = read_checkpoint(path)
+    return _loaded(path, read_checkpoint(path), allow_builder=allow_builder)
+
+
+def _loaded(
+    path: Path, content: dict[str, Any], *, allow_builder: bool
+) -> tuple[SwitchableNet, Preprocessing, RunMetadata]:
     net, metadata = _build(path, content, allow_builder=allow_builder)
     load_weights(net, content["net"], str(path))
     return net.eval(), metadata.preprocessing, metadata

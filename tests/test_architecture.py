@@ -47,7 +47,7 @@ TOP_MAY_IMPORT: dict[str, set[str]] = {
 GROUND = {"common", "switchable", "losses", "images"}
 MIDDLE = GROUND | {"quantization", "training"}
 TASKS = MIDDLE | {"classifiers", "segmentation"}
-LIBRARY = TASKS | {"load", "save", "batch_views", "analysis", "runtime", "doctor"}
+LIBRARY = TASKS | {"load", "save", "batch_views", "hub", "analysis", "runtime", "doctor"}
 MAY_IMPORT: dict[str, set[str]] = {
     "common": set(),
     "losses": set(),
@@ -60,6 +60,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "load": TASKS,
     "batch_views": TASKS,
     "save": TASKS | {"load"},
+    "model_card": TASKS | {"load", "runtime"},
+    "hub": TASKS | {"load", "runtime", "model_card"},
     "doctor": TASKS | {"load"},
     "analysis": TASKS | {"load"},
     # Reports on cascades and latencies read the results of runs, which `analysis` reads for all.
@@ -97,6 +99,7 @@ PUBLIC = {
     "Preprocessing",
     "views",
     "save_checkpoint",
+    "HubNet",
 }
 
 

@@ -9,6 +9,7 @@ https://huggingface.co/docs/safetensors, https://github.com/onnx/onnx/blob/main/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from enum import Enum
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import BinaryIO, Final
 
 CHECKPOINT_FORMAT: Final = "rsseg 1"
 PACKED_FORMAT: Final = "rsseg packed 1"
+FOLDER_FORMAT: Final = "rsseg folder 1"
+FOLDER_CONFIG, FOLDER_WEIGHTS = "config.json", "model.safetensors"  # names of huggingface_hub
 EXPORT_KEY: Final = "rsseg"  # of the description among the metadata of an exported file
 
 
@@ -24,6 +27,7 @@ class FileKind(Enum):
 
     MISSING = "is missing"
     FOLDER = "is a folder"
+    PRETRAINED = "is a folder of save_pretrained"
     EMPTY = "is empty"
     CHECKPOINT = "is a checkpoint"
     PACKED = "is a packed network"
@@ -35,7 +39,7 @@ class FileKind(Enum):
     OTHER = "is not an rsseg checkpoint, or is damaged"
 
 
-CHECKPOINTS: Final = (FileKind.CHECKPOINT, FileKind.PACKED)
+CHECKPOINTS: Final = (FileKind.CHECKPOINT, FileKind.PACKED, FileKind.PRETRAINED)
 NETWORKS: Final = (*CHECKPOINTS, FileKind.EXPORTED)
 
 _START: Final = 2**20  # bytes that are looked at: the names of all tensors, in files of torch
@@ -54,7 +58,7 @@ def file_kind(path: Path) -> FileKind:
     if not path.exists():
         return FileKind.MISSING
     if path.is_dir():
-        return FileKind.FOLDER
+        return FileKind.PRETRAINED if _is_pretrained(path) else FileKind.FOLDER
     if not path.is_file():  # A pipe or a device has no beginning that can be read twice.
         return FileKind.OTHER
     with path.open("rb") as stream:
@@ -105,6 +109,18 @@ def _content_kind(stream: BinaryIO, size: int) -> FileKind:
         packed = f'"format":"{PACKED_FORMAT}"'.encode() in start
         return FileKind.PACKED if packed else FileKind.WEIGHTS
     return _onnx_kind(stream, size)
+
+
+def _is_pretrained(folder: Path) -> bool:
+    """Return whether a folder holds a configuration of ours, and weights of any kind."""
+    config = folder / FOLDER_CONFIG
+    if not (config.is_file() and (folder / FOLDER_WEIGHTS).is_file()):
+        return False
+    with config.open("rb") as stream:
+        return (
+            re.search(rb'"format"\s*:\s*"%b"' % FOLDER_FORMAT.encode(), stream.read(_START))
+            is not None
+        )
 
 
 def _torch_kind(start: bytes) -> FileKind:
