@@ -15,7 +15,7 @@ from classification.config import ClassificationConfig
 from classification.evaluate import ClassificationEvaluator
 from classification.mixing import build_mix
 from rsseg.analysis.correctness import CORRECTNESS
-from rsseg.classifiers.build import build_classifier
+from rsseg.classifiers.build import build_classifier, weights_record
 from rsseg.classifiers.head import ClassificationHead
 from rsseg.common.files import written_whole
 from rsseg.common.messages import first_line
@@ -28,6 +28,7 @@ from rsseg.training.evaluation import Evaluation
 from rsseg.training.job import Mix
 from rsseg.training.step import AUTOCAST, Loss, Outputs
 from rsseg.training.task import EvalData, Task
+from rsseg.weights.record import Record
 
 
 class Classification(Task[ClassificationConfig]):
@@ -39,6 +40,10 @@ class Classification(Task[ClassificationConfig]):
     def network(self, config: ClassificationConfig, *, pretrained: bool) -> nn.Module:
         """Build the classifier of a run, see `Task`."""
         return build_classifier(config.model if pretrained else replace(config.model, weights=None))
+
+    def record(self, config: ClassificationConfig, *, offline: bool) -> Record | None:
+        """Return the normalisation of the weights of a run, see `Task`."""
+        return weights_record(config.model, config.init)
 
     def check_sizes(
         self, network: nn.Module, config: ClassificationConfig, resolutions: Sequence[int]

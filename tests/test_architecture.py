@@ -45,7 +45,7 @@ TOP_MAY_IMPORT: dict[str, set[str]] = {
 
 # The rooms of rsseg, from the ground up, and which others each may import.
 GROUND = {"common", "switchable", "losses", "images"}
-MIDDLE = GROUND | {"quantization", "training"}
+MIDDLE = GROUND | {"quantization", "training", "weights"}
 TASKS = MIDDLE | {"classifiers", "segmentation"}
 LIBRARY = TASKS | {"load", "save", "batch_views", "hub", "analysis", "runtime", "doctor"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -54,7 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": set(),
     "switchable": {"common"},
     "quantization": GROUND,
-    "training": GROUND,
+    "weights": GROUND | {"quantization"},
+    "training": GROUND | {"weights"},
     "classifiers": MIDDLE,
     "segmentation": MIDDLE,
     "load": TASKS,

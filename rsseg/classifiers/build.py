@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import field
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import timm
 import torchvision
@@ -23,13 +22,15 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from rsseg.classifiers.preactivation import preact_resnet18, preact_resnet50
-from rsseg.common.checkpoint import load_weights
 from rsseg.common.config import validate
 from rsseg.common.messages import check_name
-from rsseg.common.state_files import State, read_state
+from rsseg.common.state_files import State
 from rsseg.quantization.convert import FLOAT, QUANTIZERS, QuantizerSettings, quantize
 from rsseg.quantization.quantizer import BITS
 from rsseg.switchable.layers import Sharing
+from rsseg.weights.loading import load_start
+from rsseg.weights.record import Record, record_of, timm_record, usual_record
+from rsseg.weights.source import Weights, open_weights, recorded, refuse_checkpoint
 
 # The auxiliary classifiers of these two would make a tuple of their output.
 _PLAIN = {"aux_logits": False, "init_weights": True}
@@ -47,8 +48,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "inception_v3": partial(torchvision.models.inception_v3, **_PLAIN),
 }
 TIMM = "timm/"
-# The layer that returns the logits, by torchvision's and timm's names for it.
-_HEADS = ("fc", "classifier", "head")
+KEY: Final = "model.weights"
+IMAGENET: Final = "imagenet"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"), kw_only=True)
@@ -103,8 +104,8 @@ class ClassifierConfig:
         classes: Number of classes.
         width: Multiplier on the channels, for MobileNetV2 (Table 4).
         weights: None trains from scratch; "imagenet" downloads torchvision's or timm's default;
-            else the path of a .pth or .safetensors file with a state dict. Weights of a head for
-            another number of classes are left out.
+            else the path of a file or folder of weights, or "package:NAME", see
+            `rsseg.weights.source`. A head for another number of classes starts anew.
         options: Further arguments of the network, by name.
         quantization: How its convolutions are quantised; None for not at all. The networks named
             "preact_..." are made for quantised activations.
@@ -192,41 +193,60 @@ def _build(config: ClassifierConfig) -> nn.Module:
 
 
 def _load(network: nn.Module, config: ClassifierConfig) -> None:
-    """Load weights; those of a head for other classes are left out."""
-    weights = str(config.weights)
-    if weights == "imagenet":
-        state, source = _download(config), f"the imagenet weights of {config.name}"
-    elif Path(weights).is_file():
-        state, source = read_state(Path(weights)), weights
+    """Load weights; a head for other classes starts anew."""
+    source = str(config.weights)
+    if source == IMAGENET:
+        name = f"the imagenet weights of {config.name}"
+        weights = Weights(name=name, state=_download(config))
     else:
-        raise ValueError(
-            f"there is no file {weights!r}; give model.weights the path of a .pth or "
-            ".safetensors file with a state dict, 'imagenet', or none"
-        )
-    own = network.state_dict()
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    for key, value in own.items():
-        # Files older than this counter lack it.
-        if key.endswith("num_batches_tracked"):
-            state.setdefault(key, value)
-        if key in state and key.startswith(_HEADS) and state[key].shape != value.shape:
-            state[key] = value
-    # The file may hold auxiliary classifiers, which `_PLAIN` leaves out of the network.
-    auxiliary = [k for k in state if k not in own and k.startswith(("aux", "AuxLogits"))]
-    for key in auxiliary:
-        del state[key]
-    load_weights(network, state, source)
+        weights = open_weights(source, key=KEY)
+        refuse_checkpoint(weights, KEY)
+    load_start(network, weights, key=KEY).announce()
+
+
+def weights_record(config: ClassifierConfig, init: str | None) -> Record | None:
+    """Return the normalisation that the weights of a classifier were trained with, if known.
+
+    Args:
+        config: The network.
+        init: Weights that come before those of the network, see `open_weights`.
+
+    Raises:
+        ValueError: If a file cannot be read.
+    """
+    timms = config.name.removeprefix(TIMM) if is_timm(config.name) else None
+    source, key = (config.weights, KEY) if init is None else (init, "init")
+    if source is None:
+        return None
+    if init is not None or source != IMAGENET:
+        record = recorded(source, key=key)
+        return usual_record(timms) if record is None and timms else record
+    if timms:
+        return timm_record(timms)
+    images = _torchvision_weights(config.name).DEFAULT.transforms()
+    source = f"torchvision's record of {config.name}"
+    return record_of({"mean": list(images.mean), "std": list(images.std)}, source)
+
+
+def is_timm(name: str) -> bool:
+    """Return whether a classifier of a name is timm's."""
+    return name.startswith(TIMM) or name not in _torchvision_names()
+
+
+def _torchvision_weights(name: str) -> Any:
+    name = "mobilenet_v2" if name == "mobilenetv2" else name
+    return torchvision.models.get_model_weights(name)
 
 
 def _download(config: ClassifierConfig) -> State:
     name = config.name
     try:
-        if name.startswith(TIMM) or name not in _torchvision_names():
+        if is_timm(name):
             model = timm.create_model(name.removeprefix(TIMM), pretrained=True, **config.options)
             return dict(model.state_dict())
-        name = "mobilenet_v2" if name == "mobilenetv2" else name
-        enum = torchvision.models.get_model_weights(name)
-        return dict(enum.DEFAULT.get_state_dict(progress=True, check_hash=True))
+        return dict(
+            _torchvision_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)
+        )
     except Exception as error:  # every client of the network raises errors of its own
         raise ConnectionError(
             f"could not download the imagenet weights of {config.name} "

@@ -6,6 +6,7 @@ The scripts bring the task and the data set; this file is the same for all of th
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Generic
 import torch
 
 from rsseg.analysis.results import results_table
-from rsseg.common.config import load_config, plain
+from rsseg.common.config import is_given, load_config, plain
 from rsseg.common.device import choose_device, make_deterministic
 from rsseg.common.distributed import (
     LostProcessError,
@@ -39,6 +40,7 @@ from rsseg.training.interrupt import Interrupted
 from rsseg.training.job import Job
 from rsseg.training.loop import Training
 from rsseg.training.metadata import RunMetadata
+from rsseg.training.normalisation import KEYS, with_normalisation
 from rsseg.training.parallel import check_compression
 from rsseg.training.resume import Start, settings_of_run
 from rsseg.training.run_folder import RunFolder
@@ -103,6 +105,8 @@ class Script(Generic[C]):
         else:
             start = Start.anew(args.config, args.run, args.overrides, go_on=args.go_on)
         config = start.load(self.task.config)
+        if not start.resumed:
+            config = self._normalised(config, given=start.given(*KEYS), offline=False)
         # Whoever has come so far has seen the folder as it was before anyone writes into it.
         with joined(choose_device(config.device), config.timeout_minutes):
             check_compression(config)
@@ -128,8 +132,15 @@ class Script(Generic[C]):
         if args.profile:
             check_output(args.profile)
             wait_for_kernels()
+        given = any(is_given(args.config, args.overrides, key) for key in KEYS)
+        config = self._normalised(config, given=given, offline=True)
         job = self._job(config, pretrained=False)
         return profile_steps(job, args.profile) if args.profile else estimate(job)
+
+    def _normalised(self, config: C, *, given: bool, offline: bool) -> C:
+        """Return the settings with mean and std of the weights that the run starts from."""
+        record = self.task.record(config, offline=offline)
+        return with_normalisation(config, record, given=given)
 
     def _job(self, config: C, *, pretrained: bool) -> Job:
         if config.deterministic:
@@ -138,7 +149,9 @@ class Script(Generic[C]):
         if is_main_process():
             print(f"train: {batches.summary}", flush=True)
         device = choose_device(config.device)
-        net = tasks.build_net(self.task, config, device, pretrained=pretrained)
+        net = tasks.build_net(
+            self.task, config, device, pretrained=pretrained, classes=data.classes
+        )
         return tasks.build_job(self.task, config, net, batches, data)
 
     def evaluate(self, args: argparse.Namespace) -> dict[str, Any]:
@@ -195,6 +208,7 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="JSON",
         help="only print where the time goes, and write a trace",
     )
+    add("--init", metavar="WEIGHTS", help="start from these weights, as --set init=WEIGHTS")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides")
     add("--resolutions", nargs="+", type=int, help="with --evaluate")
     rules = ", ".join((*RULES, RECALIBRATE))
@@ -206,6 +220,10 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--run, --continue, --estimate and --profile go with a configuration")
     if not args.evaluate and (args.resolutions or args.unseen or args.out):
         parser.error("--resolutions, --unseen and --out go with --evaluate")
+    if args.init is not None:
+        if not args.config:
+            parser.error("--init goes with a configuration")
+        args.overrides.append(f"init={json.dumps(args.init)}")  # Quoted: a path may hold a "#".
     if args.images < 1:
         parser.error(f"--images must be at least 1, got {args.images}")
     return args

@@ -6,6 +6,7 @@ in it is decided by its writer (`training`); how a network is built from it agai
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 import zipfile
@@ -197,7 +198,11 @@ def check_bytes(path: Path) -> None:
 def load_error_message(error: Exception) -> str:
     """Return why `torch.load` refused a file, without its advice to run what the file says."""
     if "weights_only" in str(error):
-        return "it holds something else than tensors and plain values, and none of it was run"
+        name = re.search(r"GLOBAL ([\w.]+) was not", str(error))
+        what = f" ({name[1]})" if name else ""
+        return (
+            f"it holds something else than tensors and plain values, and none of it was run{what}"
+        )
     return first_line(error)
 
 

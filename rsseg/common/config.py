@@ -107,7 +107,7 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
-__all__ = ["ConfigError", "load_config", "overridden", "plain", "validate"]
+__all__ = ["ConfigError", "is_given", "load_config", "overridden", "plain", "validate"]
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Positive = Annotated[float, Field(gt=0)]
@@ -167,6 +167,23 @@ def _holds(values: Any, path: Sequence[str]) -> bool:
         if not isinstance(values, dict) or key not in values:
             return False
         values = values[key]
+    return True
+
+
+def is_given(path: Path, overrides: Sequence[str], key: str) -> bool:
+    """Return whether a configuration file or an override sets a key, such as "optim.lr".
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
+    values = read_yaml(path)
+    for assignment in overrides:
+        set_value(values, assignment)
+    value: Any = values
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return False
+        value = value[part]
     return True
 
 

@@ -1,24 +1,95 @@
-"""Files that hold a state dict, read without running code."""
+"""Files that hold a state dict, read without running code.
+
+What training scripts write beside the weights (their settings, numbers of numpy, paths, dates) is
+read by an allow-list of plain values; a file that names anything else is refused as a whole.
+"""
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rsseg.common.checkpoint import check_bytes, load_error_message
+from rsseg.common.checkpoint import FORMAT, check_bytes, load_error_message
 
 State = dict[str, Tensor]
 _ZIP: Final = b"PK\x03\x04"
 
+# Keys under which training scripts keep the weights. The average of the weights comes first, as in
+# timm's own loader (`use_ema`): it is what those scripts evaluate.
+AVERAGES: Final = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+WRAPPERS: Final = (
+    *AVERAGES,
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights"),
+    "checkpoint",
+)
+_DEEPEST: Final = 3  # wrappers in wrappers
+
+
+def _mapping(*_: object, **__: object) -> OrderedDict[Any, Any]:
+    """Return an empty mapping in place of a class of mappings, which torch fills."""
+    return OrderedDict()
+
+
+class _Mapping:
+    """Stands for classes of mappings: making one makes a plain mapping."""
+
+    def __new__(cls, *_: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+# The scalars of numpy and what describes their type.
+_NUMPY: Final[dict[str, Any]] = {
+    f"numpy.{core}.multiarray.scalar": np.array(0.0)[()].__reduce__()[0]
+    for core in ("core", "_core")
+}
+_TYPES: Final = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+# What may stand beside weights: values that do nothing when they are made.
+ALLOWED: Final[list[Callable[..., Any] | tuple[Callable[..., Any], str]]] = [
+    argparse.Namespace,
+    datetime.date,
+    datetime.datetime,
+    datetime.time,
+    datetime.timedelta,
+    datetime.timezone,
+    torch.torch_version.TorchVersion,
+    np.dtype,
+    *_TYPES,
+    *((function, name) for name, function in _NUMPY.items()),
+    *((kind, f"builtins.{kind.__name__}") for kind in (int, float, str, bool, list, dict, tuple)),
+    (PurePosixPath, "pathlib.PosixPath"),
+    (PureWindowsPath, "pathlib.WindowsPath"),
+    (PurePosixPath, "pathlib.PurePosixPath"),
+    (PureWindowsPath, "pathlib.PureWindowsPath"),
+    (PurePosixPath, "pathlib._local.PosixPath"),
+    (PureWindowsPath, "pathlib._local.WindowsPath"),
+    (_mapping, "collections.defaultdict"),
+    (_Mapping, "lightning.fabric.utilities.data.AttributeDict"),
+    (_Mapping, "lightning_fabric.utilities.data.AttributeDict"),
+    (_Mapping, "pytorch_lightning.utilities.parsing.AttributeDict"),
+]
+
 
 def read_state(path: Path) -> State:
     """Read a state dict from a .safetensors file or from what torch.save has written.
+
+    Raises:
+        ValueError: If the file cannot be read so, or holds something else.
+    """
+    return read_wrapped(path)[0]
+
+
+def read_wrapped(path: Path) -> tuple[State, str]:
+    """Read a state dict, and the keys of the wrappers that it lay in, such as "state_dict_ema".
 
     Raises:
         ValueError: If the file cannot be read so, or holds something else.
@@ -29,13 +100,27 @@ def read_state(path: Path) -> State:
         raise ValueError(
             f"{path} cannot be read as a state dict: {load_error_message(error)}"
         ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    keys: list[str] = []
+    while len(keys) < _DEEPEST:
+        key = _wrapper(content)
+        if key is None:
+            break
+        keys.append(key)
+        content = content[key]
+    if isinstance(content, Mapping) and content.get("format") == FORMAT:
+        raise ValueError(f"{path} is a checkpoint of rsseg, not a state dict alone")
     if not isinstance(content, Mapping) or not all(
         isinstance(key, str) and _is_plain(value) for key, value in content.items()
     ):
         raise ValueError(f"{path} must hold a state dict (names to tensors of real numbers)")
-    return dict(content)
+    return dict(content), ".".join(keys)
+
+
+def _wrapper(content: Any) -> str | None:
+    """Return the key under which a file keeps its weights, None for weights themselves."""
+    if not isinstance(content, Mapping) or content.get("format") == FORMAT:
+        return None
+    return next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
 
 
 def _content(path: Path) -> Any:
@@ -45,7 +130,7 @@ def _content(path: Path) -> Any:
         return load_file(path)
     if start == _ZIP:  # The older format has no checksums.
         check_bytes(path)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.serialization.safe_globals(ALLOWED):
         warnings.simplefilter("ignore")  # What torch says about foreign files, we say.
         return torch.load(path, map_location="cpu", weights_only=True)
 

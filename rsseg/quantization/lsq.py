@@ -72,7 +72,7 @@ class LearnedStepQuantizer(Quantizer):
         self.started: Tensor
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
         if first is not None and not first.is_meta:
-            self._start(first.detach().abs().mean(dtype=torch.float32))
+            self.start(first)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
@@ -83,6 +83,10 @@ class LearnedStepQuantizer(Quantizer):
         step = self.step if self.learns_here else self.step.detach()
         output: Tensor = _LearnedStep.apply(x, step.to(x.dtype), self.lowest, self.highest)
         return output
+
+    def start(self, first: Tensor) -> None:
+        """Take the first step from the first values, such as a weight."""
+        self._start(first.detach().abs().mean(dtype=torch.float32))
 
     @torch.no_grad()
     def _start(self, size: Tensor) -> None:

@@ -2,22 +2,29 @@
 
 A name ("imagenet") is downloaded by segmentation-models-pytorch's or timm's own client. A file
 may hold the layout of the encoder itself, of torchvision or of timm, with or without the
-classifier: keys are compared without the prefixes that wrappers add. Nothing is unpickled.
+classifier, see `rsseg.weights`. Nothing in it is run.
 """
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import timm
 from huggingface_hub import hf_hub_download
 from segmentation_models_pytorch.encoders import encoders
-from timm.models import adapt_input_conv
-from torch import Tensor, nn
+from torch import nn
 
-from rsseg.common.messages import close_names, listed
+from rsseg.common.files import read_json
+from rsseg.common.messages import close_names
 from rsseg.common.state_files import State, read_state
+from rsseg.weights.loading import Loaded, load_start
+from rsseg.weights.package import PACKAGE
+from rsseg.weights.record import Record, record_of, timm_record, usual_record
+from rsseg.weights.source import Weights, open_weights, recorded, refuse_checkpoint
+
+KEY: Final = "model.encoder_weights"
 
 
 def check_encoder_name(name: str) -> None:
@@ -37,13 +44,6 @@ def check_encoder_name(name: str) -> None:
     )
 
 
-# How the names of what may follow the encoder in a file begin: a classifier, or a decoder.
-_NOT_THE_ENCODER = frozenset(
-    ["fc", "classifier", "last", "linear", "head", "segmentation", "classification", "decoder"]
-)
-_OPTIONAL = "num_batches_tracked"  # absent from files older than this counter
-
-
 def load_encoder_weights(encoder: nn.Module, encoder_name: str, weights: str | None) -> None:
     """Load the weights of an encoder in place.
 
@@ -52,7 +52,8 @@ def load_encoder_weights(encoder: nn.Module, encoder_name: str, weights: str | N
             channels than the weights, the first convolution's weights are repeated and scaled.
         encoder_name: Its name there.
         weights: None leaves the encoder as it is; a name of weights that exist for the encoder
-            downloads them; anything else is the path of a .pth or .safetensors file.
+            downloads them; anything else is the path of a file or folder of weights, or
+            "package:NAME", see `rsseg.weights.source`.
 
     Raises:
         ValueError: If neither weights nor a file have that name, if the file is not a state
@@ -63,17 +64,36 @@ def load_encoder_weights(encoder: nn.Module, encoder_name: str, weights: str | N
         return
     names = weight_names(encoder_name)
     if weights in names:
-        source, state = f"{weights} weights", _download(encoder_name, weights)
-    elif Path(weights).is_file():
-        source, state = weights, read_state(Path(weights))
+        state, source = _download(encoder_name, weights), f"{weights} weights"
+        opened = Weights(name=source, state=state)
     else:
-        raise ValueError(
-            f"encoder {encoder_name!r} has no weights named {weights!r} and there is no such file; "
-            f"give the path of a .pth or .safetensors file, or one of: {', '.join(names) or '-'}"
-        )
+        _check_place(weights, encoder_name, names)
+        opened = open_weights(weights, key=KEY)
+        refuse_checkpoint(opened, KEY)
     # timm's encoders drop layers of the whole network; for its own weights that is not a fault.
-    title = f"{source} for encoder {encoder_name!r}"
-    _load(encoder, state, title, ignore_extra=weights in names)
+    target = f"encoder {encoder_name!r}"
+    loaded = load_start(
+        encoder, opened, key=KEY, target=target, whole=True, partial=weights in names
+    )
+    _with_decoder(loaded, weights).announce()
+
+
+def _check_place(weights: str, encoder_name: str, names: list[str]) -> None:
+    """Raise ValueError for what is neither the name of weights nor a path."""
+    if weights.startswith(PACKAGE) or Path(weights).expanduser().exists():
+        return
+    raise ValueError(
+        f"encoder {encoder_name!r} has no weights named {weights!r} and there is no such file; "
+        f"give the path of a .pth or .safetensors file, or one of: {', '.join(names) or '-'}"
+    )
+
+
+def _with_decoder(loaded: Loaded, weights: str) -> Loaded:
+    """Add that a decoder is left out, if there is one."""
+    if not any(".decoder." in f".{name}" for name in loaded.left_out):
+        return loaded
+    note = f"its decoder is left out; init: {weights} in place of {KEY} would load it"
+    return replace(loaded, notes=(*loaded.notes, note))
 
 
 def weight_names(encoder_name: str) -> list[str]:
@@ -101,46 +121,40 @@ def _download(encoder_name: str, weights: str) -> State:
     return read_state(Path(path))
 
 
-def _canonical(key: str) -> str:
-    """Return the name of a tensor without what wrappers and versions of libraries add."""
-    key = re.sub(r"^((module|encoder|model)\.)+", "", key)
-    # torchvision's first DenseNets say norm.1 for norm1; timm says stages_0 for stages.0.
-    key = re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.", r"\1", key)
-    return key.strip("_").replace("_", ".")
+def encoder_record(
+    encoder_name: str, weights: str | None, init: str | None, *, offline: bool = False
+) -> Record | None:
+    """Return the normalisation that the weights of a segmenter were trained with, if known.
+
+    Args:
+        encoder_name: As `load_encoder_weights` takes it.
+        weights: The same.
+        init: Weights of the whole segmenter, which come first; see `open_weights`.
+        offline: Download nothing.
+
+    Raises:
+        ValueError: If a file cannot be read.
+    """
+    timms = encoder_name[3:] if encoder_name.startswith("tu-") else None
+    if init is None and weights in weight_names(encoder_name):
+        return timm_record(timms) if timms else _smp_record(encoder_name, str(weights), offline)
+    source, key = (weights, KEY) if init is None else (init, "init")
+    if source is None:
+        return None
+    record = recorded(source, key=key)
+    return usual_record(timms) if record is None and timms else record
 
 
-def _load(encoder: nn.Module, state: State, source: str, *, ignore_extra: bool) -> None:
-    own: State = encoder.state_dict()
-    tensors = {_canonical(key): value for key, value in state.items()}
-    fitted = {
-        key: _fit_input(tensors[_canonical(key)], value) if _canonical(key) in tensors else value
-        for key, value in own.items()
-    }
-    names = {_canonical(key) for key in own}
-    extra = [key for key in state if _canonical(key) not in names and not _follows(key)]
-    faults = {
-        "missing": [key for key in own if _canonical(key) not in tensors and _OPTIONAL not in key],
-        "extra": [] if ignore_extra else extra,
-        "other shape": [
-            f"{key} {tuple(fitted[key].shape)} instead of {tuple(value.shape)}"
-            for key, value in own.items()
-            if fitted[key].shape != value.shape
-        ],
-    }
-    if any(faults.values()):
-        text = "; ".join(f"{kind}: {listed(keys)}" for kind, keys in faults.items() if keys)
-        raise ValueError(f"{source} do not fit; {text}")
-    encoder.load_state_dict(fitted)
-
-
-def _follows(key: str) -> bool:
-    """Return whether a tensor belongs to a part behind the encoder."""
-    return _canonical(key).partition(".")[0] in _NOT_THE_ENCODER
-
-
-def _fit_input(value: Tensor, own: Tensor) -> Tensor:
-    """Fit the weights of a convolution on RGB images to another number of input channels."""
-    if value.dim() != 4 or value.shape[1] != 3 or own.dim() != 4 or own.shape[1] == 3:
-        return value
-    fitted: Tensor = adapt_input_conv(own.shape[1], value)
-    return fitted
+def _smp_record(encoder_name: str, weights: str, offline: bool) -> Record | None:
+    settings = encoders[encoder_name]["pretrained_settings"][weights]
+    source = f"the record of {encoder_name}'s {weights} weights"
+    try:
+        path = hf_hub_download(
+            settings["repo_id"],
+            "config.json",
+            revision=settings["revision"],
+            local_files_only=offline,
+        )
+        return record_of({**settings, **read_json(Path(path))}, source)
+    except Exception:  # every client of the network raises errors of its own
+        return record_of(settings, source)

@@ -17,12 +17,14 @@ from rsseg.images.preprocessing import PHOTO_SIZE, VOID
 from rsseg.losses.mred import MREDLosses
 from rsseg.losses.pixelwise import pixelwise_mred_loss
 from rsseg.segmentation.config import SegmentationConfig
+from rsseg.segmentation.encoders import encoder_record
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.head import SegmentationHead
 from rsseg.segmentation.model import build_segmenter
 from rsseg.training.evaluation import Evaluation
 from rsseg.training.step import Loss, Outputs
 from rsseg.training.task import EvalData, Task
+from rsseg.weights.record import Record
 
 
 class Segmentation(Task[SegmentationConfig]):
@@ -35,6 +37,13 @@ class Segmentation(Task[SegmentationConfig]):
         """Build the segmenter of a run, see `Task`."""
         model = config.model if pretrained else replace(config.model, encoder_weights=None)
         return build_segmenter(model)
+
+    def record(self, config: SegmentationConfig, *, offline: bool) -> Record | None:
+        """Return the normalisation of the weights of a run, see `Task`."""
+        model = config.model
+        return encoder_record(
+            model.encoder_name, model.encoder_weights, config.init, offline=offline
+        )
 
     def check_sizes(
         self, network: nn.Module, config: SegmentationConfig, resolutions: Sequence[int]

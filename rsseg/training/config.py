@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
@@ -13,30 +13,82 @@ from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.distillation import VARIANTS
 from rsseg.switchable.resolutions import Resolutions
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+_MOMENTUM: Final = 0.9
+_BETAS: Final = (0.9, 0.999)
+_EPS: Final = 1e-8
+
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class OptimConfig:
-    """Stochastic gradient descent.
+    """The optimiser: stochastic gradient descent, or AdamW.
 
     Args:
+        kind: "sgd" or "adamw".
         lr: Learning rate, or one for each stage of a staged schedule.
-        encoder_lr: The same for a segmenter's encoder; default is `lr`.
-        momentum: Momentum, 0..1.
-        nesterov: Use Nesterov's momentum.
+        body_lr: The same for the body: a segmenter's encoder, or all of a classifier but its head;
+            default is `lr`.
+        encoder_lr: An older name of `body_lr`.
+        momentum: Momentum of "sgd", 0..1.
+        nesterov: Use Nesterov's momentum, for "sgd".
+        betas: Shares that the averages of gradient and squared gradient keep, for "adamw".
+        eps: Number added to the root of the latter, for "adamw".
         weight_decay: Weight decay of all parameters but those named next.
+        no_decay: Leave norms, biases and all else of one dimension out of the weight decay.
         decay_scores: Decay the raw ensemble scores as well.
         decay_batchnorm: Decay gamma and beta as well (the paper does).
+        layer_decay: Factor on the learning rate from each layer of the body to the one before it,
+            towards the input; default: none.
         clip_norm: Largest norm of the gradient; default: unlimited.
     """
 
+    kind: Literal["sgd", "adamw"] = "sgd"
     lr: Positive | tuple[Positive, ...]
+    body_lr: Positive | tuple[Positive, ...] | None = None
     encoder_lr: Positive | tuple[Positive, ...] | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = _MOMENTUM
     nesterov: bool = False
+    betas: tuple[Share, Share] = _BETAS
+    eps: Positive = _EPS
     weight_decay: NotNegative = 1e-4
+    no_decay: bool = False
     decay_scores: bool = False
     decay_batchnorm: bool = True
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     clip_norm: Positive | None = None
+
+    def __post_init__(self) -> None:
+        if self.body_lr is not None and self.encoder_lr is not None:
+            raise ValueError("encoder_lr is an older name of body_lr; set body_lr alone")
+        if self.kind == "adamw" and (self.nesterov or self.momentum != _MOMENTUM):
+            raise ValueError(
+                f"momentum {self.momentum:g} and nesterov {str(self.nesterov).lower()} are for "
+                "kind 'sgd'; adamw has betas in their place; leave them out"
+            )
+        if self.kind == "sgd" and (self.betas, self.eps) != (_BETAS, _EPS):
+            raise ValueError("betas and eps are for kind 'adamw'; leave them out, or set that kind")
+
+    @property
+    def rate_of_body(self) -> float | tuple[float, ...] | None:
+        """The learning rate of the body, None for that of the rest."""
+        return self.encoder_lr if self.body_lr is None else self.body_lr
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class FreezeConfig:
+    """A part of the network that is not trained.
+
+    Args:
+        part: "body" (a segmenter's encoder, or all of a classifier but its head), "head", or the
+            name of a layer or a group of layers, such as "encoder.layer1"; "*" stands for any
+            letters. BatchNorms in it keep gamma, beta and statistics.
+        epochs: It is trained from this epoch on; default: never.
+    """
+
+    part: str
+    epochs: Count | None = None
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -70,9 +122,13 @@ class RunConfig:
 
     Args:
         resolutions: Sides of the views in pixels, from large to small.
-        epochs: Passes over the training images.
+        epochs: Passes over the training images; 0 evaluates the weights that a run starts from.
         batch_size: Images in a training step, of all processes together: the learning rate that
             suits it is the same for any number of processes.
+        init: Weights to start from: a checkpoint of rsseg, or a file or folder of a network of
+            torchvision, timm or segmentation-models-pytorch; they take the place of those that
+            `model` names. Default: none.
+        freeze: Parts of the network that are not trained, or not in the first epochs.
         optim: The optimiser.
         schedule: The learning rate's course.
         preprocessing: From an image to a view; part of every checkpoint.
@@ -108,9 +164,11 @@ class RunConfig:
     """
 
     resolutions: Annotated[Resolutions, Field(max_length=64)]
-    epochs: Count
+    epochs: Annotated[int, Field(ge=0, lt=2**31)]
     batch_size: Count
     optim: OptimConfig
+    init: str | None = None
+    freeze: tuple[FreezeConfig, ...] = ()
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     distillation: str = "full"
@@ -141,6 +199,15 @@ class RunConfig:
             raise ValueError(f"unknown variant '{name}', expected one of {sorted(VARIANTS)}")
         return name
 
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _names_of_parts(cls, parts: Any) -> Any:
+        """Take names of parts, or one, for parts that are frozen over the whole run."""
+        parts = [parts] if isinstance(parts, str | dict) else parts
+        if not isinstance(parts, list | tuple):
+            return parts
+        return [{"part": part} if isinstance(part, str) else part for part in parts]
+
     def __post_init__(self) -> None:
         if self.compile != "none" and self.memory != "normal":
             raise ValueError(
@@ -167,7 +234,7 @@ class RunConfig:
 
     def _check_schedule(self) -> None:
         stages = len(self.schedule.milestones) + 1 if self.schedule.kind == "staged" else 1
-        for name in ("lr", "encoder_lr"):
+        for name in ("lr", "body_lr", "encoder_lr"):
             rate = getattr(self.optim, name)
             if isinstance(rate, tuple) and len(rate) != stages:
                 raise ValueError(
@@ -178,7 +245,7 @@ class RunConfig:
         if self.schedule.kind == "staged" and not isinstance(self.optim.lr, tuple):
             raise ValueError("a staged schedule needs a list of learning rates in optim.lr")
         late = max(self.schedule.milestones, default=0)
-        if late >= self.epochs or self.schedule.warmup_epochs >= self.epochs:
+        if self.epochs and (late >= self.epochs or self.schedule.warmup_epochs >= self.epochs):
             raise ValueError(
                 f"the run has {self.epochs} epochs; milestones ({list(self.schedule.milestones)}) "
                 f"and warmup_epochs ({self.schedule.warmup_epochs:g}) must lie below that"

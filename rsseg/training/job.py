@@ -76,7 +76,7 @@ class Progress:
     Attributes:
         epoch: Complete epochs.
         step: Complete steps of the next epoch.
-        evaluated: The last epoch that was evaluated, 0 for none.
+        evaluated: The last epoch that was evaluated, -1 for none; 0 is the start of a run.
         best: Best mean metric so far.
         seconds: Time spent in steps.
         skipped: Steps that were left out, as their loss or gradient was not finite.
@@ -84,7 +84,7 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
-    evaluated: int = 0
+    evaluated: int = -1
     best: float = -1.0
     seconds: float = 0.0
     skipped: int = 0

@@ -32,7 +32,7 @@ from rsseg.training.job import Job, Progress
 from rsseg.training.progress import LOG_EVERY, ProgressLog, progress_bar
 from rsseg.training.run_folder import RunFolder
 from rsseg.training.state import Stepper
-from rsseg.training.step import TrainingError, set_training_mode
+from rsseg.training.step import TrainingError
 
 
 class Training:
@@ -128,7 +128,7 @@ class Training:
 
     def _train_epoch(self, bar: tqdm[Any], log: ProgressLog, stop: StopRequest) -> None:
         job, progress = self.job, self.progress
-        set_training_mode(job.net, freeze_batchnorm=job.config.freeze_batchnorm)
+        self.stepper.begin_epoch()
         bar.set_description(f"epoch {progress.epoch + 1}/{job.config.epochs}", refresh=False)
         for views, target in self._batches(stop):
             begin = time.perf_counter()
@@ -193,7 +193,7 @@ class Training:
 
     def _evaluate_if_due(self, log: ProgressLog) -> None:
         config, epoch = self.job.config, self.progress.epoch
-        due = epoch == config.epochs or (epoch and epoch % config.evaluate_every == 0)
+        due = epoch == config.epochs or (epoch > 0 and epoch % config.evaluate_every == 0)
         if due and self.progress.step == 0 and self.progress.evaluated < epoch:
             self._evaluate(log)
             self.save(self.folder.last, reason="the last epoch")

@@ -4,50 +4,55 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import OptimConfig, ScheduleConfig
+from rsseg.training.layer_decay import layer_scales
+from rsseg.weights.parts import body_parts, is_below
 
 ENCODER = "network.encoder."  # Where the encoder of a segmenter lies in a SwitchableNet.
+NETWORK = "network."
 SCORES = "scores"
+BODY, REST = "encoder", "other"  # Names of learning rates, as the state of an optimiser knows them.
 
 
-def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.SGD:
-    """Build SGD over the trainable parameters, in groups named for `set_learning_rates`.
+def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """Build the optimiser of the trainable parameters, in groups named for `set_learning_rates`.
 
-    Groups differ in learning rate ("encoder" or "other") and in weight decay (raw scores have
-    none by default).
+    Groups differ in learning rate ("encoder", the body, or "other"), in the factor on it, and in
+    weight decay (raw scores have none by default).
     """
-    batchnorm = {
-        id(parameter)
-        for layer in net.modules()
-        if isinstance(layer, _BatchNorm)
-        for parameter in layer.parameters(recurse=False)
-    }
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    undecayed, is_body = _undecayed(net, config), _is_body(net, config)
+    scales = _scales(net, config)
+    groups: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        decayed = (name != SCORES or config.decay_scores) and (
-            id(parameter) not in batchnorm or config.decay_batchnorm
-        )
-        rate = "encoder" if name.startswith(ENCODER) else "other"
-        groups.setdefault((rate, decayed), []).append(parameter)
+        if parameter.requires_grad:
+            rate = BODY if is_body(name) else REST
+            group = (rate, scales.get(name, 1.0), name not in undecayed)
+            groups.setdefault(group, []).append(parameter)
     settings: list[dict[str, Any]] = [
         {
             "params": parameters,
             "rate": rate,
             "weight_decay": config.weight_decay if decayed else 0.0,
+            **({} if config.layer_decay is None else {"scale": scale}),
         }
-        for (rate, decayed), parameters in groups.items()
+        for (rate, scale, decayed), parameters in groups.items()
     ]
     # One kernel for all parameters, where a device has it.
     fused = next(net.parameters()).device.type == "cuda"
+    if config.kind == "adamw":
+        return torch.optim.AdamW(settings, lr=1.0, betas=config.betas, eps=config.eps, fused=fused)
+    return _sgd(settings, config, fused=fused)
+
+
+def _sgd(settings: list[dict[str, Any]], config: OptimConfig, *, fused: bool) -> torch.optim.SGD:
     optimizer = torch.optim.SGD(
         settings, lr=1.0, momentum=config.momentum, nesterov=config.nesterov, fused=fused
     )
@@ -57,6 +62,39 @@ def build_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.SGD:
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
+
+
+def _undecayed(net: nn.Module, config: OptimConfig) -> set[str]:
+    """Return the names of the parameters without weight decay."""
+    batchnorm = {
+        id(parameter)
+        for layer in net.modules()
+        if isinstance(layer, _BatchNorm)
+        for parameter in layer.parameters(recurse=False)
+    }
+    return {
+        name
+        for name, parameter in net.named_parameters()
+        if (name == SCORES and not config.decay_scores)
+        or (id(parameter) in batchnorm and not config.decay_batchnorm)
+        or (name != SCORES and parameter.ndim <= 1 and config.no_decay)
+    }
+
+
+def _is_body(net: nn.Module, config: OptimConfig) -> Callable[[str], bool]:
+    """Return what decides by name whether a parameter takes the learning rate of the body."""
+    parts = [ENCODER.removesuffix(".")]
+    # Only then: runs of classifiers were begun with all parameters in one group.
+    if isinstance(net, SwitchableNet) and config.rate_of_body is not None:
+        parts = [f"{NETWORK}{part}" for part in body_parts(net.network)]
+    return lambda name: any(is_below(name, part) for part in parts)
+
+
+def _scales(net: nn.Module, config: OptimConfig) -> dict[str, float]:
+    if config.layer_decay is None or not isinstance(net, SwitchableNet):
+        return {}
+    scales = layer_scales(net.network, config.layer_decay)
+    return {f"{NETWORK}{name}": scale for name, scale in scales.items()}
 
 
 def schedule_factor(config: ScheduleConfig, epoch: float, epochs: int) -> float:
@@ -86,8 +124,8 @@ def learning_rates(
     factor = schedule_factor(schedule, epoch, epochs)
     stage = bisect.bisect_right(schedule.milestones, epoch)
     other = _of_stage(optim.lr, stage)
-    encoder = other if optim.encoder_lr is None else _of_stage(optim.encoder_lr, stage)
-    return {"encoder": factor * encoder, "other": factor * other}
+    body = other if optim.rate_of_body is None else _of_stage(optim.rate_of_body, stage)
+    return {BODY: factor * body, REST: factor * other}
 
 
 def _of_stage(rate: float | Sequence[float], stage: int) -> float:
@@ -97,4 +135,4 @@ def _of_stage(rate: float | Sequence[float], stage: int) -> float:
 def set_learning_rates(optimizer: torch.optim.Optimizer, rates: dict[str, float]) -> None:
     """Write the learning rates into the optimiser's groups."""
     for group in optimizer.param_groups:
-        group["lr"] = rates[group["rate"]]
+        group["lr"] = rates[group["rate"]] * group.get("scale", 1.0)

@@ -55,8 +55,11 @@ class ProgressLog:
             return
         for name, value in values.items():
             self.board.add_scalar(f"loss/{name}", value, step)
-        for group in optimizer.param_groups:
-            self.board.add_scalar(f"learning rate/{group['rate']}", group["lr"], step)
+        rates: dict[str, float] = {}
+        for group in optimizer.param_groups:  # With layer-wise decay, the rate of the last layer.
+            rates[group["rate"]] = max(group["lr"], rates.get(group["rate"], 0.0))
+        for name, rate in rates.items():
+            self.board.add_scalar(f"learning rate/{name}", rate, step)
         for name, share in (alpha_of(self.job.net) or {}).items():
             self.board.add_scalar(f"alpha/{name}", share, step)
         self.folder.log({"step": step, **values})

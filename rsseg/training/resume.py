@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsseg.common.config import Config, load_config, plain
+from rsseg.common.config import Config, is_given, load_config, plain
 from rsseg.common.files import RunError
+from rsseg.training.normalisation import KEYS
 from rsseg.training.run_folder import RunFolder, check_unused
 
 
@@ -57,9 +58,24 @@ class Start:
         checked = self.overrides if self.config_file is None else overrides
         config = load_config(kind, resumable(self.folder, checked), overrides)
         if self.config_file is not None:
-            requested = load_config(kind, self.config_file, self.overrides)
-            check_same_run(plain(requested), plain(config), self.folder)
+            requested = plain(load_config(kind, self.config_file, self.overrides))
+            check_same_run(
+                self._with_recorded(requested, plain(config)), plain(config), self.folder
+            )
         return config
+
+    def _with_recorded(self, requested: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+        """Take mean and std, where the file sets none, from the run: its weights brought them."""
+        assert self.config_file is not None
+        if "preprocessing" in own and not self.given(*KEYS):
+            images = {name: own["preprocessing"][name] for name in ("mean", "std")}
+            requested["preprocessing"] = {**requested["preprocessing"], **images}
+        return requested
+
+    def given(self, *keys: str) -> bool:
+        """Return whether the configuration file or an override sets one of some keys."""
+        path = self.config_file
+        return path is not None and any(is_given(path, self.overrides, key) for key in keys)
 
     def reopen(self, settings: Mapping[str, Any]) -> RunFolder:
         """Open the folder of a run that is continued, and write its new settings into it."""
@@ -82,7 +98,7 @@ MACHINE_KEYS = (
     *("checkpoint_minutes", "timeout_minutes", "gradient_compression"),
 )
 REMEDY_KEYS = (
-    *("optim.lr", "optim.encoder_lr", "optim.clip_norm"),
+    *("optim.lr", "optim.body_lr", "optim.encoder_lr", "optim.clip_norm"),
     *("data.max_unreadable", "max_skipped_steps"),
 )
 ALLOWED_KEYS = (*MACHINE_KEYS, *REMEDY_KEYS)

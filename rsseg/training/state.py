@@ -30,6 +30,7 @@ from rsseg.losses.mred import MREDLosses
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.compile import compile_network
 from rsseg.training.ema import WeightAverage
+from rsseg.training.freezing import Freezing
 from rsseg.training.job import Job, Progress
 from rsseg.training.optim import build_optimizer, learning_rates, set_learning_rates
 from rsseg.training.parallel import data_parallel
@@ -64,6 +65,8 @@ class Stepper:
         if config.sync_batchnorm:
             synchronise_batchnorms(job.net, self.device)
         set_training_mode(job.net, freeze_batchnorm=config.freeze_batchnorm)
+        self.freezing = Freezing(job.net, config.freeze)
+        self.freezing.apply(math.inf)  # What is frozen for some epochs is moved later.
         self.optimizer = build_optimizer(job.net, config.optim)
         self.scaler = make_scaler(config.precision, self.device)
         self.settings = StepSettings(
@@ -76,6 +79,7 @@ class Stepper:
         decay = config.ema_decay
         self.average = None if decay is None else WeightAverage(job.net, decay)
         # Last: the parameters have their final device, type and requires_grad.
+        self.freezing.apply(0)
         self.parallel = data_parallel(job.net, config)
         self._seed_process()
 
@@ -84,6 +88,19 @@ class Stepper:
         if rank() or self.global_step:
             place = f"{self.job.config.seed} {rank()} {self.global_step}"
             torch.manual_seed(random.Random(place).getrandbits(63))
+
+    def begin_epoch(self) -> None:
+        """Set training mode, with the parts frozen that are to be in the present epoch.
+
+        All processes have to call this.
+        """
+        job, epoch = self.job, self.progress.epoch
+        set_training_mode(job.net, freeze_batchnorm=job.config.freeze_batchnorm)
+        if self.freezing.apply(epoch) and self.parallel is not None:
+            # The wrapper knows what required gradients when it was made. The old one goes first:
+            # it has hooks on the parameters.
+            self.parallel = None
+            self.parallel = data_parallel(job.net, job.config)
 
     @property
     def device(self) -> torch.device:

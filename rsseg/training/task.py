@@ -22,10 +22,14 @@ from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import set_names
 from rsseg.training.config import RunConfig
 from rsseg.training.evaluation import Evaluation, Evaluator, evaluate
+from rsseg.training.freezing import Freezing
 from rsseg.training.head import Head
 from rsseg.training.job import Batches, Job, Mix
 from rsseg.training.metadata import RunMetadata
 from rsseg.training.step import Loss
+from rsseg.weights.loading import load_start
+from rsseg.weights.record import Record
+from rsseg.weights.source import Weights, open_weights, unpacked
 
 
 class DataFiles(Protocol):
@@ -90,6 +94,17 @@ class Task(ABC, Generic[C]):
     def network(self, config: C, *, pretrained: bool) -> nn.Module:
         """Build the network of a run, `pretrained` with the weights that its settings name."""
 
+    def record(self, _config: C, *, offline: bool) -> Record | None:
+        """Return the normalisation that the weights of a run were trained with, if known.
+
+        Args:
+            offline: Download nothing.
+
+        Raises:
+            ValueError: If a file of weights cannot be read.
+        """
+        return None
+
     @abstractmethod
     def check_sizes(self, network: nn.Module, config: C, resolutions: Sequence[int]) -> None:
         """Check that a network can take views of some resolutions.
@@ -122,7 +137,12 @@ class Task(ABC, Generic[C]):
 
 
 def build_net(
-    task: Task[C], config: C, device: torch.device, *, pretrained: bool = True
+    task: Task[C],
+    config: C,
+    device: torch.device,
+    *,
+    pretrained: bool = True,
+    classes: Sequence[str] = (),
 ) -> SwitchableNet:
     """Build the network of a run; it holds scores only when an ensemble teaches.
 
@@ -130,14 +150,15 @@ def build_net(
         task: The task.
         config: Settings of the run.
         device: Where the network is put.
-        pretrained: Load pretrained weights, if the settings name some; a run that is continued
-            has its weights in its checkpoint.
+        pretrained: Load the weights that the settings name, if any; a run that is continued has
+            its weights in its checkpoint. `init` takes the place of pretrained weights.
+        classes: Names of the classes, if known: a head for others starts anew.
 
     Raises:
         ValueError: If the network cannot be built, or cannot take views of these sizes.
     """
     torch.manual_seed(config.seed)
-    network = task.network(config, pretrained=pretrained)
+    network = task.network(config, pretrained=pretrained and config.init is None)
     task.check_sizes(network, config, config.resolutions)
     net = SwitchableNet(
         network,
@@ -145,8 +166,22 @@ def build_net(
         scores=config.distillation != "none",
         batchnorm=config.batchnorm,
     )
+    if pretrained and config.init is not None:
+        weights = unpacked(open_weights(config.init), task.head.network)
+        new_head = other_classes(weights, classes)
+        load_start(net, weights, key="init", new_head=new_head).announce()
+    Freezing(net, config.freeze)  # Names of parts are checked before a run begins.
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     return net.to(device).to(memory_format=layout)
+
+
+def other_classes(weights: Weights, classes: Sequence[str]) -> str:
+    """Return that a checkpoint's classes are others, as many; an empty text if they are not."""
+    if not classes or len(weights.classes) != len(classes) or weights.classes == tuple(classes):
+        return ""
+    pairs = zip(classes, weights.classes, strict=True)
+    own, other = next(pair for pair in pairs if len({*pair}) > 1)
+    return f"the head starts anew: the checkpoint has a class {other!r} where the data have {own!r}"
 
 
 def build_job(

@@ -103,7 +103,7 @@ def test_network_that_refuses_states_without_versions_is_read_again(tmp_path: Pa
 @pytest.mark.parametrize("family", torchvision_families())
 def test_torchvision_family_is_read_again(tmp_path: Path, family: str) -> None:
     name = small_first(torchvision_families()[family])[0]
-    side = {"inception": 299, "vision_transformer": 224}.get(family, 64)
+    side = {"inception": 299, "maxvit": 224, "vision_transformer": 224}.get(family, 64)
     round_trip(tmp_path / "last.pt", name, side)
 
 

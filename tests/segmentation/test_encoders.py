@@ -76,7 +76,7 @@ def test_file_that_does_not_fit_lists_missing_extra_and_shapes_in_order(tmp_path
     state["bn1.weight"] = torch.ones(3)
     torch.save(state, tmp_path / "other.pth")
     expected = (
-        r"other\.pth for encoder 'resnet18' do not fit; "
+        r"other\.pth does not fit encoder 'resnet18'; "
         r"missing: bn1\.bias, layer1\.0\.conv1\.weight; "
         r"extra: apple\.bias, zebra\.weight; "
         r"other shape: bn1\.weight \(3,\) instead of \(64,\)"
