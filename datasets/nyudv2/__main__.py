@@ -7,16 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image as Pictures
-
-from datasets.nyudv2.check import check, describe
-from datasets.nyudv2.contact_sheet import contact_sheet
+from datasets.contact_sheet import write_sheet
+from datasets.label_report import classes_of, describe, examples_of
+from datasets.nyudv2.check import check
 from datasets.nyudv2.download import URL, download
 from datasets.nyudv2.prepare import prepare
 from datasets.nyudv2.reader import open_nyudv2
 from datasets.nyudv2.sample import write_samples
 from datasets.samples import CROPS
-from rsseg.common.files import check_output, written_whole
+from rsseg.common.files import check_output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,15 +54,9 @@ def _run(options: argparse.Namespace) -> int:
         check_output(options.sheet)  # now, and not when all images have been read
     reports = check(options.root, crop=options.crop, **labels)
     print(*describe(reports), sep="\n")
-    examples = [
-        (f"{split} {sample.name}", sample)
-        for split, report in reports.items()
-        for sample in report.examples
-    ]
+    examples = examples_of(reports)
     if options.sheet and examples:
-        classes = max((report.classes for report in reports.values()), key=len)
-        with written_whole(options.sheet) as temporary:
-            Pictures.fromarray(contact_sheet(examples, classes)).save(temporary, format="PNG")
+        write_sheet(options.sheet, examples, classes_of(reports))
         print(f"contact sheet: {options.sheet}")
     return int(any(report.faults for report in reports.values()))
 

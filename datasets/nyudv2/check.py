@@ -1,53 +1,17 @@
-"""Look through a data set: counts, sizes, label values, shares of the classes, and every fault."""
+"""Look through NYUDv2 in any of its forms, with the faults of its packed files."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
-
+from datasets.label_report import SplitReport, note_shared, report_of
 from datasets.nyudv2.folder import FolderReader
 from datasets.nyudv2.reader import open_nyudv2
-from datasets.samples import Reader, Sample, Split
-from rsseg.images.preprocessing import VOID
-from rsseg.segmentation.labels import value_ranges
+from datasets.samples import Reader, Split
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
-_EXAMPLES: Final = 4  # samples of a split on the contact sheet
-
-
-@dataclass
-class SplitReport:
-    """The counts, examples and faults of one split.
-
-    Attributes:
-        names: Names of the samples.
-        classes: Names of the classes.
-        source: What the label files hold, in words.
-        pixels: Number of pixels of each label 0..255, shape (256,), int64.
-        sizes: Number of samples of each width and height.
-        examples: Some samples, spread over the split.
-        faults: Every fault, with the file's name.
-    """
-
-    names: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    source: str = "unknown"
-    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    examples: list[Sample] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-
-    @property
-    def shares(self) -> NDArray[np.float64]:
-        """Share of all pixels of each label 0..255 (255: void) in percent, shape (256,)."""
-        return 100 * self.pixels / max(1, int(self.pixels.sum()))
 
 
 def check(
@@ -86,30 +50,18 @@ def check(
         except (ValueError, OSError) as error:
             reports[split] = SplitReport(faults=[str(error)])
         else:
-            reports[split] = _look_through(reader, split)
-    both = set(reports["train"].names) & set(reports["test"].names)
-    reports["test"].faults += [f"{root}: {name} is in train and in test" for name in sorted(both)]
+            reports[split] = report_of(reader, split)
+            reports[split].faults += folder_faults(reader)
+    note_shared(reports, root)
     return reports
 
 
-def _look_through(reader: Reader, split: Split) -> SplitReport:
-    report = SplitReport(reader.names, reader.classes, reader.meaning)
-    if isinstance(reader, FolderReader):
-        report.faults += [f"{reader.root}: {path} is missing" for path in reader.missing]
-        report.faults += _packed_faults(reader)
-    examples = set(np.linspace(0, len(reader) - 1, _EXAMPLES).astype(int).tolist())
-    for index in tqdm(range(len(reader)), desc=f"checking {split}", unit="image"):
-        try:
-            sample = reader[index]
-        except (ValueError, OSError) as error:
-            report.faults.append(str(error))
-            continue
-        report.pixels += np.bincount(sample.labels.ravel(), minlength=256)
-        height, width = sample.labels.shape
-        report.sizes[width, height] += 1
-        if index in examples:
-            report.examples.append(sample)
-    return report
+def folder_faults(reader: Reader) -> list[str]:
+    """Return what a folder of NYUDv2 lacks, and what is wrong with its packed files."""
+    if not isinstance(reader, FolderReader):
+        return []
+    missing = [f"{reader.root}: {path} is missing" for path in reader.missing]
+    return [*missing, *_packed_faults(reader)]
 
 
 def _packed_faults(reader: FolderReader) -> Iterator[str]:
@@ -126,31 +78,3 @@ def _packed_faults(reader: FolderReader) -> Iterator[str]:
             packed.read(index)
         except (ValueError, OSError) as error:
             yield str(error)
-
-
-def describe(reports: dict[Split, SplitReport], *, limit: int = 20) -> Iterator[str]:
-    """Yield the lines that describe reports, with at most `limit` faults of each split."""
-    for split, report in reports.items():
-        sizes = ", ".join(f"{w}x{h} ({n})" for (w, h), n in report.sizes.most_common(5))
-        present = np.flatnonzero(report.pixels)
-        values = value_ranges(present) if len(present) else "none"
-        yield f"{split}: {len(report.names)} samples; sizes {sizes or 'unknown'}"
-        yield f"  values {values} ({VOID} is void), read from {report.source}"
-    yield from _table(reports)
-    for split, report in reports.items():
-        if report.faults:
-            yield f"{split}: {len(report.faults)} faults"
-            yield from (f"  {fault}" for fault in report.faults[:limit])
-            if len(report.faults) > limit:
-                yield f"  ... and {len(report.faults) - limit} more"
-    if not any(report.faults for report in reports.values()):
-        yield "no faults"
-
-
-def _table(reports: dict[Split, SplitReport]) -> Iterator[str]:
-    """Yield the lines of a table: the share of each class in all pixels."""
-    yield f"{'% of all pixels':24}" + "".join(f"{split:>8}" for split in reports)
-    names = max((report.classes for report in reports.values()), key=len)
-    for label, name in [(VOID, "void"), *enumerate(names)]:
-        shares = "".join(f"{report.shares[label]:8.2f}" for report in reports.values())
-        yield f"{label:5} {name:18}{shares}"

@@ -337,10 +337,11 @@ def _doubt_message(
     is_possible: bool,
 ) -> str:
     example = "; ".join(f"{path}: {value_ranges(v)}" for path, v in islice(values.items(), 2))
+    place = " below data:" if lines[0].lstrip().startswith("labels") else ""
     advice = (
-        "choose by one of these lines"
+        f"choose by one of these lines{place}"
         if is_possible
-        else "correct the number of classes, or state what each value is, by a line such as"
+        else f"correct the number of classes, or state what each value is{place}, such as"
     )
     return "\n".join(
         [

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
+from datasets.label_report import describe
 from datasets.nyudv2 import __main__ as nyudv2_tools
 from datasets.nyudv2.__main__ import main
-from datasets.nyudv2.check import check, describe
+from datasets.nyudv2.check import check
 from datasets.nyudv2.prepare import prepare
 from datasets.nyudv2.reader import Split, open_nyudv2
 from datasets.nyudv2.sample import write_samples

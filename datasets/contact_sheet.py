@@ -7,6 +7,7 @@ rightly shows at a glance here and in no table.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import cv2
@@ -16,6 +17,7 @@ from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
 from datasets.samples import Sample
+from rsseg.common.files import written_whole
 from rsseg.images.preprocessing import VOID, Image, LabelMap
 from rsseg.segmentation.palette import VOID_COLOUR, overlay, palette
 
@@ -49,6 +51,12 @@ def contact_sheet(samples: Sequence[tuple[str, Sample]], classes: Sequence[str])
         _draw_pair(sheet, corner, caption, sample, classes)
     _draw_legend(sheet, rows * (_BOX[1] + _CAPTION) + _LEGEND_ROW // 2, classes)
     return np.array(sheet, dtype=np.uint8)
+
+
+def write_sheet(path: Path, samples: Sequence[tuple[str, Sample]], classes: Sequence[str]) -> None:
+    """Write a contact sheet as PNG, whole or not at all; see `contact_sheet`."""
+    with written_whole(path) as temporary:
+        Pictures.fromarray(contact_sheet(samples, classes)).save(temporary, format="PNG")
 
 
 def _draw_pair(

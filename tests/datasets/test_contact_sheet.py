@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.nyudv2.contact_sheet import contact_sheet
+from datasets.contact_sheet import contact_sheet
 from datasets.samples import Sample
 from rsseg.segmentation.palette import overlay, palette
 
