@@ -1,6 +1,9 @@
 """LSQ: a quantiser with evenly spaced levels, whose step is trained by gradient.
 
-The second quantiser beside LQ-Nets, through the same interface.
+The second quantiser beside LQ-Nets, through the same interface. The step of the paper is positive;
+nothing keeps a plain parameter so under gradients, and a step of 0 divides by it. So the step is
+the absolute value of the parameter, at least `SMALLEST`: equal to it as long as it is positive, and
+with the same gradients.
 
 Source: Esser et al., "Learned Step Size Quantization", ICLR 2020,
 https://arxiv.org/abs/1902.08153, Eq. 1 to 5 and Section 2.1.
@@ -9,7 +12,7 @@ https://arxiv.org/abs/1902.08153, Eq. 1 to 5 and Section 2.1.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,8 @@ from torch import Tensor, nn
 from rsseg.common.distributed import all_sum, world_size
 from rsseg.quantization.quantizer import Quantizer
 from rsseg.switchable.layers import Sharing
+
+SMALLEST: Final = 1e-7  # of a step: still positive as float16
 
 
 class _LearnedStep(torch.autograd.Function):
@@ -80,13 +85,22 @@ class LearnedStepQuantizer(Quantizer):
         if self.learns and not self.started:
             # The mean over all processes: they have to go on with the same step.
             self._start(all_sum(x.detach().abs().mean(dtype=torch.float32)) / world_size())
-        step = self.step if self.learns_here else self.step.detach()
+        step = self.positive_step
+        step = step if self.learns_here else step.detach()
         output: Tensor = _LearnedStep.apply(x, step.to(x.dtype), self.lowest, self.highest)
         return output
 
     def start(self, first: Tensor) -> None:
         """Take the first step from the first values, such as a weight."""
         self._start(first.detach().abs().mean(dtype=torch.float32))
+
+    @property
+    def positive_step(self) -> Tensor:
+        """The width of a level, above 0, with gradients to the parameter; shape ()."""
+        magnitude = torch.where(self.step < 0, -self.step, self.step)
+        size = magnitude.detach()
+        # Adds 0 to all but the smallest; those still get a gradient, and may grow again.
+        return magnitude + (size.clamp(min=SMALLEST) - size)
 
     @torch.no_grad()
     def _start(self, size: Tensor) -> None:
@@ -98,7 +112,7 @@ class LearnedStepQuantizer(Quantizer):
     def level_values(self) -> Tensor:
         """Return the levels from small to large, shape (1, 2^K)."""
         numbers = torch.arange(self.lowest, self.highest + 1, device=self.step.device)
-        return (numbers * self.step.detach()).sort()[0][None]
+        return (numbers * self.positive_step.detach())[None]
 
     def level_thresholds(self) -> Tensor:
         """Return the midpoints of the levels, shape (1, 2^K - 1)."""
@@ -107,7 +121,7 @@ class LearnedStepQuantizer(Quantizer):
 
     def plain(self) -> nn.Module:
         """Return the quantiser as an ordinary layer."""
-        return FixedStep(float(self.step.detach()), self.lowest, self.highest)
+        return FixedStep(float(self.positive_step.detach()), self.lowest, self.highest)
 
 
 class FixedStep(nn.Module):

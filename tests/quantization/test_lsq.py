@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rsseg.quantization.lsq import LearnedStepQuantizer
+from rsseg.quantization.lsq import SMALLEST, LearnedStepQuantizer
 
 FEW = settings(max_examples=40, deadline=None)
 SHAPE = (6, 4, 3, 3)
@@ -68,3 +68,67 @@ def test_learned_step_begins_with_the_size_of_its_first_values() -> None:
 def test_learned_step_of_one_signed_bit_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 bits"):
         LearnedStepQuantizer(1, signed=True)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_step_that_gradients_push_through_zero_stays_positive_and_learns_on(signed: bool) -> None:
+    x = weights() if signed else weights().relu()
+    quantizer = LearnedStepQuantizer(2, signed=signed, first=x)
+    optimiser = torch.optim.SGD(quantizer.parameters(), lr=1.0)
+    crossed = False
+    for _ in range(60):
+        optimiser.zero_grad()
+        # The output grows with the step: this loss pulls it to 0 and past it.
+        loss = 5 * quantizer.positive_step + quantizer(x).abs().mean()
+        loss.backward()
+        assert quantizer.step.grad is not None
+        assert quantizer.step.grad.isfinite()
+        assert float(quantizer.step.grad) != 0
+        optimiser.step()
+        crossed |= float(quantizer.step.detach()) < 0
+        levels = quantizer.level_values()[0]
+        assert float(quantizer.positive_step.detach()) >= SMALLEST
+        assert (levels.diff() > 0).all()
+        assert quantizer(x).isfinite().all()
+    assert crossed
+
+
+@pytest.mark.parametrize("step", [0.0, -0.0, 1e-30, -1e-9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_step_of_nothing_gives_finite_values_and_a_gradient(
+    step: float, dtype: torch.dtype
+) -> None:
+    quantizer = LearnedStepQuantizer(2, signed=True, first=weights())
+    quantizer.step.data.fill_(step)
+    output = quantizer(weights().to(dtype))
+    output.sum().backward()
+    assert output.isfinite().all()
+    assert quantizer.step.grad is not None
+    assert quantizer.step.grad.isfinite()
+    assert float(quantizer.step.grad) != 0
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("step", [0.0, -0.05, 0.05])
+def test_plain_layer_and_levels_are_those_of_the_quantiser_whatever_the_sign(
+    signed: bool, step: float
+) -> None:
+    quantizer = LearnedStepQuantizer(3, signed=signed, first=weights()).eval()
+    quantizer.step.data.fill_(step)
+    with torch.no_grad():
+        output = quantizer(weights())
+        torch.testing.assert_close(quantizer.plain()(weights()), output)
+    levels = quantizer.level_values()[0]
+    assert (levels.diff() > 0).all()
+    assert (output[..., None] - levels).abs().amin(dim=-1).max() < 1e-6
+    thresholds = quantizer.level_thresholds()[0]
+    nearest = levels[torch.bucketize(weights(), thresholds)]
+    torch.testing.assert_close(nearest, output, atol=1e-6, rtol=0)
+
+
+def test_positive_step_is_used_to_the_bit() -> None:
+    quantizer = LearnedStepQuantizer(3, signed=True, first=weights())
+    assert torch.equal(quantizer.positive_step, quantizer.step)
+    step = quantizer.step.detach()
+    expected = (weights() / step).round().clamp(-4, 3) * step
+    assert torch.equal(quantizer(weights()), expected)

@@ -20,6 +20,7 @@ from rsseg.cli import main as cli
 from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.quantization.convert import quantized_convolutions
 from rsseg.quantization.lqnets import WeightQuantizer
+from rsseg.quantization.lsq import LearnedStepQuantizer
 from rsseg.quantization.packing import (
     load_packed_state,
     pack_numbers,
@@ -228,3 +229,15 @@ def test_command_packs_a_checkpoint_and_profile_reads_it(
     assert counted["bytes"]["2"] < counted["bytes"]["32"] / 3
     assert cli.main(["pack", str(checkpoint), "--out", str(out)]) == 2
     assert "exists; choose another name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step", [0.0, -0.05])
+def test_packed_network_of_steps_that_are_not_positive_answers_alike(step: float) -> None:
+    net, other = made(quantizer="lsq"), made(1, quantizer="lsq")
+    for layer in net.modules():
+        if isinstance(layer, LearnedStepQuantizer):
+            layer.step.data.fill_(step)
+    load_packed_state(other, packed_state(net))
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(other.predict(images), net.predict(images))

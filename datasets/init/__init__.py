@@ -1,0 +1,1 @@
+"""From a folder of images to a configuration: `python -m datasets.init FOLDER --out my.yaml`."""
