@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rsseg.common.files import RunError, read_json
-from rsseg.common.messages import listed, text_table
+from rsseg.common.messages import listed, percent, text_table
 from rsseg.load import HEADS
+from rsseg.training.evaluation import ENSEMBLE
 from rsseg.training.head import Head
 
 
@@ -32,38 +36,108 @@ def results_file(path: Path) -> Path:
     return path / "results.json" if path.is_dir() else path
 
 
-def comparison_table(paths: Sequence[Path], metrics: Sequence[str] | None = None) -> str:
-    """Lay out several results.json as one table, named after their folder and file.
+@dataclass(frozen=True)
+class RunResults:
+    """The results of one run, for a table.
 
     Args:
-        paths: The files, or the folders of runs that hold them.
-        metrics: Names of the metrics to show; None takes those of the task.
+        name: Name of the run: its folder, and the file if that is not results.json.
+        path: The file.
+        metrics: By resolution ("352", ..., "ensemble"), then by name, shares in 0..1.
+        alpha: Share of each resolution in the ensemble; empty without one.
+        macs: Multiply-adds at each resolution, as far as they are known.
+    """
+
+    name: str
+    path: Path
+    metrics: dict[str, dict[str, float]]
+    alpha: dict[str, float]
+    macs: dict[str, int]
+
+    def plain(self) -> dict[str, Any]:
+        """Return the values as JSON holds them."""
+        return {**vars(self), "path": str(self.path)}
+
+
+def read_results(path: Path, metrics: Sequence[str] | None = None) -> RunResults:
+    """Read results.json, or any file of its form, or that of a run's folder.
+
+    Args:
+        path: The file or the folder.
+        metrics: Names of the metrics to read; None takes those of the task.
 
     Raises:
-        RunError: If a file is missing, is not a results file, or lacks one of the metrics; or if
-            none are named and the results are of different tasks.
+        RunError: If it is missing, is not a results file, or lacks one of the metrics.
     """
-    tables: list[str] = []
-    shown: dict[tuple[str, ...], Path] = {}
-    for path in map(results_file, paths):
-        try:
-            results = read_json(path)
-            columns = tuple(
-                metrics or head_of_metrics(next(iter(results["metrics"].values()))).metrics
-            )
-            table = results_table(results, columns)
-        except Exception as error:  # What was given may be any JSON.
-            request = f" with {list(metrics)}" if metrics else ""
-            raise RunError(f"cannot read {path} as results{request}: {error}") from error
-        shown.setdefault(columns, path)
-        name = (
-            path.parent.name if path.name == "results.json" else f"{path.parent.name} {path.stem}"
+    path = results_file(path)
+    try:
+        results = read_json(path)
+        named = metrics or head_of_metrics(next(iter(results["metrics"].values()))).metrics
+        folder = path.resolve().parent.name
+        return RunResults(
+            name=folder if path.name == "results.json" else f"{folder} {path.stem}",
+            path=path,
+            metrics={
+                str(name): {metric: _share(values[metric]) for metric in named}
+                for name, values in results["metrics"].items()
+            },
+            alpha={name: _share(value) for name, value in (results.get("alpha") or {}).items()},
+            macs={name: int(_share(value)) for name, value in (results.get("macs") or {}).items()},
         )
-        tables.append(f"{name}\n{table}")
+    except Exception as error:  # What was given may be any JSON.
+        request = f" with {list(metrics)}" if metrics else ""
+        raise RunError(f"cannot read {path} as results{request}: {error}") from error
+
+
+def read_comparison(
+    paths: Sequence[Path], metrics: Sequence[str] | None = None
+) -> list[RunResults]:
+    """Read the results of several runs of one task, in the order given, under distinct names.
+
+    Raises:
+        RunError: If one cannot be read, or, with no metrics named, the runs are of different tasks.
+    """
+    runs = [read_results(path, metrics) for path in paths]
+    shown: dict[tuple[str, ...], Path] = {}
+    for run in runs:
+        shown.setdefault(tuple(next(iter(run.metrics.values()), {})), run.path)
     if len(shown) > 1:
         tasks = ", ".join(f"{path} holds {' '.join(names)}" for names, path in shown.items())
         raise RunError(f"these are results of different tasks: {tasks}; compare them apart")
-    return "\n\n".join(tables)
+    names = Counter(run.name for run in runs)
+    return [run if names[run.name] == 1 else replace(run, name=str(run.path)) for run in runs]
+
+
+def comparison_table(runs: Sequence[RunResults]) -> str:
+    """Lay out the results of several runs of one task as one table.
+
+    One line for each run, one column for each resolution of any of them, largest first, then the
+    ensemble. A cell holds the metrics in percent; "-" stands where a run has none. Shares alpha and
+    multiply-adds (1e9) follow where a run knows them, for each of its resolutions.
+    """
+    metrics = next((list(row) for run in runs for row in run.metrics.values()), [])
+    columns = sorted({name for run in runs for name in run.metrics}, key=_place)
+    lines = [["run", *columns]]
+    for run in runs:
+        cells = (run.metrics.get(name, {}) for name in columns)
+        lines.append([run.name, *("/".join(map(percent, row.values())) or "-" for row in cells)])
+    for title, values in (
+        ("alpha", [{name: f"{share:.3f}" for name, share in run.alpha.items()} for run in runs]),
+        ("GMACs", [{name: f"{macs / 1e9:.2f}" for name, macs in run.macs.items()} for run in runs]),
+    ):
+        if any(values):
+            lines[0].append(title)
+            for line, row, run in zip(lines[1:], values, runs, strict=True):
+                own = [name for name in columns if name in run.metrics and name != ENSEMBLE]
+                line.append("/".join(row.get(name, "-") for name in own) if row else "-")
+    caption = " / ".join(metric.replace("_", " ") for metric in metrics)
+    return f"{caption}, %\n{text_table(lines)}"
+
+
+def _place(name: str) -> tuple[float, str]:
+    """Return where the column of a resolution stands: from large to small, then the others."""
+    number, _, repetition = name.partition("_")
+    return (-float(number), repetition) if number.isdecimal() else (math.inf, name)
 
 
 def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
@@ -78,12 +152,13 @@ def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
     for name, values in results["metrics"].items():
         macs = results.get("macs", {}).get(name)
         share = f"{alpha[name]:.3f}" if name in alpha else ""
-        shown = [_percent(values[metric]) for metric in metrics]
+        shown = [percent(_share(values[metric])) for metric in metrics]
         lines.append([name, *shown, share, "" if macs is None else f"{macs / 1e9:.2f}"])
     return text_table(lines, ">")
 
 
-def _percent(share: object) -> str:
-    if not isinstance(share, int | float):
-        raise ValueError(f"{type(share).__name__} is not a share")
-    return f"{100 * share:.1f}"
+def _share(value: object) -> float:
+    """Return a number of a results file."""
+    if not isinstance(value, int | float):
+        raise ValueError(f"{type(value).__name__} is not a share")
+    return float(value)

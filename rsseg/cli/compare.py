@@ -5,18 +5,30 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rsseg.cli.options import add_json
+
 
 def add_compare(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    verb.description = "Print the metrics of several results in one table."
+    verb.description = (
+        "Print the metrics of several results in one table, in percent: a line for each run, a "
+        "column for each resolution. With --json, the same as shares, 0..1."
+    )
     verb.set_defaults(run=_compare)
     verb.add_argument(
         "results", type=Path, nargs="+", metavar="RESULTS", help="results.json, or its folder"
     )
     verb.add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of the task")
+    add_json(verb)
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from rsseg.analysis.results import comparison_table
+    import json
 
-    print(comparison_table(args.results, args.metrics))
+    from rsseg.analysis.results import comparison_table, read_comparison
+
+    runs = read_comparison(args.results, args.metrics)
+    if args.json:
+        print(json.dumps([run.plain() for run in runs], indent=1))
+    else:
+        print(comparison_table(runs))

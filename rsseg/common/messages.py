@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -57,6 +58,18 @@ def text_table(rows: Sequence[Sequence[str]], align: str = "<>") -> str:
         "  ".join(f"{cell:{s}{w}}" for cell, s, w in zip(row, signs, widths, strict=False)).rstrip()
         for row in rows
     )
+
+
+def percent(share: float | None, *, unit: str = "") -> str:
+    """Write a share for people: in percent, with one decimal; "-" where there is none.
+
+    Tables, pictures and pages show percent; JSON and CSV hold shares, 0..1.
+
+    Example:
+        >>> percent(0.7154), percent(1, unit=" %"), percent(None)
+        ('71.5', '100.0 %', '-')
+    """
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.1f}{unit}"
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

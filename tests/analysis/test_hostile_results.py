@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rsseg.analysis.accuracy_plot import read_curve
 from rsseg.analysis.correctness import read_answers
 from rsseg.analysis.curves import read_log
-from rsseg.analysis.results import comparison_table
+from rsseg.analysis.results import comparison_table, read_comparison
 from rsseg.cli import main as cli
 from rsseg.common.files import RunError
 from tests.analysis.test_disagreement import NAMES, write_run
@@ -29,8 +29,8 @@ RESULTS: dict[str, Any] = {
 
 
 def table(path: Path) -> str:
-    shown = comparison_table([path])
-    assert shown.splitlines()[1].split()[0] == "resolution"
+    shown = comparison_table(read_comparison([path]))
+    assert shown.splitlines()[1].split()[0] == "run"
     return shown
 
 
@@ -89,7 +89,7 @@ def test_list_for_a_metric_is_not_multiplied(tmp_path: Path) -> None:
     path.write_text(json.dumps({"metrics": {"64": {"top1": [0] * 10**6, "top5": 1}}}))
     tracemalloc.start()
     with pytest.raises(RunError, match=r"results\.json as results: list is not a share"):
-        comparison_table([path])
+        comparison_table(read_comparison([path]))
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 2**27

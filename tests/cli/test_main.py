@@ -221,18 +221,53 @@ def test_compare_lays_out_every_results_file(
     second = write_results(tmp_path / "i" / "lower.json", **metrics, kappa=1)
     assert cli.main(["compare", str(first), str(second)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    table = [
-        "resolution  pixel accuracy  mean accuracy  mean iou  alpha  GMACs",
-        "        32            50.0           25.0      12.5  0.750   2.50",
-        "        16            25.0           12.5       6.2  0.250",
+    assert lines == [
+        "pixel accuracy / mean accuracy / mean iou, %",
+        "run                  32             16        alpha   GMACs",
+        "rs       50.0/25.0/12.5  25.0/12.5/6.2  0.750/0.250  2.50/-",
+        "i lower  50.0/25.0/12.5  25.0/12.5/6.2  0.750/0.250  2.50/-",
     ]
-    assert lines == ["rs", *table, "", "i lower", *table]
     assert cli.main(["compare", str(first.parent), str(second)]) == 0
     assert capsys.readouterr().out.splitlines() == lines
     assert cli.main(["compare", str(second), "--metrics", "kappa"]) == 0
-    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [
-        *[["resolution", "kappa"], ["32", "100.0"], ["16", "50.0"]]
+    caption, head, row = capsys.readouterr().out.splitlines()
+    assert (caption, head.split()[:3]) == ("kappa, %", ["run", "32", "16"])
+    assert row.split()[:4] == ["i", "lower", "100.0", "50.0"]
+
+
+def test_compare_has_a_column_for_every_resolution_of_any_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, sides in (("small", ["96", "96_2", "64"]), ("large", ["224", "96", "ensemble"])):
+        (tmp_path / name).mkdir()
+        metrics = {side: {"top1": 0.123456, "top5": 0.5} for side in sides}
+        results = {"metrics": metrics, "alpha": None, "macs": {}}
+        (tmp_path / name / "results.json").write_text(json.dumps(results))
+    folders = [str(tmp_path / name) for name in ("small", "large")]
+    assert cli.main(["compare", *folders]) == 0
+    caption, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert caption == ["top1", "/", "top5,", "%"]
+    cell = "12.3/50.0"
+    assert rows == [
+        ["run", "224", "96", "96_2", "64", "ensemble"],
+        ["small", "-", cell, cell, cell, "-"],
+        ["large", cell, cell, "-", "-", cell],
     ]
+    assert cli.main(["compare", *folders, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [run["name"] for run in told] == ["small", "large"]
+    assert told[1]["metrics"]["ensemble"] == {"top1": 0.123456, "top5": 0.5}
+
+
+def test_runs_of_one_name_are_shown_with_their_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    files = [write_results(tmp_path / a / "rs" / "results.json", top1=1, top5=1) for a in "ab"]
+    assert cli.main(["compare", *map(str, files)]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split()[0] for row in rows] == list(map(str, files))
 
 
 def test_compare_shows_the_metrics_of_the_task(
@@ -242,8 +277,9 @@ def test_compare_shows_the_metrics_of_the_task(
     classifier = write_results(tmp_path / "c" / "results.json", **shares)
     assert cli.main(["compare", str(classifier)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["resolution", "top1", "top5", "alpha", "GMACs"]
-    assert lines[2].split() == ["32", "50.0", "75.0", "0.750", "2.50"]
+    assert lines[0] == "top1 / top5, %"
+    assert lines[1].split() == ["run", "32", "16", "alpha", "GMACs"]
+    assert lines[2].split()[:2] == ["c", "50.0/75.0"]
 
 
 def test_compare_refuses_results_of_different_tasks(

@@ -15,7 +15,7 @@ from datasets.nyudv2.packed import PackedFile
 from datasets.nyudv2.reader import open_nyudv2
 from rsseg.analysis.accuracy_plot import read_curve
 from rsseg.analysis.correctness import read_answers
-from rsseg.analysis.results import comparison_table
+from rsseg.analysis.results import comparison_table, read_comparison
 from rsseg.classifiers.published import load_published
 from rsseg.common.config import load_config
 from rsseg.common.files import read_json, read_text
@@ -38,7 +38,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "state": ("weights.pth", read_state),
     "safetensors": ("weights.safetensors", read_state),
     "published weights": ("model_best.pth.tar", load_published),
-    "results": ("results.json", lambda path: comparison_table([path])),
+    "results": ("results.json", lambda path: comparison_table(read_comparison([path]))),
     "curve": ("results.json", lambda path: read_curve(path, None, "resolution")),
     "answers": ("correctness.npz", lambda path: read_answers(path.parent)),
     "labels": ("val.txt", lambda path: read_flat_labels(path, ["a.jpg"], ("n1",), 1)),

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rsseg.analysis.correctness import read_answers
-from rsseg.analysis.results import comparison_table
+from rsseg.analysis.results import comparison_table, read_comparison
 from rsseg.classifiers.build import build_classifier
 from rsseg.classifiers.published import load_published
 from rsseg.common.checkpoint import CheckpointError
@@ -171,7 +171,7 @@ def readers(path: Path) -> dict[str, Callable[[], object]]:
         "weights": lambda: build_classifier(name="resnet18", classes=2, weights=str(path)),
         "published": lambda: load_published(path),
         "answers": lambda: read_answers(path.parent),
-        "results": lambda: comparison_table([path]),
+        "results": lambda: comparison_table(read_comparison([path])),
         "configuration": lambda: read_yaml(path),
     }
 
