@@ -101,6 +101,10 @@ def _file(package: Package, source: str) -> Path:
         path = Path(str(distribution(package.distribution).locate_file(package.file)))
     except PackageNotFoundError as error:
         raise ValueError(f"{source} is not installed; {install}") from error
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != package.sha256:
+    if not _is_published(path, package.sha256):
         raise ValueError(f"{source}: {path} is not the published file; install it again: {install}")
     return path
+
+
+def _is_published(path: Path, sha256: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
