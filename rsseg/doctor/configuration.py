@@ -19,19 +19,26 @@ from pydantic.dataclasses import dataclass
 
 from rsseg.classifiers.build import ClassifierConfig, build_classifier
 from rsseg.classifiers.config import CropConfig, ImageDataConfig
-from rsseg.common.config import STRICT, ConfigError, overridden
+from rsseg.common.config import STRICT, ConfigError, is_given, overridden
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError
 from rsseg.common.messages import first_line
 from rsseg.common.yaml_files import read_yaml
 from rsseg.doctor import checks, machine
 from rsseg.doctor.checks import Finding, attempted
+from rsseg.doctor.start import (
+    examine_classes,
+    examine_normalisation,
+    examine_rates,
+    examine_weights,
+)
 from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.model import build_segmenter
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import RunConfig
 from rsseg.training.cost import AHEAD
+from rsseg.training.normalisation import KEYS
 from rsseg.training.resume import default_folder
 from rsseg.training.run_folder import check_unused
 
@@ -65,12 +72,16 @@ def examine_run(path: Path, overrides: Sequence[str]) -> Iterator[Finding]:
         yield Finding("configuration", "fault", faults, "correct the file, or give --set KEY=VALUE")
         return
     yield Finding("configuration", "ok", f"one of {script}")
-    folder = default_folder(path)
+    folder, given = default_folder(path), any(is_given(path, overrides, key) for key in KEYS)
     yield from attempted(
         {
             "run folder": lambda: [_run_folder(folder)],
             "data": lambda: [_data(config)],
+            "classes": lambda: _classes(config),
             "packages": lambda: _readers(config),
+            "weights": lambda: examine_weights(config, config.model, _net(config)),
+            "mean and std": lambda: examine_normalisation(config, config.model, given=given),
+            "learning rate": lambda: examine_rates(config, config.model),
             "device": lambda: _device(config),
             "workers": lambda: [checks.check_workers(config.workers, machine.usable_cores())],
             **machine.space(shared=shared_bytes(config), files=open_files(config)),
@@ -132,6 +143,11 @@ def within(seconds: float, function: Callable[[], T], late: T) -> T:
     thread.start()
     thread.join(seconds)
     return answers[0] if answers else late
+
+
+def _classes(config: Run) -> Iterator[Finding]:
+    if not isinstance(config, SegmentationConfig):
+        yield from examine_classes(config.model, config.data)
 
 
 def _readers(config: Run) -> Iterator[Finding]:

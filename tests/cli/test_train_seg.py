@@ -409,7 +409,7 @@ def test_failing_evaluation_does_not_lose_the_epoch(
         patch.setattr("rsseg.training.task.evaluate_net", fail)
         assert run(config, "--run", tmp_path / "run") == 2
     saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["progress"]
-    assert (saved["epoch"] > 0, saved["step"], saved["evaluated"]) == (True, 0, 0)
+    assert (saved["epoch"] > 0, saved["step"], saved["evaluated"]) == (True, 0, -1)
     assert run("--resume", tmp_path / "run") == 0
     assert_runs_are_equal(whole, tmp_path / "run")
 

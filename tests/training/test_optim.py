@@ -190,3 +190,44 @@ def test_fused_kernel_takes_parameters_that_have_their_first_gradient_later() ->
         sum(network(torch.ones(1, 2)).sum() for network in networks).backward()
         optimizer.step()
     assert optimizer.state[second.weight]["momentum_buffer"].abs().sum() > 0
+
+
+def test_adamw_is_that_of_torch() -> None:
+    torch.manual_seed(0)
+    ours, plain = nn.Linear(4, 3), nn.Linear(4, 3)
+    plain.load_state_dict(ours.state_dict())
+    config = OptimConfig(kind="adamw", lr=0.1, weight_decay=0.05, betas=(0.8, 0.95), eps=1e-6)
+    optimizer = build_optimizer(ours, config)
+    set_learning_rates(optimizer, {"other": 0.1})
+    other = torch.optim.AdamW(
+        plain.parameters(), lr=0.1, weight_decay=0.05, betas=(0.8, 0.95), eps=1e-6
+    )
+    for seed in range(3):
+        x = torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
+        for network, adam in ((ours, optimizer), (plain, other)):
+            adam.zero_grad()
+            network(x).square().sum().backward()
+            adam.step()
+    for one, same in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, same)
+
+
+def test_no_decay_leaves_out_norms_and_biases_and_nothing_else() -> None:
+    net = double_net()
+    settings = settings_by_name(OptimConfig(lr=0.1, weight_decay=0.5, no_decay=True), net)
+    for name, parameter in net.named_parameters():
+        assert settings[name][1] == (0.5 if parameter.ndim > 1 else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "adamw", "nesterov": True}, "are for kind 'sgd'; adamw has betas"),
+        ({"kind": "adamw", "momentum": 0.8}, "momentum 0.8 and nesterov false are for kind 'sgd'"),
+        ({"betas": (0.5, 0.9)}, "betas and eps are for kind 'adamw'"),
+        ({"body_lr": 0.1, "encoder_lr": 0.1}, "encoder_lr is an older name of body_lr"),
+    ],
+)
+def test_settings_without_effect_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OptimConfig(lr=0.1, **values)

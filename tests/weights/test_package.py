@@ -60,7 +60,7 @@ def test_package_that_is_not_installed_names_the_command(monkeypatch: pytest.Mon
 
 
 def test_unknown_package_names_those_that_are_known() -> None:
-    with pytest.raises(ValueError, match="unknown package .*; did you mean 'efficientnet-lite0'"):
+    with pytest.raises(ValueError, match=r"unknown package .*; did you mean 'efficientnet-lite0'"):
         open_weights("package:efficientnet-lite1")
 
 

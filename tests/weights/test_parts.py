@@ -1,4 +1,4 @@
-"""Which layers make the logits, and which form the body: compared with what timm says of its own."""
+"""The layers that make the logits, and those of the body, compared with what timm says of them."""
 
 from __future__ import annotations
 
