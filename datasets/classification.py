@@ -11,9 +11,10 @@ from datasets.imagenet.images import LabelledImages, summary_of
 from datasets.imagenet.reader import open_images
 from datasets.imagenet.streams import Stream, open_stream
 from datasets.loader import TrainLoader, hash_of
-from datasets.stream_loader import NoImages, StreamLoader
+from datasets.stream_loader import StreamLoader
 from datasets.test_data import TestData
 from datasets.test_stream import TestStream
+from rsseg.classifiers.random_crops import RandomCrops
 from rsseg.common.distributed import share_of_batch, world_size
 
 STREAMS: Final = ("wds", "tfds")  # readers whose training images have no index
@@ -21,23 +22,25 @@ STREAMS: Final = ("wds", "tfds")  # readers whose training images have no index
 
 def training_batches(config: ImageRun) -> TrainLoader | StreamLoader:
     """Return the augmented training batches of a run."""
-    stream = _open_stream(config) if config.data.reader in STREAMS else None
-    images = (
-        NoImages(stream.classes)
-        if stream
-        else open_images(config.data, "train", config.model.classes)
-    )
-    max_unreadable = config.data.max_unreadable
+    max_unreadable, resize = config.data.max_unreadable, config.data.resize_on == "loader"
+    if config.data.reader in STREAMS:
+        return StreamLoader(
+            _open_stream(config),
+            RandomCrops(config.resolutions, config.augmentation),
+            config.batch_size,
+            seed=config.seed,
+            workers=config.workers,
+            max_unreadable=max_unreadable,
+            resize=resize,
+        )
+    images = open_images(config.data, "train", config.model.classes)
     views = TrainingImages(
         images,
         config.resolutions,
         config.augmentation,
         max_unreadable=max_unreadable,
-        resize=config.data.resize_on == "loader",
+        resize=resize,
     )
-    if stream:
-        options = {"seed": config.seed, "workers": config.workers}
-        return StreamLoader(stream, views, config.batch_size, **options)
     return TrainLoader(
         views,
         config.batch_size,

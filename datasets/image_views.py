@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.faults import Fault, read_or_fault, read_or_next
@@ -18,6 +19,7 @@ from datasets.loader import Item
 from datasets.samples import Draw
 from rsseg.classifiers.config import CropConfig
 from rsseg.classifiers.random_crops import RandomCrops
+from rsseg.images.crops import Crop
 from rsseg.images.preprocessing import Image, Preprocessing
 
 
@@ -58,13 +60,16 @@ class TrainingImages(Dataset[Item]):
             count=len(self),
             limit=self.max_unreadable,
         )
-        return self.item(image, label, draw.seed, faults)
+        views = views_or_crops(image, self.crops, draw.seed, resize=self.resize)
+        return Item(views, torch.tensor(label), faults)
 
-    def item(self, image: Image, label: int, seed: int, faults: Sequence[Fault]) -> Item:
-        """Return an image as views or crops that a seed decides, its class, and faults met."""
-        pixels = torch.from_numpy(image).permute(2, 0, 1)
-        draw_views = self.crops.views if self.resize else self.crops.crop
-        return Item(draw_views(pixels, seed), torch.tensor(label), faults)
+
+def views_or_crops(
+    image: Image, crops: RandomCrops, seed: int, *, resize: bool
+) -> list[Tensor] | Crop:
+    """Return an image's views as a seed decides, or the crops that are resized to them later."""
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    return crops.views(pixels, seed) if resize else crops.crop(pixels, seed)
 
 
 class TestViewsOfImages(Dataset[Item | Fault]):

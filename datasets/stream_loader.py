@@ -12,13 +12,14 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from datasets.faults import Fault, Faults
-from datasets.image_views import TrainingImages
-from datasets.imagenet.images import LabelledImages
+from datasets.image_views import views_or_crops
 from datasets.imagenet.streams import Part, Stream, StreamSample
 from datasets.loader import Item, TrainBatch, collate_train, hash_of, worker_options
+from rsseg.classifiers.random_crops import RandomCrops
 from rsseg.common.distributed import rank, share_of_batch, world_size
 
 
@@ -27,17 +28,29 @@ class StreamViews(IterableDataset[Item]):
 
     Args:
         stream: The images.
-        views: Makes views of an image.
+        crops: Makes views of an image.
         share: Images in a batch of this process.
         seed: Seed of order and augmentation.
+        max_unreadable: How many images may be unreadable; another one stands in for each.
+        resize: Whether to give views; else crops, which a `CropBatch` resizes on the device.
 
     Attributes:
         epoch: The epoch to read, from 0.
         start: Batches of the epoch to leave out at its beginning.
     """
 
-    def __init__(self, stream: Stream, views: TrainingImages, *, share: int, seed: int) -> None:
-        self.stream, self.views, self.share, self.seed = stream, views, share, seed
+    def __init__(
+        self,
+        stream: Stream,
+        crops: RandomCrops,
+        *,
+        share: int,
+        seed: int,
+        max_unreadable: int = 0,
+        resize: bool = True,
+    ) -> None:
+        self.stream, self.crops, self.share, self.seed = stream, crops, share, seed
+        self.max_unreadable, self.resize = max_unreadable, resize
         self.epoch = self.start = 0
 
     def __iter__(self) -> Iterator[Item]:
@@ -57,7 +70,8 @@ class StreamViews(IterableDataset[Item]):
                 continue
             for place in range(owed):
                 draw = np.random.SeedSequence([*part[:3], index, place]).generate_state(1)
-                yield self.views.item(image, sample.label, int(draw[0]), faults)
+                views = views_or_crops(image, self.crops, int(draw[0]), resize=self.resize)
+                yield Item(views, torch.tensor(sample.label), faults)
                 faults = []
             owed = 1
 
@@ -66,7 +80,9 @@ class StreamViews(IterableDataset[Item]):
             return sample.read()
         except (ValueError, OSError) as error:
             faults.append(Fault(sample.name, str(error)))
-            if len(faults) > self.views.max_unreadable:
+            # A stream repeats: an image may fail twice in a row, and counts once.
+            many = len({fault.name for fault in faults}) > self.max_unreadable
+            if many or len(faults) > self.stream.samples:
                 raise
             return None
 
@@ -76,10 +92,12 @@ class StreamLoader:
 
     Args:
         stream: The images.
-        views: Makes views of an image, and says how many images may be unreadable.
+        crops: Makes views of an image.
         batch_size: Images in a batch, of all processes together.
         seed: Seed of order and augmentation.
         workers: Processes that load images, started anew in each epoch; 0 loads in this process.
+        max_unreadable: How many images may be unreadable.
+        resize: See `StreamViews`.
 
     Attributes:
         fingerprint: Plain values that distinguish these training samples from others.
@@ -91,7 +109,15 @@ class StreamLoader:
     """
 
     def __init__(
-        self, stream: Stream, views: TrainingImages, batch_size: int, *, seed: int, workers: int
+        self,
+        stream: Stream,
+        crops: RandomCrops,
+        batch_size: int,
+        *,
+        seed: int,
+        workers: int,
+        max_unreadable: int = 0,
+        resize: bool = True,
     ) -> None:
         if stream.samples < batch_size:
             raise ValueError(
@@ -100,14 +126,20 @@ class StreamLoader:
             )
         self.batch_size = batch_size
         self.steps = stream.samples // batch_size
-        share = share_of_batch(batch_size)
-        self.views = StreamViews(stream, views, share=share, seed=seed)
+        self.views = StreamViews(
+            stream,
+            crops,
+            share=share_of_batch(batch_size),
+            seed=seed,
+            max_unreadable=max_unreadable,
+            resize=resize,
+        )
         self.fingerprint = {
             "train_samples": stream.samples,
             "train_names": hash_of(stream.identity),
         }
         self.summary = stream_summary(stream)
-        self._faults = Faults(views.max_unreadable)
+        self._faults = Faults(max_unreadable)
         self._workers = workers
 
     @property
@@ -141,18 +173,3 @@ def stream_summary(stream: Stream) -> str:
             f"going on inside an epoch is {again if stream.exact else 'not exact'}",
         ]
     )
-
-
-class NoImages(LabelledImages):
-    """The place of images by index, which a stream does not have."""
-
-    def __init__(self, classes: tuple[str, ...]) -> None:
-        super().__init__(np.zeros(0, dtype=np.int64), classes, "stream")
-
-    def read(self, index: int) -> Any:
-        """Raise an IndexError."""
-        raise IndexError(index)
-
-    def name(self, index: int) -> str:
-        """Raise an IndexError."""
-        raise IndexError(index)

@@ -39,7 +39,6 @@ class TestStream(TestData):
         count = int(reader.num_samples)
         self.classes = tfds_classes(reader, data, config.model.classes)
         name = f"{data.root} {data.val}"
-        self._summary = f"{name}, {count} images, {len(self.classes)} classes; shares not known"
         super().__init__(
             [f"{name} {index}" for index in range(count)],
             config.preprocessing,
@@ -48,14 +47,16 @@ class TestStream(TestData):
             max_unreadable=data.max_unreadable,
         )
 
-    def batches(self, resolutions: Sequence[int]) -> TestLoader:
-        """Return views at the given resolutions, those of this process's slice of the split."""
-        return self._loader(self.views(resolutions), self._faults)
-
     @property
     def summary(self) -> str:
         """One line about the images."""
-        return self._summary
+        counts = f"{len(self._every)} images, {len(self.classes)} classes"
+        data = self.config.data
+        return f"stream of {data.root} {data.val}, {counts}; shares of the classes are not known"
+
+    def batches(self, resolutions: Sequence[int]) -> TestLoader:
+        """Return views at the given resolutions, those of this process's slice of the split."""
+        return self._loader(self.views(resolutions), self._faults)
 
     def views(self, resolutions: Sequence[int]) -> Dataset[Any]:
         """Return the test images of this process as views at the given resolutions."""

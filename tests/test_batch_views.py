@@ -46,7 +46,7 @@ def test_classification_views_are_those_of_the_loader(tmp_path: Path) -> None:
     for index, image in enumerate(images()):
         Pictures.fromarray(image).save(tmp_path / f"{index}.png")
     names = np.array([f"{index}.png".encode() for index in range(3)])
-    files = ImageFiles(tmp_path, names, np.zeros(3, np.int64), ("any",), layout="files")
+    files = ImageFiles(tmp_path, names, np.zeros(3, np.int64), ("any",))
     loader = TrainingImages(files, (64, 48, 17), CropConfig())
     batch, nothing = rsseg.views(images(), None, (64, 48, 17), seed=9)
     assert nothing is None

@@ -96,7 +96,7 @@ def test_numbers_that_prove_nothing_are_refused_with_both_readings(
     tmp_path: Path, folders: tuple[str, ...]
 ) -> None:
     path = write(tmp_path / "a.txt", "a.png 1", "b.png 2")
-    with pytest.raises(ValueError, match="numbers from 1 to 2, and model.classes is 3") as caught:
+    with pytest.raises(ValueError, match=r"numbers from 1 to 2, and model\.classes is 3") as caught:
         read_flat_labels(path, FILES[:2], folders, 3)
     first, second = ("class 'ant'", "class 'bee'") if folders else ("first", "second")
     assert f"data: {{label_offset: 0}}   # counted from 0: 1 is the {second}" in str(caught.value)

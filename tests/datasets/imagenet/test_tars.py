@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from timm.data.readers import create_reader
+from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
 from datasets.imagenet.images import LabelledImages
 from datasets.imagenet.reader import open_images
@@ -54,7 +54,7 @@ def test_packed_images_are_those_of_the_folders_and_of_timm(
     tmp_path: Path, pack: Callable[[Path, str], str]
 ) -> None:
     write_tree(tmp_path)
-    settings = {"train": pack(tmp_path, "train"), "val": pack(tmp_path, "val")}
+    settings: dict[str, Any] = {"train": pack(tmp_path, "train"), "val": pack(tmp_path, "val")}
     for split in ("train", "test"):
         tree, packed = opened(tmp_path, split), opened(tmp_path, split, **settings)
         assert packed.classes == tree.classes == CLASSES
@@ -62,7 +62,7 @@ def test_packed_images_are_those_of_the_folders_and_of_timm(
         for index in range(len(tree)):
             assert packed.name(index) == tree.name(index)
             np.testing.assert_array_equal(packed[index][0], tree[index][0])
-    reader = create_reader("", root=str(tmp_path / settings["train"]))
+    reader = ReaderImageInTar(str(tmp_path / settings["train"]))
     theirs = {(file.read(), int(label)) for file, label in (reader[i] for i in range(len(reader)))}
     tree = opened(tmp_path)
     files = [tmp_path / "train" / tree.name(index) for index in range(len(tree))]
@@ -80,7 +80,10 @@ def test_test_images_need_not_show_every_class(tmp_path: Path) -> None:
     write_tree(tmp_path)
     for file in (tmp_path / "val" / "n02").iterdir():
         file.unlink()
-    settings = {"train": one_tar(tmp_path, "train"), "val": one_tar(tmp_path, "val")}
+    settings: dict[str, Any] = {
+        "train": one_tar(tmp_path, "train"),
+        "val": one_tar(tmp_path, "val"),
+    }
     assert opened(tmp_path, "test", **settings).labels.tolist() == [0, 0, 2, 2]
 
 
