@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,8 @@ SPLIT_WORDS: Final[dict[str, Split]] = {
 _LOOKED_AT: Final = 6  # files of a folder that are opened to tell label maps from images
 _MOST_VALUES: Final = 64  # different values in a label map; a photo has more
 _MOST_FILES: Final = 200_000
+_TAIL: Final = re.compile(r"(?:[^0-9A-Za-z][A-Za-z][0-9A-Za-z]*)*$")
+_MOST_TAILS: Final = 6
 _LISTS: Final = (".txt", ".csv", ".lst")
 
 
@@ -111,9 +113,20 @@ def _groups_of(folder: str, files: Sequence[str]) -> Iterable[Group]:
         stems[kind][_ending(stem, every)].append(stem)
     for kind, endings in stems.items():
         for ending, of_ending in endings.items():
-            common = ending or _common_ending(of_ending)
-            names = frozenset(stem.removesuffix(common) for stem in of_ending)
-            yield Group(folder, common, kind, names)
+            for common, names in _by_tail(of_ending, ending).items():
+                yield Group(folder, common, kind, frozenset(names))
+
+
+def _by_tail(stems: Sequence[str], ending: str) -> dict[str, list[str]]:
+    """Divide names by the few words that all of them end with, as _color and _labelIds."""
+    tails = {stem: ending or _TAIL.search(stem).group() for stem in stems}  # type: ignore[union-attr]
+    counts = Counter(tails.values())
+    if len(counts) > _MOST_TAILS or len({*counts.values()}) > 1 or len(stems) < 2:
+        tails = dict.fromkeys(stems, ending)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for stem, tail in tails.items():
+        groups[tail].append(stem.removesuffix(tail))
+    return groups
 
 
 def _ending(stem: str, every: set[str]) -> str:
@@ -122,15 +135,6 @@ def _ending(stem: str, every: set[str]) -> str:
         if not stem[place].isalnum() and stem[:place] in every:
             return stem[place:]
     return ""
-
-
-def _common_ending(stems: Sequence[str]) -> str:
-    """Return what all names end with, from a character that is no letter or digit on."""
-    if len(stems) < 2:
-        return ""
-    ending = os.path.commonprefix([stem[::-1] for stem in stems])[::-1]
-    match = re.search(r"[^0-9A-Za-z].*[A-Za-z].*$", ending)
-    return match.group() if match else ""
 
 
 def _is_labels(root: Path, group: Group) -> bool:
@@ -170,17 +174,21 @@ def _paired(images: Sequence[Group], labels: Sequence[Group]) -> list[tuple[Grou
     pairs = []
     for image in images:
         shared = {label: len(image.names & label.names) for label in labels}
-        best = max(shared, key=lambda label: (shared[label], _closeness(image, label)))
+        best = max(shared, key=lambda label: (shared[label], *_closeness(image, label)))
         if shared[best] >= max(1, min(len(image.names), len(best.names)) // 2):
             pairs.append((image, best))
     return pairs
 
 
-def _closeness(image: Group, label: Group) -> tuple[int, int]:
-    """Return how alike the folders of two groups are: those of one split and city belong together."""
+def _closeness(image: Group, label: Group) -> tuple[int, int, int]:
+    """Return how alike two groups are: those of one split and city belong together.
+
+    Of several pictures for an image, colours for the eye and instances come last.
+    """
     ours, theirs = image.folder.split("/"), label.folder.split("/")
     same_split = _split_of(image.folder) == _split_of(label.folder)
-    return int(same_split), sum((Counter(ours) & Counter(theirs)).values())
+    is_class = not re.search(r"colou?r|instance|inst|vis|rgb|panoptic", label.suffix.lower())
+    return int(same_split), int(is_class), sum((Counter(ours) & Counter(theirs)).values())
 
 
 def _split_of(folder: str) -> Split | None:
@@ -248,24 +256,22 @@ def _merged(pairs: Sequence[tuple[Group, Group]]) -> SplitConfig:
 
 def _place(groups: Sequence[Group], others: Sequence[Group]) -> str:
     folders = [group.folder for group in groups]
-    base = os.path.commonpath(folders)
+    base = os.path.commonpath(folders) or "."
     suffixes = {group.suffix for group in groups}
     kinds = {group.kind for group in groups}
     mixed = {group.folder for group in groups} & {other.folder for other in others}
     if suffixes == {""} and not mixed:
-        return base or "."
+        return base
     deep = "**/" if len({*folders}) > 1 or base != folders[0] else ""
     suffix = suffixes.pop() if len(suffixes) == 1 else ""
     kind = kinds.pop() if len(kinds) == 1 else ".*"
-    prefix = f"{base}/" if base not in ("", ".") else ""
+    prefix = "" if base == "." else f"{base}/"
     return f"{prefix}{deep}*{suffix}{kind}"
 
 
 def _described(groups: Sequence[Group]) -> str:
-    counts: Mapping[str, int] = Counter()
     texts = []
     for group in sorted(groups, key=lambda group: -len(group.names))[:3]:
         example = f"{sorted(group.names)[0]}{group.suffix}{group.kind}"
         texts.append(f"{len(group.names)} in {group.folder}/ (such as {example})")
-    del counts
     return ", ".join(texts) or "no pictures"
