@@ -26,12 +26,14 @@ class Curve:
 
     Args:
         name: Folder of the results.
+        metric: Name of the metric.
         x: Resolutions in pixels, or multiply-adds in 1e9, rising.
         y: The metric there, percent.
         trained: For each point, whether the network was trained at it.
     """
 
     name: str
+    metric: str
     x: tuple[float, ...]
     y: tuple[float, ...]
     trained: tuple[bool, ...]
@@ -59,6 +61,7 @@ def read_curve(path: Path, metric: str | None, axis: Axis) -> Curve:
         raise RunError(f"cannot read {path} as results{request}: {error}") from error
     return Curve(
         path.parent.name,
+        key,
         tuple(x for x, _ in points),
         values,
         tuple(name.split("_")[0] in trained for _, name in points),
@@ -99,7 +102,8 @@ def plot_accuracy(
         for place, value, is_trained in zip(x, y, trained, strict=True):
             face = line.get_color() if is_trained else "white"
             axes.plot(place, value, "o", color=line.get_color(), markerfacecolor=face)
-    axes.set(xlabel=LABELS[axis], ylabel=f"{(metric or 'accuracy').replace('_', ' ')} (%)")
+    drawn = " / ".join(dict.fromkeys(curve.metric.replace("_", " ") for curve in curves))
+    axes.set(xlabel=LABELS[axis], ylabel=f"{drawn} (%)")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

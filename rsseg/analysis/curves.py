@@ -33,11 +33,12 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 
 def plot_curves(runs: Sequence[Path], metric: str | None = None) -> Figure:
-    """Draw the losses of each run, and its metric at every resolution.
+    """Draw the losses of each run, and its metric at every resolution in percent.
 
     Args:
         runs: Run folders, one row of the figure for each.
-        metric: Name of a metric in the log; None takes the one of each run's task.
+        metric: Name of a metric in the log that is a share, 0..1; None takes the one of each run's
+            task.
 
     Raises:
         RunError: If a run has no log, or the metric is unknown to it.
@@ -75,9 +76,9 @@ def _plot_metric(
     for name, result in last.items():
         if metric not in result:
             raise RunError(f"{run} has no metric '{metric}'; it has {', '.join(sorted(result))}")
-        values = [entry["metrics"][name][metric] for entry in evaluations]
+        values = [100 * entry["metrics"][name][metric] for entry in evaluations]
         axes.plot([entry["epoch"] for entry in evaluations], values, "o-", label=name)
-    axes.set(xlabel="epoch", ylabel=metric.replace("_", " "))
+    axes.set(xlabel="epoch", ylabel=f"{metric.replace('_', ' ')} (%)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.classifiers.build import ClassifierConfig, build_classifier
 from rsseg.common.config import validate
-from rsseg.common.messages import first_line
+from rsseg.common.messages import first_line, percent
 from rsseg.images.preprocessing import PHOTO_SIZE, Preprocessing
 from rsseg.load import load_checkpoint
 from rsseg.quantization.packing import stored_sizes
@@ -221,7 +221,8 @@ def _size_lines(profile: Profile) -> str:
     full = profile.bytes["32"]
     lines = [f"{'bits of a weight':<22}{'MB in a file':>14}{'of 32 bits':>12}"]
     lines += [
-        f"{bits:<22}{size / 1e6:>14.2f}{size / full:>12.1%}" for bits, size in profile.bytes.items()
+        f"{bits:<22}{size / 1e6:>14.2f}{percent(size / full, unit=' %'):>12}"
+        for bits, size in profile.bytes.items()
     ]
     return "\n".join(lines)
 
@@ -233,7 +234,7 @@ def _mac_lines(profile: Profile) -> str:
     lines = [f"{'resolution':>10}{'view':>12}{'MACs in ' + power:>14}{'of the largest':>16}"]
     for name, macs in profile.macs.items():
         height, width = profile.views[name]
-        share = f"{profile.relative_macs[name]:.1%}"
+        share = percent(profile.relative_macs[name], unit=" %")
         lines.append(f"{name:>10}{f'{width}x{height}':>12}{macs / unit:>14,.{digits}f}{share:>16}")
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from matplotlib.figure import Figure
 
+from rsseg.common.messages import percent
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.segmentation import drawing
 from rsseg.segmentation.legend import legend_entries
@@ -51,7 +52,7 @@ class Panel:
         time, share = self.latency, self.accuracy
         digits = 0 if time is None or time >= 100 else 1
         parts = [] if time is None else [f"{time:.{digits}f} ms"]
-        return " · ".join(parts if share is None else [*parts, f"acc. {100 * share:.1f} %"])
+        return " · ".join(parts if share is None else [*parts, f"acc. {percent(share, unit=' %')}"])
 
 
 @dataclass(frozen=True)

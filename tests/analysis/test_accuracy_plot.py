@@ -57,6 +57,7 @@ def test_main_metric_of_a_segmenter_is_the_mean_iou(tmp_path: Path) -> None:
     content = json.loads((folder / "results.json").read_text()) | {"metrics": {"32": row}}
     (folder / "results.json").write_text(json.dumps(content))
     assert read_curve(folder, None, "resolution").y == pytest.approx((30,))
+    assert plot_accuracy([folder]).axes[0].get_ylabel() == "mean iou (%)"
 
 
 def test_wrong_input_is_named(folders: list[Path], tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_losses_and_the_metric_of_every_resolution_are_drawn(run: Path) -> None:
     np.testing.assert_allclose(np.asarray(drawn["total"]), expected)
     drawn = {line.get_label(): line.get_xydata() for line in metric.lines}
     assert list(drawn) == ["32", "16"]
-    np.testing.assert_allclose(np.asarray(drawn["16"]), [[1, 0.05], [2, 0.1]])
+    np.testing.assert_allclose(np.asarray(drawn["16"]), [[1, 5], [2, 10]])
 
 
 def test_every_run_has_a_row_of_its_own(run: Path) -> None:
@@ -60,8 +60,8 @@ def test_metric_of_the_task_is_drawn_where_none_is_named(run: Path) -> None:
     text = text.replace('"mean_iou"', '"top5": 1.0, "top1"')
     (classifier / "log.jsonl").write_text(text, encoding="utf-8")
     axes = plot_curves([run, classifier]).axes
-    assert [axes[1].get_ylabel(), axes[3].get_ylabel()] == ["mean iou", "top1"]
-    np.testing.assert_allclose(np.asarray(axes[3].lines[0].get_ydata()), [0.1, 0.2])
+    assert [axes[1].get_ylabel(), axes[3].get_ylabel()] == ["mean iou (%)", "top1 (%)"]
+    np.testing.assert_allclose(np.asarray(axes[3].lines[0].get_ydata()), [10, 20])
 
 
 def test_run_that_was_never_evaluated_is_drawn_without_a_metric(run: Path) -> None:

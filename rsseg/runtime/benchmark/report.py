@@ -19,6 +19,7 @@ from rsseg.common.device import choose_device
 from rsseg.common.extras import extra_message
 from rsseg.common.file_kinds import CHECKPOINTS, file_kind
 from rsseg.common.files import RunError, read_json
+from rsseg.common.messages import percent
 from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.runtime.benchmark.processes import Subject, measure_times, with_memory
 from rsseg.runtime.budget.budget import check_budget
@@ -194,7 +195,7 @@ def layout(entry: Entry, budget_ms: float | None = None) -> str:
 
 
 def _percent(row: Row) -> str:
-    return "" if row.accuracy is None else f"{100 * row.accuracy:.1f} %"
+    return "" if row.accuracy is None else percent(row.accuracy, unit=" %")
 
 
 def _answer(entry: Entry, budget_ms: float) -> str:

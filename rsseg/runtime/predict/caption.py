@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image as Pictures
 from PIL import ImageDraw
 
+from rsseg.common.messages import percent
 from rsseg.images.letters import font_of
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.prediction import Prediction
@@ -37,7 +38,7 @@ class Caption:
         lines = [f"{prediction.resolution} px   {prediction.milliseconds:.1f} ms"]
         if prediction.label_map is None:
             (name, probability), *_ = prediction.top(1)
-            lines.append(f"{name}  {100 * probability:.0f} %")
+            lines.append(f"{name}  {percent(probability, unit=' %')}")
         else:
             colours = self._colours[prediction.label_map]
             mixed = cv2.addWeighted(image, 1 - _OPACITY, colours, _OPACITY, 0)

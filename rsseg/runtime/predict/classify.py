@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rsseg.common.files import check_output, write_csv
-from rsseg.common.messages import text_table
+from rsseg.common.messages import percent, text_table
 from rsseg.images.reading import read_image
 from rsseg.runtime.predict.images import TimedPredictor, check_distinct, check_images
 from rsseg.runtime.predictor import Predictor
@@ -115,7 +115,7 @@ def table(answers: Sequence[Answer]) -> str:
     lines = [[*head, *(f"top {rank}" for rank in ranks)]]
     for a in answers:
         best = zip(a.classes, a.probabilities, strict=True)
-        named = [f"{name} {100 * probability:.1f} %" for name, probability in best]
+        named = [f"{name} {percent(probability, unit=' %')}" for name, probability in best]
         times = f"{a.milliseconds:.1f}", f"{a.network_ms:.1f}"
         lines.append([a.image.name, f"{a.resolution}", *times, *named])
     return text_table(lines, "<>>><")

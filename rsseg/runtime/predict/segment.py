@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from rsseg.common.figures import save_figure
 from rsseg.common.files import written_whole
-from rsseg.common.messages import text_table
+from rsseg.common.messages import percent, text_table
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.images.reading import read_image
 from rsseg.runtime.budget.measure import drawn_image
@@ -214,7 +214,7 @@ def table(results: Sequence[Result]) -> str:
     if any(result.accuracy is not None for result in results):
         head.append("pixel accuracy")
         for line, r in zip(lines, results, strict=True):
-            line.append("-" if r.accuracy is None else f"{100 * r.accuracy:.1f} %")
+            line.append(percent(r.accuracy, unit=" %"))
     return text_table([head, *lines], "<<>")
 
 
