@@ -40,7 +40,8 @@ def examined(path: Path, *overrides: str) -> dict[str, Finding]:
 
 def test_run_that_can_start_has_no_fault(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "usable_cores", lambda: 2)
-    found = examined(write_config(Path("x.yaml"), data={"root": str(images)}))
+    path = write_config(Path("x.yaml"), data={"root": str(images)}, model={"classes": 2})
+    found = examined(path)
     assert {finding.state for finding in found.values()} == {"ok"}
     assert found["configuration"].found == "one of train_cls.py"
     expected = {"run folder", "data", "device", "precision", "workers", "shared memory", "disk"}
@@ -55,7 +56,9 @@ def test_every_ill_of_a_run_is_told(images: Path, monkeypatch: pytest.MonkeyPatc
     shutil.rmtree(images / "val")
     Path("runs/x").mkdir(parents=True)
     Path("runs/x/last.pt").touch()
-    path = write_config(Path("x.yaml"), data={"root": str(images)}, device="toaster")
+    path = write_config(
+        Path("x.yaml"), data={"root": str(images)}, device="toaster", model={"classes": 2}
+    )
     found = examined(path)
     assert {check for check, finding in found.items() if finding.state == "fault"} == {
         *("data", "device", "shared memory", "open files", "disk")

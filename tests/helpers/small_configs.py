@@ -26,5 +26,6 @@ def write_config(path: Path, **values: Any) -> Path:
 def write_splits(root: Path) -> Path:
     """Make the folders of a data set of images that holds none."""
     for split in ("train", "val"):
-        (root / split / "class").mkdir(parents=True)
+        for name in ("class", "other"):
+            (root / split / name).mkdir(parents=True)
     return root

@@ -8,6 +8,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from rsseg.classifiers.build import build_classifier
+from rsseg.common.config import validate
 from rsseg.segmentation.model import build_segmenter
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import OptimConfig
@@ -61,6 +62,6 @@ def test_layers_of_torchvision_rise_from_the_input_to_the_head(name: str) -> Non
 def test_body_of_a_classifier_takes_its_own_rate_by_either_name() -> None:
     for key in ("body_lr", "encoder_lr"):
         net = SwitchableNet(build_classifier(name="resnet18", classes=3), [64, 32])
-        values = rates(net, OptimConfig(lr=1.0, **{key: 0.1}))
+        values = rates(net, validate(OptimConfig, {"lr": 1.0, key: 0.1}, "the test"))
         for name, rate in values.items():
             assert rate == (1.0 if name.startswith(("network.fc", "scores")) else 0.1)
