@@ -78,6 +78,7 @@ ENTRY_POINTS = {
     "rsseg.cli.main",
     "rsseg.segmentation",
     "rsseg.runtime.cascade.cascade",  # Python only, see docs/RUNTIME.md
+    "datasets.check",
     "train_cls",
     "train_seg",
 }

@@ -20,7 +20,7 @@ import numpy as np
 from datasets.contact_sheet import write_sheet
 from datasets.folders import read_pair
 from datasets.init.configuration import QUESTION, Findings, write_configuration
-from datasets.init.images import find_image_folders, image_configuration
+from datasets.init.images import ImageFolders, find_image_folders, image_configuration
 from datasets.init.layout import Layout, find_layout
 from datasets.init.values import Choice, Values, choices, measure
 from datasets.nyudv2.folder import looks_like_nyudv2
@@ -33,6 +33,8 @@ from rsseg.segmentation.pairs import Pair, SplitConfig, find_pairs
 from rsseg.segmentation.presets import preset_names, read_preset
 
 _SHOWN: Final = 8  # samples on the contact sheet
+SEGMENTATION: Final = "segmentation"
+CLASSIFICATION: Final = "classification"
 _NAMES: Final = ("classes.txt", "labels.txt", "names.txt", "class_names.txt")
 
 
@@ -55,14 +57,26 @@ def _run(options: argparse.Namespace) -> None:
     for path in (options.out, sheet):
         path.parent.mkdir(parents=True, exist_ok=True)
         check_output(path)
-    if found := find_image_folders(root):
-        _write(options.out, "\n".join(image_configuration(root, found, options.out)))
+    if folders := _class_folders(root, options.task):
+        _write(options.out, "\n".join(image_configuration(root, folders, options.out)))
         return
     findings, pairs = examine(root, options.classes)
     text = write_configuration(findings, options.out)
     write_sheet(sheet, *_examples(findings, pairs))
     _write(options.out, text)
     print(f"contact sheet: {sheet}")
+
+
+def _class_folders(root: Path, task: str | None) -> ImageFolders | None:
+    """Return the class folders to train a classifier on; None if there are none, or label maps."""
+    folders = find_image_folders(root) if task != SEGMENTATION else None
+    if folders is None or task == CLASSIFICATION:
+        return folders
+    try:
+        find_layout(root)
+    except (ValueError, OSError):
+        return folders
+    return None
 
 
 def _write(out: Path, text: str) -> None:
@@ -176,6 +190,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--sheet", type=Path, metavar="PNG", help="contact sheet, a new file; default: beside it")
     add("--classes", type=int, metavar="K", help="number of classes, where it is known")
+    tasks = (SEGMENTATION, CLASSIFICATION)
+    add("--task", choices=tasks, help="default: segmentation if there are label maps")
     return parser
 
 

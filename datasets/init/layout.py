@@ -260,13 +260,21 @@ def _place(groups: Sequence[Group], others: Sequence[Group]) -> str:
     suffixes = {group.suffix for group in groups}
     kinds = {group.kind for group in groups}
     mixed = {group.folder for group in groups} & {other.folder for other in others}
-    if suffixes == {""} and not mixed:
+    if suffixes == {""} and not mixed and not _is_inside(base, others):
         return base
-    deep = "**/" if len({*folders}) > 1 or base != folders[0] else ""
+    deep = "**/" if len({*folders}) > 1 else ""
+    last = {folder.rpartition("/")[2] for folder in folders}
+    if deep and len(last) == 1:  # SCENE/rgb
+        deep += f"{last.pop()}/"
     suffix = suffixes.pop() if len(suffixes) == 1 else ""
     kind = kinds.pop() if len(kinds) == 1 else ".*"
     prefix = "" if base == "." else f"{base}/"
     return f"{prefix}{deep}*{suffix}{kind}"
+
+
+def _is_inside(base: str, others: Sequence[Group]) -> bool:
+    """Return whether all pictures below a folder would be those of other groups too."""
+    return any(f"{other.folder}/".startswith(f"{base}/") for other in others)
 
 
 def _described(groups: Sequence[Group]) -> str:

@@ -111,19 +111,34 @@ def choices(values: Values, classes: int | None) -> list[Choice]:
     inner = [value for value in present if value != VOID]
     largest = max(inner, default=0)
     numbers = [classes] if classes else sorted({largest + 1, largest, len(inner), 2} - {0, 1})
+    numbers = [number for number in numbers if number <= VOID]
     found = [
         Choice(number, reading, text)
         for number in numbers
         for text, reading in possible_readings(present, number).items()
         if _is_plausible(reading, number, present)
     ]
+    if not found and len(present) <= VOID:
+        found = list(_in_order(present))
     unique = {(choice.classes, str(choice.reading)): choice for choice in found}
     return list(unique.values())
 
 
+def _in_order(present: Sequence[int]) -> Iterator[Choice]:
+    """Yield the readings of values that do not follow each other: classes in their order."""
+    for void in ((), (0,), (present[-1],)):
+        values = [value for value in present if value not in void]
+        if len(values) > 1 and {*void} <= {*present}:
+            reading = LabelReading(map={v: index for index, v in enumerate(values)}, void=void)
+            note = f", {void[0]} is void" if void else ""
+            yield Choice(len(values), reading, f"the values in their order{note}")
+
+
 def _is_plausible(reading: LabelReading, classes: int, present: Sequence[int]) -> bool:
     """Return whether the last class occurs: fewer classes say the same otherwise."""
-    return reading.offset is None or reading.offset + classes - 1 in present
+    if reading.offset is None or {*present} == {0, VOID}:
+        return True
+    return reading.offset + classes - 1 in present
 
 
 def _of_colours(values: Values) -> Iterator[Choice]:
