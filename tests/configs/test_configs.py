@@ -17,7 +17,9 @@ from rsseg.segmentation.config import SegmentationConfig
 from rsseg.training.config import RunConfig
 from tests.helpers.processes import ROOT
 
-FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+EVERY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+EXAMPLES = [file for file in EVERY if file.startswith("configs/own/")]  # for the reader's own data
+FILES = [file for file in EVERY if file not in EXAMPLES]
 FOLDERS = sorted({str(Path(file).parent) for file in FILES})
 # By the script of a file's command.
 KINDS: dict[str, type[RunConfig]] = {
@@ -130,7 +132,7 @@ def test_there_are_configurations() -> None:
     assert set(FOLDERS) >= {f"configs/{family}" for family in families}
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", EVERY)
 def test_file_loads_and_names_its_own_command(file: str) -> None:
     script, path = command(file)
     assert path == file
@@ -156,6 +158,16 @@ def test_file_is_complete_and_names_no_folder_of_one_machine(file: str) -> None:
     beside = flat(read_yaml((ROOT / file).with_name("rsnet.yaml")))
     assert set(flat(values)) - set(named_differences(file)) <= set(beside)
     assert set(beside) <= set(flat(values))
+
+
+@pytest.mark.parametrize("file", EXAMPLES)
+def test_example_is_complete_and_names_no_folder_of_one_machine(file: str) -> None:
+    values = read_yaml(ROOT / file)
+    assert set(values) >= REQUIRED
+    for block, keys in REQUIRED_OF_BLOCKS[command(file)[0]].items():
+        assert set(values[block]) >= keys
+    assert not Path(values["data"]["root"]).is_absolute()
+    assert len(values["resolutions"]) > 1
 
 
 @pytest.mark.parametrize("file", FILES)
