@@ -85,6 +85,14 @@ class ClassificationEvaluator:
             "images": float(ranks.size),
         }
 
+    def only_answer(self) -> tuple[int, float] | None:
+        """Return the class of all predicted images though others occur, see `Evaluator`."""
+        answers = np.unique(self.predicted)
+        share = float(self.correct.mean()) if answers.size else 1.0
+        if answers.size != 1 or share == 1 or self.predicted.size < 2:  # One image has one answer.
+            return None
+        return int(answers[0]), share
+
 
 def softmax_margins(logits: Tensor) -> Tensor:
     r"""Compute the margin of each answer, which says how sure it is.

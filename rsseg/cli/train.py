@@ -34,6 +34,7 @@ from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.switchable.unseen import RULES
 from rsseg.training import task as tasks
+from rsseg.training.constant_output import constant_output_warnings
 from rsseg.training.cost import estimate, profile_steps, wait_for_kernels
 from rsseg.training.evaluate_checkpoint import evaluate_checkpoint, evaluation_config, recalibrated
 from rsseg.training.interrupt import Interrupted
@@ -84,6 +85,8 @@ class Script(Generic[C]):
                 results = self.evaluate(args) if args.evaluate else self.train(args)
                 if is_main_process():
                     print(results_table(results, self.task.head.metrics))
+                for warning in constant_output_warnings(results.get("constant_output", {})):
+                    warn_first(warning)
         except Interrupted as stop:
             if is_launched():
                 warn_first(str(stop))

@@ -170,6 +170,14 @@ class SegmentationEvaluator:
             "pixels": float(pixels),
         }
 
+    def only_answer(self) -> tuple[int, float] | None:
+        """Return the class of all predicted pixels though others occur, see `Evaluator`."""
+        _, truth, predicted = self._totals()
+        answers = predicted.nonzero().flatten().tolist()
+        if len(answers) != 1 or truth[answers[0]] == truth.sum():
+            return None
+        return answers[0], float(truth[answers[0]] / truth.sum())
+
     def per_class(self) -> list[ClassRow]:
         """Return the measures of every class, in the order of the classes."""
         rows = zip(self.classes, *(total.tolist() for total in self._totals()), strict=True)

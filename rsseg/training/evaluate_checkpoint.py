@@ -11,6 +11,7 @@ from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.unseen import interpolate_set, recalibrate
 from rsseg.training import task as tasks
 from rsseg.training.config import RunConfig
+from rsseg.training.constant_output import constant_outputs
 from rsseg.training.evaluation import Evaluation
 from rsseg.training.metadata import RunMetadata
 from rsseg.training.task import C, EvalData, Task
@@ -70,6 +71,7 @@ def evaluate_checkpoint(
         "macs": tasks.macs(config, net, resolutions),
         "metrics": evaluation.results(),
         "alpha": evaluation.alpha,
+        "constant_output": constant_outputs(evaluation, data.classes),
         "unreadable": {"test": dict(data.faults)},
     }
     return results, evaluation

@@ -34,6 +34,13 @@ class Evaluator(Protocol):
     def result(self) -> dict[str, float]:
         """Return the metrics of all batches so far by name."""
 
+    def only_answer(self) -> tuple[int, float] | None:
+        """Return the one class that was predicted everywhere though others occur, and its share.
+
+        The share is that of the class in the truth, 0..1. None where several were predicted, where
+        the truth holds no other, or without any batch.
+        """
+
 
 E = TypeVar("E", bound=Evaluator)
 Batch = tuple[Sequence[Tensor], Tensor | Sequence[Tensor]]

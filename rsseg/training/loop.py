@@ -26,6 +26,7 @@ from rsseg.common.distributed import (
 )
 from rsseg.images.crops import CropBatch
 from rsseg.losses.mred import MREDLosses
+from rsseg.training.constant_output import constant_outputs
 from rsseg.training.evaluation import ENSEMBLE
 from rsseg.training.interrupt import Interrupted, StopRequest
 from rsseg.training.job import Job, Progress
@@ -215,6 +216,7 @@ class Training:
             "skipped_steps": progress.skipped,
             "metrics": evaluation.results(),
             "alpha": evaluation.alpha,
+            "constant_output": constant_outputs(evaluation, job.metadata.classes),
             "unreadable": {split: dict(faults) for split, faults in job.faults.items()},
         }
         if is_main_process():

@@ -50,3 +50,23 @@ def test_network_that_says_the_same_of_every_class_has_guessed() -> None:
 def test_no_image_is_an_error_and_no_nan() -> None:
     with pytest.raises(ValueError, match="no image to evaluate"):
         ClassificationEvaluator().result()
+
+
+@pytest.mark.parametrize(
+    ("answers", "target", "expected"),
+    [
+        ([1, 1, 1, 1], [0, 1, 2, 1], (1, 0.5)),
+        ([1, 1], [0, 2], (1, 0.0)),
+        ([1, 1], [1, 1], None),
+        ([1, 0], [1, 1], None),
+        ([1], [0], None),
+        ([], [], None),
+    ],
+)
+def test_one_answer_to_all_images_is_told_with_the_share_of_its_class(
+    answers: list[int], target: list[int], expected: tuple[int, float] | None
+) -> None:
+    evaluator = ClassificationEvaluator()
+    logits = torch.nn.functional.one_hot(torch.tensor(answers, dtype=torch.int64), 3).float()
+    evaluator.update(logits, torch.tensor(target, dtype=torch.int64))
+    assert evaluator.only_answer() == (expected and pytest.approx(expected))

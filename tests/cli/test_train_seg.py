@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import train_seg
 from datasets.rooms.room import write_rooms
@@ -423,3 +425,25 @@ def test_interruption_while_evaluating_is_no_traceback(
     monkeypatch.setattr("rsseg.training.task.evaluate_net", stop)
     assert run("--evaluate", whole / "last.pt") == 130
     assert capsys.readouterr().err == "interrupted; what has been written is whole\n"
+
+
+def test_run_that_learns_one_class_says_so_and_ends_well(
+    config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def of_one_class(logits: Tensor, size: Sequence[int]) -> Tensor:
+        return torch.full(tuple(size), 3)
+
+    monkeypatch.setattr("rsseg.segmentation.evaluate.predict_labels", of_one_class)
+    folder = tmp_path / "run"
+    assert run(config, "--run", folder, "--set", "epochs=1") == 0
+    errors = capsys.readouterr().err
+    assert errors.count("warning: at 64, 32, ensemble the network predicts ") == 1
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results["constant_output"]) == ["64", "32", "ensemble"]
+    assert run("--evaluate", folder / "last.pt", "--out", tmp_path / "again") == 0
+    assert "warning: at 64, 32, ensemble the network predicts " in capsys.readouterr().err
+    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    assert again["constant_output"] == results["constant_output"]

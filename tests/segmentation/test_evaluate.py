@@ -203,3 +203,22 @@ def test_wrong_shapes_and_arguments_name_the_numbers() -> None:
         SegmentationEvaluator(3, ignore_index=2)
     with pytest.raises(ValueError, match="at least one class"):
         SegmentationEvaluator([])
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "expected"),
+    [
+        ([1, 1, 1, 1], [0, 1, 2, 1], (1, 0.5)),
+        ([1, 1, 1, 0], [0, 1, 2, 255], (1, 1 / 3)),  # what is predicted for void counts nowhere
+        ([1, 1, 1, 1], [0, 0, 2, 2], (1, 0.0)),
+        ([1, 1, 1, 1], [1, 1, 1, 255], None),  # there is no other class
+        ([1, 1, 1, 0], [0, 1, 2, 1], None),
+        ([1, 1, 1, 1], [255, 255, 255, 255], None),
+    ],
+)
+def test_one_answer_to_all_pixels_is_told_with_the_share_of_its_class(
+    prediction: list[int], target: list[int], expected: tuple[int, float] | None
+) -> None:
+    evaluator = SegmentationEvaluator(3)
+    evaluator.update_labels(torch.tensor(prediction), torch.tensor(target))
+    assert evaluator.only_answer() == (expected and pytest.approx(expected))

@@ -256,6 +256,9 @@ class Given:
     def result(self) -> dict[str, float]:
         return {"mean_iou": self.value}
 
+    def only_answer(self) -> tuple[int, float] | None:
+        return None
+
 
 def job_with_results(values: Sequence[tuple[float, float, float]], **settings: Any) -> Job:
     """A job whose evaluations give these metrics: of two resolutions and of the ensemble."""
