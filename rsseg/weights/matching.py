@@ -80,13 +80,13 @@ def match_names(own: Mapping[str, Sets], file: Mapping[str, Sets]) -> Match:
     }
     inner = {n: _canonical(n.removeprefix(own_prefix)) for n in own if n.startswith(own_prefix)}
     pairs = {name: names[key] for name, key in inner.items() if key in names}
-    parts = {key.partition(".")[0] for key in inner.values()}
+    parts = {_root(n.removeprefix(own_prefix)) for n in inner}
     rest = [name for name in file if name not in set(pairs.values())]
     inside = [
         name
         for name in rest
         if name.startswith(prefix)
-        and _canonical(name.removeprefix(prefix)).partition(".")[0] in parts
+        and _root(name.removeprefix(prefix)) in parts
         and not name.endswith(_PROFILER)
     ]
     return Match(
@@ -126,6 +126,11 @@ def _agreeing(own: Mapping[str, Sets], file: Mapping[str, Sets], prefix: str, ot
 
 def _shape(sets: Sets) -> tuple[int, ...]:
     return tuple(next(iter(sets.values())).shape)
+
+
+def _root(name: str) -> str:
+    """Return the part of a network that a tensor lies in; timm also says stages_0 for stages.0."""
+    return re.sub(r"_\d+$", "", name.partition(".")[0]).strip("_")
 
 
 def _canonical(name: str) -> str:

@@ -12,6 +12,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
 from rsseg.classifiers.build import build_classifier
@@ -118,6 +119,35 @@ def test_weights_of_another_network_are_an_error_with_the_differences(
     with pytest.raises(ValueError, match=message):
         load_start(network, weights(classifier().state_dict()), key="init")
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_encoder_of_timm_leaves_out_what_follows_it(tmp_path: Path) -> None:
+    source = timm.create_model("tf_efficientnet_lite0").eval()
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    network = segmenter(
+        encoder_name="tu-tf_efficientnet_lite0", encoder_weights=str(tmp_path / "w.pth")
+    )
+    features = network.get_submodule("encoder").eval()
+    load_start(features, weights(source.state_dict()), key="init", whole=True)
+    expected = source.forward_intermediates(IMAGES, intermediates_only=True)
+    assert torch.equal(features(IMAGES)[-1], expected[-1])
+
+
+def test_deeper_network_is_not_cut_for_a_flat_encoder_of_timm() -> None:
+    state = timm.create_model("convnext_femto", depths=(2, 2, 9, 2)).state_dict()
+    network = segmenter(encoder_name="tu-convnext_femto", architecture="unet")
+    with pytest.raises(ValueError, match=r"extra: stages\.2\.blocks\.6"):
+        load_start(network, weights(state), key="init")
+
+
+@pytest.mark.parametrize("architecture", ["unet", "refinenet"])
+def test_folder_of_a_saved_segmenter_repeats_it(tmp_path: Path, architecture: str) -> None:
+    source = segmenter(architecture=architecture)
+    assert isinstance(source, SegmentationModel)
+    source.save_pretrained(str(tmp_path))
+    network = segmenter(architecture=architecture, seed=2)
+    load_start(network, open_weights(str(tmp_path)), key="init")
+    assert torch.equal(network.eval()(IMAGES), source.eval()(IMAGES))
 
 
 def test_smaller_network_does_not_take_the_first_layers_of_a_larger_one() -> None:
