@@ -17,6 +17,7 @@ from rsseg.common.checkpoint import read_checkpoint
 from rsseg.common.config import validate
 from rsseg.common.file_kinds import FileKind, file_kind
 from rsseg.common.files import read_json
+from rsseg.common.pretrained_folder import read_folder
 from rsseg.common.state_files import State, read_wrapped
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.quantization.packing import load_packed_state, read_packed
@@ -98,6 +99,8 @@ def _open(path: Path, kind: FileKind, key: str) -> Weights:
     if kind is FileKind.CHECKPOINT:
         content = read_checkpoint(path)
         return _of_rsseg(path, dict(content["net"]), dict(content["metadata"]), packed=False)
+    if kind is FileKind.PRETRAINED:
+        return _of_rsseg(path, *read_folder(path), packed=False)
     if kind is FileKind.PACKED:
         return _of_rsseg(path, *read_packed(path), packed=True)
     return _of_state(path, key)

@@ -18,6 +18,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from rsseg.common.checkpoint import read_checkpoint
+from rsseg.common.pretrained_folder import write_folder
 from rsseg.common.state_files import read_wrapped
 from rsseg.weights.source import open_weights, recorded
 from tests.helpers.hostile import Program
@@ -128,6 +130,17 @@ def test_checkpoint_brings_its_preprocessing_and_classes(tmp_path: Path) -> None
     assert weights.record is not None
     assert list(weights.record.mean) == PREPROCESSING["mean"]
     assert weights.classes == ("church", "tench", "golf ball")
+
+
+def test_folder_of_a_hub_is_a_checkpoint(tmp_path: Path) -> None:
+    content = read_checkpoint(write_checkpoint(tmp_path / "last.pt"))
+    write_folder(tmp_path, content["metadata"], content["net"])
+    weights, same = (open_weights(str(path)) for path in (tmp_path, tmp_path / "last.pt"))
+    assert weights.classes == same.classes
+    assert weights.record is not None
+    assert same.record is not None
+    assert weights.record.mean == same.record.mean
+    assert all(torch.equal(value, same.state[key]) for key, value in weights.state.items())
 
 
 def photo(path: Path) -> None:
