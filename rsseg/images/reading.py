@@ -224,6 +224,7 @@ def decode_image(content: bytes, name: str, *, decoder: Decoder = "fast") -> Ima
             return image
     try:
         with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
             warnings.simplefilter("error", Pictures.DecompressionBombWarning)
             with Pictures.open(BytesIO(content)) as picture:
                 return as_rgb(picture)
