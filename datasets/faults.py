@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from rsseg.common.distributed import united
+from rsseg.common.messages import counted
 
 
 class Fault(NamedTuple):
@@ -58,7 +59,8 @@ def read_or_next(
             return item, faults
         faults.append(item)
     raise ValueError(
-        f"{len(faults)} images in a row cannot be read, data.max_unreadable allows {limit}; "
+        f"{counted(len(faults), 'image')} in a row cannot be read, data.max_unreadable allows "
+        f"{limit}; "
         f"the last is {faults[-1].reason}"
     )
 
@@ -99,6 +101,6 @@ class Faults:
     def _check(self) -> None:
         if len(self.reasons) > self.limit:
             raise ValueError(
-                f"{len(self.reasons)} images cannot be read, data.max_unreadable allows "
+                f"{counted(len(self.reasons), 'image')} cannot be read, data.max_unreadable allows "
                 f"{self.limit}; the last is {list(self.reasons.values())[-1]}"
             )

@@ -20,6 +20,7 @@ from datasets.faults import Fault, Faults
 from datasets.samples import Draw
 from datasets.workers import start_worker
 from rsseg.common.distributed import rank, share_of_batch
+from rsseg.common.messages import counted
 from rsseg.images.crops import Crop, CropBatch, stack_images
 from rsseg.images.preprocessing import Preprocessing
 
@@ -119,7 +120,8 @@ class TrainLoader:
         assert isinstance(views, Sized)
         if len(views) < batch_size:
             raise ValueError(
-                f"the training set has {len(views)} images, fewer than one batch of {batch_size}; "
+                f"the training set has {counted(len(views), 'image')}, fewer than one batch of "
+                f"{batch_size}; "
                 "lower batch_size"
             )
         self.batch_size, self.summary = batch_size, summary

@@ -33,7 +33,7 @@ from datasets.imagenet.shards import open_shards
 from datasets.imagenet.tars import TAR, PackedImages, list_tars
 from datasets.samples import Split
 from rsseg.classifiers.config import ImageDataConfig
-from rsseg.common.messages import listed
+from rsseg.common.messages import counted, listed
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import Decoder, read_image
 
@@ -235,7 +235,8 @@ def _check_content(folder: Path, class_folders: list[str], files: list[str], spl
     if split == "test":
         remedy += ", or put all images into this one and set data.val_labels"
     raise ValueError(
-        f"{folder} holds {len(class_folders)} class folders and {len(files)} images beside them "
+        f"{folder} holds {len(class_folders)} class folders and {counted(len(files), 'image')} "
+        "beside them "
         f"({listed([*class_folders, *files], 3) or 'nothing'}); {remedy}"
     )
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from rsseg.analysis.results import head_of_metrics, results_file
 from rsseg.common.files import RunError, read_json
+from rsseg.common.messages import counted
 from rsseg.training.evaluation import ENSEMBLE
 
 Axis = Literal["resolution", "macs"]
@@ -89,7 +90,9 @@ def plot_accuracy(
         RunError: If results cannot be read, or there are not as many names.
     """
     if names is not None and len(names) != len(paths):
-        raise RunError(f"{len(paths)} results are given, but {len(names)} names")
+        raise RunError(
+            f"{counted(len(paths), 'result')} for the picture, but {counted(len(names), 'name')}"
+        )
     curves = [read_curve(path, metric, axis) for path in paths]
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rsseg.analysis.correctness import Answers, read_answers
 from rsseg.common.files import RunError
+from rsseg.common.messages import counted
 from rsseg.training.evaluation import ENSEMBLE
 
 
@@ -94,8 +95,9 @@ def _check_same_images(first: Path, expected: Answers, other: Path, answers: Ans
     if differing.size:
         place = first if differing[0] in expected.names else other
         raise RunError(
-            f"{first} and {other} were tested on other images: {differing.size} names are in only "
-            f"one of them, such as '{differing[0]}' in {place}; evaluate both on the same images"
+            f"{first} and {other} were tested on other images: "
+            f"{counted(differing.size, 'name')} of only one of them, such as '{differing[0]}' "
+            f"in {place}; evaluate both on the same images"
         )
 
 
@@ -163,7 +165,7 @@ def layout(table: Disagreement) -> str:
     width = max(len("model"), *(len(model) for model, _ in table.members))
     numbers = "".join(f"{f'({n + 1})':>7}" for n in range(len(table.members)))
     lines = [
-        f"{table.images} images; right at the column and wrong at the row, in percent",
+        f"{counted(table.images, 'image')}; right at the column and wrong at the row, in percent",
         f"      {'model':<{width}}  resolution  accuracy{numbers}",
     ]
     for index, (model, resolution) in enumerate(table.members):

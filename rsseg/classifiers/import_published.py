@@ -13,6 +13,7 @@ from rsseg.classifiers.published import read_published
 from rsseg.common.checkpoint import CheckpointError, save_checkpoint
 from rsseg.common.config import plain
 from rsseg.common.files import check_output
+from rsseg.common.messages import counted
 from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.training.metadata import RunMetadata
 
@@ -48,7 +49,8 @@ def import_published(
     names = list(classes or (f"class {index}" for index in range(model.classes)))
     if len(names) != model.classes:
         raise CheckpointError(
-            f"{path} knows {model.classes} classes, but {len(names)} names are given"
+            f"{path} knows {counted(model.classes, 'class')}; expected as many "
+            f"names, got {len(names)}"
         )
     sides = net.resolutions
     macs = {name: count_macs(net, side) for name, side in zip(sides.names, sides, strict=True)}

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from rsseg.classifiers.build import build_classifier
 from rsseg.common.checkpoint import CheckpointError, read_checkpoint
-from rsseg.common.messages import listed
+from rsseg.common.messages import counted, listed
 from rsseg.common.state_files import State, read_state
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.switchable.net import SwitchableNet
@@ -190,8 +190,9 @@ def _resolutions(
     sizes = Resolutions(RESOLUTIONS if resolutions is None else resolutions)
     if len(sizes) != count:
         raise CheckpointError(
-            f"{path} holds {count} BatchNorm sets for each layer, but there are {len(sizes)} "
-            f"resolutions {list(sizes)}; give `resolutions` those that it was trained with"
+            f"{path} holds {count} BatchNorm sets for each layer, but there are "
+            f"{counted(len(sizes), 'resolution')} {list(sizes)}; give "
+            "`resolutions` those that it was trained with"
         )
     return sizes
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from rsseg.cli.options import add_out, add_resolutions
+from rsseg.common.messages import counted
 
 
 def add_import(verb: argparse.ArgumentParser) -> None:
@@ -32,4 +33,6 @@ def _import(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
     )
     sides = ", ".join(map(str, metadata.resolutions))
-    print(f"{args.out}: {metadata.model['name']}, {len(metadata.classes)} classes, {sides}")
+    print(
+        f"{args.out}: {metadata.model['name']}, {counted(len(metadata.classes), 'class')}, {sides}"
+    )

@@ -60,6 +60,24 @@ def text_table(rows: Sequence[Sequence[str]], align: str = "<>") -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number of things: one of them is no plural.
+
+    Example:
+        >>> counted(1, "epoch"), counted(0, "image"), counted(2, "class"), counted(3, "query")
+        ('1 epoch', '0 images', '2 classes', '3 queries')
+    """
+    return f"{count} {noun if count == 1 else _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith(("s", "x", "tch", "sh")):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
+
+
 def percent(share: float | None, *, unit: str = "") -> str:
     """Write a share for people: in percent, with one decimal; "-" where there is none.
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from packaging.specifiers import SpecifierSet
 
-from rsseg.common.messages import first_line
+from rsseg.common.messages import counted, first_line
 
 State = Literal["ok", "hint", "fault"]
 
@@ -125,7 +125,7 @@ def check_threads(cores: int, threads: int, setting: str | None) -> Finding:
 
 def check_workers(workers: int, cores: int) -> Finding:
     """Check the processes that load images against the usable cores."""
-    measurement = f"{workers} processes load images, {cores} usable cores"
+    measurement = f"{counted(workers, 'process')} load images, {cores} usable cores"
     remedy = f"--set workers={cores}, or less for each of several processes that train"
     return _finding("workers", "hint" if workers > cores else "ok", measurement, remedy)
 

@@ -7,6 +7,7 @@ import sys
 import torch
 
 from rsseg.common.distributed import is_main_process
+from rsseg.common.messages import counted
 from rsseg.switchable.net import SwitchableNet
 
 MODES = {"default": None, "cuda_graphs": "reduce-overhead"}
@@ -34,7 +35,8 @@ def compile_network(net: SwitchableNet, mode: str) -> None:
     net.network.compile(dynamic=False, mode=MODES[mode])
     if is_main_process():
         print(
-            f"compiling the network for {len(net.resolutions)} resolutions: the first steps take "
+            f"compiling the network for {counted(len(net.resolutions), 'resolution')}: the "
+            "first steps take "
             "minutes, and so does the first evaluation",
             file=sys.stderr,
         )

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import STRICT, Count, NotNegative, Positive
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.distillation import VARIANTS
 from rsseg.switchable.resolutions import Resolutions
@@ -238,7 +239,7 @@ class RunConfig:
             rate = getattr(self.optim, name)
             if isinstance(rate, tuple) and len(rate) != stages:
                 raise ValueError(
-                    f"optim.{name} lists {len(rate)} learning rates, but the schedule "
+                    f"optim.{name} lists {counted(len(rate), 'learning rate')}, but the schedule "
                     f"'{self.schedule.kind}' has {stages} stage(s): a staged schedule has one "
                     "more than milestones"
                 )
@@ -247,7 +248,8 @@ class RunConfig:
         late = max(self.schedule.milestones, default=0)
         if self.epochs and (late >= self.epochs or self.schedule.warmup_epochs >= self.epochs):
             raise ValueError(
-                f"the run has {self.epochs} epochs; milestones ({list(self.schedule.milestones)}) "
+                f"the run has {counted(self.epochs, 'epoch')}; milestones "
+                f"({list(self.schedule.milestones)}) "
                 f"and warmup_epochs ({self.schedule.warmup_epochs:g}) must lie below that"
             )
         if self.schedule.kind != "staged" and self.schedule.milestones:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from rsseg.common.messages import counted
 from rsseg.switchable.net import FORWARD
 from rsseg.training.job import Job
 from rsseg.training.state import Stepper
@@ -46,7 +47,8 @@ def profile_steps(job: Job, trace: Path) -> str:
     """
     if job.batches.steps <= WARM_UP:
         raise ValueError(
-            f"an epoch has {job.batches.steps} steps, a profile needs more than {WARM_UP}; lower "
+            f"an epoch has {counted(job.batches.steps, 'step')}, a profile needs more than "
+            f"{WARM_UP}; lower "
             "batch_size or give more images"
         )
     device = next(job.net.parameters()).device
@@ -75,7 +77,7 @@ def profile_steps(job: Job, trace: Path) -> str:
     profiler.export_chrome_trace(str(trace))
     parts = {"data wait": data_wait, **_parts(profiler)}
     parts["other (moving, normalising, mixing, average)"] = max(0.0, whole - sum(parts.values()))
-    lines = [f"{steps} steps, {1000 * whole / steps:.0f} ms each under the profiler"]
+    lines = [f"{counted(steps, 'step')}, {1000 * whole / steps:.0f} ms each under the profiler"]
     lines += [f"{100 * seconds / whole:5.1f} %  {name}" for name, seconds in parts.items()]
     return "\n".join(lines)
 
@@ -110,15 +112,15 @@ def estimate(job: Job) -> str:
     step, loading = steps[len(steps) // 2], _time_to_load(job)
     pace = max(step, loading)
     epoch, epochs = pace * job.batches.steps, job.config.epochs
-    place = f"{torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    place = counted(torch.get_num_threads(), "thread") if device.type == "cpu" else str(device)
     images = job.batches.batch_size
     lines = [
-        f"a step of {images} images on {place}: {1000 * step:.0f} ms "
-        f"({1000 * steps[0]:.0f} to {1000 * steps[-1]:.0f} in {len(steps)} steps)",
-        f"loading them with {job.config.workers} workers: {1000 * loading:.0f} ms",
+        f"a step of {counted(images, 'image')} on {place}: {1000 * step:.0f} ms "
+        f"({1000 * steps[0]:.0f} to {1000 * steps[-1]:.0f} in {counted(len(steps), 'step')})",
+        f"loading them with {counted(job.config.workers, 'worker')}: {1000 * loading:.0f} ms",
         f"pace: {images / pace:.1f} images/s" + (", set by the loading" if loading > step else ""),
-        f"an epoch ({job.batches.steps} steps): {duration(epoch)}",
-        f"the run ({epochs} epochs, without evaluations): {duration(epoch * epochs)}",
+        f"an epoch ({counted(job.batches.steps, 'step')}): {duration(epoch)}",
+        f"the run ({counted(epochs, 'epoch')}, without evaluations): {duration(epoch * epochs)}",
         f"peak memory of this process: {peak_memory(device) / 2**30:.2f} GiB"
         + (f" on {device}" if device.type == "cuda" else ""),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsseg.common.config import overridden, plain
-from rsseg.common.messages import listed
+from rsseg.common.messages import counted, listed
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.unseen import interpolate_set, recalibrate
 from rsseg.training import task as tasks
@@ -83,7 +83,8 @@ def check_classes(classes: Sequence[str], trained: Sequence[str]) -> None:
         return
     if len(classes) != len(trained):
         raise ValueError(
-            f"the data set has {len(classes)} classes ({listed(classes)}); the checkpoint was "
+            f"the data set has {counted(len(classes), 'class')} ({listed(classes)}); the "
+            "checkpoint was "
             f"trained for {len(trained)} ({listed(trained)})"
         )
     place = next(i for i, pair in enumerate(zip(classes, trained, strict=True)) if len({*pair}) > 1)

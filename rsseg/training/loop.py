@@ -24,6 +24,7 @@ from rsseg.common.distributed import (
     is_main_process,
     world_size,
 )
+from rsseg.common.messages import counted
 from rsseg.images.crops import CropBatch
 from rsseg.losses.mred import MREDLosses
 from rsseg.training.constant_output import constant_outputs
@@ -189,7 +190,11 @@ class Training:
 
     def _stop(self) -> NoReturn:
         epoch, step = self.progress.epoch, self.progress.step
-        where = f"in epoch {epoch + 1} after {step} steps" if step else f"after epoch {epoch}"
+        where = (
+            f"in epoch {epoch + 1} after {counted(step, 'step')}"
+            if step
+            else f"after epoch {epoch}"
+        )
         raise Interrupted(f"stopped {where}; continue with --resume {self.folder.path}")
 
     def _evaluate_if_due(self, log: ProgressLog) -> None:

@@ -25,6 +25,7 @@ from rsseg.common.distributed import (
     warn_first,
     world_size,
 )
+from rsseg.common.messages import counted
 from rsseg.images.crops import CropBatch
 from rsseg.losses.mred import MREDLosses
 from rsseg.switchable.net import SwitchableNet
@@ -161,7 +162,8 @@ class Stepper:
         states = [saved, *saved.get("others", [])]
         if len(states) != world_size():
             warn_first(
-                f"the run had {len(states)} processes and now has {world_size()}: it trains with "
+                f"the run had {counted(len(states), 'process')} and now has {world_size()}: it "
+                "trains with "
                 "the same batches, but draws dropout and mixing anew"
             )
             self._seed_process()

@@ -61,7 +61,7 @@ def test_main_metric_of_a_segmenter_is_the_mean_iou(tmp_path: Path) -> None:
 
 
 def test_wrong_input_is_named(folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="3 results are given, but 1 names"):
+    with pytest.raises(RunError, match="3 results for the picture, but 1 name"):
         plot_accuracy(folders, names=["a"])
     with pytest.raises(RunError, match=r"cannot read .*results with the metric top9: 'top9'"):
         plot_accuracy(folders, metric="top9")

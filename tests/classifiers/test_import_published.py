@@ -77,7 +77,7 @@ def test_imported_network_is_evaluated_on_folders_with_its_own_preprocessing(
 
 
 def test_what_cannot_be_imported_is_refused(mobilenet: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="knows 7 classes, but 2 names are given"):
+    with pytest.raises(CheckpointError, match="knows 7 classes; expected as many names, got 2"):
         import_published(mobilenet, tmp_path / "ours.pt", classes=["a", "b"])
     (tmp_path / "ours.pt").touch()
     with pytest.raises(ValueError, match="exists; choose another name"):

@@ -153,5 +153,5 @@ def test_fingerprint_tells_data_sets_apart_by_their_test_samples(folder: Path) -
 
 
 def test_limit_smaller_than_a_batch_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="has 1 images, fewer than one batch of 2"):
+    with pytest.raises(ValueError, match="has 1 image, fewer than one batch of 2"):
         training_batches(config(folder, limit=1))

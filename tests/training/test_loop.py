@@ -82,7 +82,11 @@ def test_run_stopped_after_any_step_ends_as_if_it_was_not(
     with pytest.raises(Interrupted) as caught:
         Training(small_job(), folder).fit()
     epoch, left = divmod(step, STEPS)
-    where = f"in epoch {epoch + 1} after {left} steps" if left else f"after epoch {epoch}"
+    where = (
+        f"in epoch {epoch + 1} after {left} step{'' if left == 1 else 's'}"
+        if left
+        else f"after epoch {epoch}"
+    )
     assert str(caught.value) == f"stopped {where}; continue with --resume {folder.path}"
     torch.manual_seed(99)  # As another process would begin.
     stop_after(monkeypatch, None)

@@ -19,7 +19,7 @@ from rsseg.common.device import choose_device
 from rsseg.common.extras import extra_message
 from rsseg.common.file_kinds import CHECKPOINTS, file_kind
 from rsseg.common.files import RunError, read_json
-from rsseg.common.messages import percent
+from rsseg.common.messages import counted, percent
 from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.runtime.benchmark.processes import Subject, measure_times, with_memory
 from rsseg.runtime.budget.budget import check_budget
@@ -177,11 +177,11 @@ def best_row(entry: Entry, budget_ms: float) -> Row | None:
 def layout(entry: Entry, budget_ms: float | None = None) -> str:
     """Lay out what was measured as text, and the answer for a budget."""
     height, width = entry.image
-    threads = "1 thread" if entry.threads == 1 else f"{entry.threads} threads"
+    threads = counted(entry.threads, "thread")
     metric = (entry.metric or "accuracy").replace("_", " ")
     lines = [
         f"{entry.executor}, {entry.file}, {entry.machine.device}, {threads}; one image of "
-        f"{width}x{height}, {entry.runs} runs",
+        f"{width}x{height}, {counted(entry.runs, 'run')}",
         f"{'resolution':>10}{'median ms':>11}{'p95 ms':>9}{'network ms':>12}{'memory MiB':>12}"
         f"{metric:>11}",
     ]

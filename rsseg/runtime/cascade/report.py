@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from rsseg.analysis.correctness import CORRECTNESS, read_answers
 from rsseg.common.files import RunError, read_json
+from rsseg.common.messages import counted
 from rsseg.runtime.budget.table import Entry, read_entries
 from rsseg.runtime.cascade.thresholds import (
     REPEATS,
@@ -134,20 +135,24 @@ def _times(path: Path, executor: str | None) -> dict[int, float]:
     if len(matching) != 1:
         names = ", ".join(map(_name, entries)) or "none"
         raise RunError(
-            f"{path} holds {len(matching)} tables{'' if executor is None else f' of {executor}'}, "
+            f"{path} holds "
+            f"{counted(len(matching), 'table')}{'' if executor is None else f' of {executor}'}, "
             f"expected one; there are {names}"
         )
     return {row.resolution: row.median_ms for row in matching[0].rows}
 
 
 def _name(entry: Entry) -> str:
-    return f"{entry.executor} ({entry.file}, {entry.threads} threads, {entry.machine.cpu})"
+    return (
+        f"{entry.executor} ({entry.file}, {counted(entry.threads, 'thread')}, {entry.machine.cpu})"
+    )
 
 
 def layout(report: Report) -> str:
     """Lay out the curve against the fixed resolutions, and the chosen cascade, as text."""
     lines = [
-        f"{report.outcomes.correct.shape[1]} images; costs are shares of the {report.unit}",
+        f"{counted(report.outcomes.correct.shape[1], 'image')}; costs are shares of the "
+        f"{report.unit}",
         f"{'':<22}{'cost':>8}{'accuracy':>11}",
     ]
     for side, point in fixed_points(report.outcomes).items():

@@ -293,6 +293,6 @@ def _check_output(
     existing = [path for path in written if path.exists()]
     if existing and not overwrite:
         raise ValueError(
-            f"{len(existing)} of {len(written)} files to be written exist, the first is "
+            f"{len(existing)} of the {len(written)} files to be written exist, the first is "
             f"{existing[0]}; give another folder, or --overwrite to replace them"
         )

@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rsseg.common.files import check_output, written_whole
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget.budget import check_budget
 from rsseg.runtime.budget.hysteresis import Hysteresis
@@ -100,9 +101,8 @@ def summary(frames: Sequence[Frame]) -> str:
     median = statistics.median(frame.milliseconds for frame in frames)
     counts = Counter(frame.resolution for frame in frames)
     shares = ", ".join(f"{count} at {side} px" for side, count in sorted(counts.items())[::-1])
-    return (
-        f"{len(frames)} frames ({shares}), {median:.1f} ms a frame, {1000 / median:.1f} per second"
-    )
+    number, pace = counted(len(frames), "frame"), 1000 / median
+    return f"{number} ({shares}), {median:.1f} ms a frame, {pace:.1f} per second"
 
 
 def _work(

@@ -13,6 +13,7 @@ from typing import Final
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import as_rgb
 from rsseg.runtime.serve.body import EMPTY, MEGA, Limits, RefusedError
@@ -68,7 +69,8 @@ def _check(picture: Pictures.Image, limits: Limits) -> None:
     if picture.format in ("PNG", "WEBP") and getattr(picture, "n_frames", 1) > 1:
         raise RefusedError(
             400,
-            f"an animation of {getattr(picture, 'n_frames', 1)} frames; expected one image; send "
+            f"an animation of {counted(getattr(picture, 'n_frames', 1), 'frame')}; expected "
+            "one image; send "
             "one of its frames",
         )
     if picture.mode == "CMYK":

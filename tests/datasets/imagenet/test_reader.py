@@ -208,9 +208,7 @@ def test_missing_folder_tells_the_layout_and_the_keys(
 def test_folder_that_is_neither_tree_nor_flat_is_refused(tmp_path: Path) -> None:
     write_tree(tmp_path)
     write_image(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(
-        ValueError, match=r"val holds 3 class folders and 1 images .*ILSVRC2012_val"
-    ):
+    with pytest.raises(ValueError, match=r"val holds 3 class folders and 1 image .*ILSVRC2012_val"):
         opened(tmp_path, "test")
     (tmp_path / "flat").mkdir()
     with pytest.raises(ValueError, match=r"flat holds 0 class folders and 0 images .*\(nothing\)"):

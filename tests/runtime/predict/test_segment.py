@@ -218,7 +218,7 @@ def test_existing_files_are_kept_unless_asked_for(tmp_path: Path) -> None:
     run()
     picture = OutputFolder(tmp_path / "out").picture(image)
     picture.write_text("mine")
-    with pytest.raises(ValueError, match=r"3 of 3 files to be written exist, .* --overwrite"):
+    with pytest.raises(ValueError, match=r"3 of the 3 files to be written exist, .* --overwrite"):
         run()
     assert picture.read_text() == "mine"
     run(overwrite=True)

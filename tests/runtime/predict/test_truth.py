@@ -72,7 +72,7 @@ def test_labels_are_found_by_the_names_of_the_images(tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "x.png", [[0]])
     assert TruthFiles(tmp_path, 3).find([Path("a/x.jpg")]) == {Path("a/x.jpg"): labels}
     assert TruthFiles(labels, 3).find([Path("y.jpg")]) == {Path("y.jpg"): labels}
-    with pytest.raises(ValueError, match=r"1 of 2 images have no label file, .* expected .*y\.png"):
+    with pytest.raises(ValueError, match=r"no label file for 1 of 2 images; .* expected .*y\.png"):
         TruthFiles(tmp_path, 3).find([Path("x.jpg"), Path("y.jpg")])
     with pytest.raises(ValueError, match="one label file for 2 images"):
         TruthFiles(labels, 3).find([Path("x.jpg"), Path("y.jpg")])
