@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 from rsseg.images.preprocessing import Image, LabelMap
@@ -27,6 +28,7 @@ from rsseg.runtime.executors import Executor, Logits, Views
 from rsseg.runtime.opening import open_executor
 from rsseg.runtime.prediction import Prediction
 from rsseg.segmentation.label_maps import predict_labels
+from rsseg.segmentation.palette import class_colours
 from rsseg.switchable.resolutions import check_resolution
 
 
@@ -77,6 +79,11 @@ class Predictor:
         if budget_ms is not None:
             check_budget(budget_ms)
             self.measure()
+
+    @cached_property
+    def colours(self) -> NDArray[np.uint8]:
+        """Colour of each class of a segmenter in pictures, RGB, shape (K, 3)."""
+        return class_colours(len(self.classes), self.description.colours)
 
     @classmethod
     def open(

@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from rsseg.common.messages import percent
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.segmentation import drawing
 from rsseg.segmentation.legend import legend_entries
-from rsseg.segmentation.palette import colourise
+from rsseg.segmentation.palette import Classes, colourise
 
 DOTS_PER_INCH: Final = 200
 # Inches. _BETWEEN two images; _TITLE above a panel; _NAME of a network, left of its panels.
@@ -122,7 +124,9 @@ class _Layout:
         return max(len(row.networks), inputs) * _step(row) - _GAP + _BETWEEN
 
 
-def comparison_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
+def comparison_figure(
+    rows: Sequence[Row], classes: Sequence[str], colours: NDArray[np.uint8] | None = None
+) -> Figure:
     """Draw images, ground truth and predictions side by side, with a legend of the classes.
 
     One column per resolution, one line of panels per network, images from top to bottom. With
@@ -132,6 +136,7 @@ def comparison_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
     Args:
         rows: The images, at least one.
         classes: Name of each class, in the order of the labels.
+        colours: Colour of each class, RGB, shape (K, 3); None takes the palette.
 
     Returns:
         A figure that belongs to no window: keep it with `save_figure`.
@@ -149,7 +154,7 @@ def comparison_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
     """
     _check(rows)
     # From the whole label maps: a thumbnail may lose small classes.
-    legend = legend_entries([labels for row in rows for labels in row.label_maps], classes)
+    legend = legend_entries([labels for row in rows for labels in row.label_maps], classes, colours)
     rows = [row.thumbnail() for row in rows]
     layout = _arrange(rows)
     body = sum(map(layout.height, rows))
@@ -158,7 +163,7 @@ def comparison_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, facecolor="white")
     top = _MARGIN
     for row in rows:
-        _draw_row(figure, row, top, layout, len(classes))
+        _draw_row(figure, row, top, layout, len(classes) if colours is None else colours)
         top += layout.height(row)
     drawing.draw_legend(figure, legend, (_MARGIN, top), layout.width)
     return figure
@@ -193,7 +198,7 @@ def _step(row: Row) -> float:
     return _TITLE + _panel_height(row) + _GAP
 
 
-def _draw_row(figure: Figure, row: Row, top: float, layout: _Layout, classes: int) -> None:
+def _draw_row(figure: Figure, row: Row, top: float, layout: _Layout, classes: Classes) -> None:
     height, step = _panel_height(row), _step(row)
     _draw_panel(figure, row.image, (_MARGIN, top, height), row.name)
     if row.truth is not None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pictures
 from PIL import ImageDraw
 
@@ -35,20 +36,25 @@ class _Grid(NamedTuple):
     line: int
 
 
-def legend_entries(label_maps: Sequence[LabelMap], classes: Sequence[str]) -> list[LegendEntry]:
+def legend_entries(
+    label_maps: Sequence[LabelMap],
+    classes: Sequence[str],
+    colours: NDArray[np.uint8] | None = None,
+) -> list[LegendEntry]:
     """Return name and colour of every class that occurs, and of void if it does.
 
     Args:
         label_maps: Class of each pixel, 255 for void, shape (H, W); their sizes may differ.
         classes: Name of each class; one whose letters no font has is called "class 7".
+        colours: Colour of each class, RGB, shape (K, 3); None takes the palette.
 
     Returns:
         The entries in the order of the classes.
     """
     occurring = {int(label) for labels in label_maps for label in np.unique(labels)}
-    colours = palette(len(classes)) / 255
+    shares = (palette(len(classes)) if colours is None else colours) / 255
     entries = [
-        (readable(classes[i], f"class {i}"), tuple(colours[i]))
+        (readable(classes[i], f"class {i}"), tuple(shares[i]))
         for i in range(len(classes))
         if i in occurring
     ]

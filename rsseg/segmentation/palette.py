@@ -9,6 +9,7 @@ and a palette of few classes is the beginning of a palette of many.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import cv2
@@ -18,6 +19,7 @@ from PIL import Image as Pictures
 
 from rsseg.images.preprocessing import VOID, Image, LabelMap
 
+Classes = int | NDArray[np.uint8]  # their number, or the colour of each, shape (K, 3)
 VOID_COLOUR: Final = (38, 38, 38)  # dark grey: darker than every colour of a class
 _LIGHTNESS: Final = (38.0, 88.0)  # L*, 0..100: apart from void below and from white paper above
 _BAND: Final = 1 << 20  # pixels of an overlay that are mixed at once, at 24 bytes for each value
@@ -49,12 +51,27 @@ def palette(classes: int) -> NDArray[np.uint8]:
     return colours[indices]
 
 
-def colourise(labels: LabelMap, classes: int) -> Image:
+def class_colours(
+    classes: int, given: Sequence[tuple[int, int, int]] | None = None
+) -> NDArray[np.uint8]:
+    """Return the colour of each class: as given, or of the palette; RGB, shape (classes, 3).
+
+    Raises:
+        ValueError: If there are more or fewer colours than classes.
+    """
+    if given is None:
+        return palette(classes)
+    if len(given) != classes:
+        raise ValueError(f"{len(given)} colours for {classes} classes; give each class one")
+    return np.array(given, dtype=np.uint8)
+
+
+def colourise(labels: LabelMap, classes: Classes) -> Image:
     """Paint a label map.
 
     Args:
         labels: Class of each pixel, 255 for void, shape (H, W).
-        classes: Number of classes.
+        classes: Number of classes, or the colour of each, see `class_colours`.
 
     Returns:
         RGB, uint8, shape (H, W, 3); void is dark grey.
@@ -65,7 +82,7 @@ def colourise(labels: LabelMap, classes: int) -> Image:
     return _colours_of(labels, classes)[labels]
 
 
-def label_picture(labels: LabelMap, classes: int) -> Pictures.Image:
+def label_picture(labels: LabelMap, classes: Classes) -> Pictures.Image:
     """Return a label map as a picture whose values are the classes, shown in colour.
 
     A greyscale picture of the same values would be black to the eye. Saved as PNG, it is read back
@@ -73,7 +90,7 @@ def label_picture(labels: LabelMap, classes: int) -> Pictures.Image:
 
     Args:
         labels: Class of each pixel, 255 for void, shape (H, W).
-        classes: Number of classes, whose colours are those of `colourise`.
+        classes: As for `colourise`.
 
     Returns:
         A picture of mode P with 256 colours, so that a PNG of it has 8 bits for each pixel.
@@ -83,32 +100,34 @@ def label_picture(labels: LabelMap, classes: int) -> Pictures.Image:
     return picture
 
 
-def _colours_of(labels: LabelMap, classes: int) -> NDArray[np.uint8]:
+def _colours_of(labels: LabelMap, classes: Classes) -> NDArray[np.uint8]:
     """Return the colour of every value, shape (256, 3), or raise ValueError for a foreign one."""
     largest = int(labels.max(initial=0, where=labels != VOID))
-    if largest >= classes:
+    count = classes if isinstance(classes, int) else len(classes)
+    if largest >= count:
         raise ValueError(
-            f"the label map holds the value {largest}, expected 0..{classes - 1} or "
+            f"the label map holds the value {largest}, expected 0..{count - 1} or "
             f"{VOID} for void; give the number of classes it was made with"
         )
     return _colours(classes)
 
 
-def _colours(classes: int) -> NDArray[np.uint8]:
+def _colours(classes: Classes) -> NDArray[np.uint8]:
     """Return the colour of every value of a label map, shape (256, 3)."""
     table = np.empty((VOID + 1, 3), dtype=np.uint8)
     table[:] = VOID_COLOUR
-    table[:classes] = palette(classes)
+    colours = palette(classes) if isinstance(classes, int) else classes
+    table[: len(colours)] = colours
     return table
 
 
-def overlay(image: Image, labels: LabelMap, classes: int, *, opacity: float = 0.55) -> Image:
+def overlay(image: Image, labels: LabelMap, classes: Classes, *, opacity: float = 0.55) -> Image:
     """Lay the colours of a label map over its image; void darkens the image.
 
     Args:
         image: RGB, uint8, shape (H, W, 3).
         labels: Class of each pixel, 255 for void, shape (H, W).
-        classes: Number of classes.
+        classes: Number of classes, or the colour of each, see `class_colours`.
         opacity: Share of the colours in the result, 0 (image alone) to 1 (colours alone).
 
     Returns:

@@ -78,3 +78,32 @@ def test_resolutions_that_can_be_computed_are_named_once() -> None:
 def test_checkpoint_without_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="classes"):
         describe(replace(METADATA, classes=()), PATH, unseen="nearest")
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "expected"),
+    [
+        ({"labels": {"offset": 1, "void": [0]}}, {"labels": None}, "{offset: 1, void: [0]}"),
+        ({}, {"labels": {"map": {"7": 0, "8": 1}}}, "{map: {7: 0, 8: 1}}"),
+        ({}, {"label_offset": 0, "void_value": None}, "{offset: 0, void: [255]}"),  # version 0.2
+        ({}, {"label_offset": None, "void_value": None}, "None"),
+        ({}, {}, "None"),
+    ],
+)
+def test_what_label_maps_meant_is_described_and_survives_an_exported_file(
+    data: dict[str, Any], settings: dict[str, Any], expected: str
+) -> None:
+    colours = [[1, 2, 3], [4, 5, 6]]
+    metadata = RunMetadata(
+        task="segmentation",
+        model={},
+        resolutions=Resolutions((64, 32)),
+        preprocessing=Preprocessing(),
+        classes=("a", "b"),
+        data=data,
+        config={"data": {**settings, "colours": colours}},
+    )
+    described = describe(metadata, Path("net.pt"), unseen="nearest")
+    assert str(described.labels) == expected
+    parsed = parse(json.dumps(plain(described)), Path("net.onnx"))
+    assert (parsed.labels, parsed.colours) == (described.labels, ((1, 2, 3), (4, 5, 6)))

@@ -10,7 +10,14 @@ import pytest
 from PIL import Image as Pictures
 
 from rsseg.segmentation.label_files import read_label_values
-from rsseg.segmentation.palette import VOID_COLOUR, colourise, label_picture, overlay, palette
+from rsseg.segmentation.palette import (
+    VOID_COLOUR,
+    class_colours,
+    colourise,
+    label_picture,
+    overlay,
+    palette,
+)
 
 
 def test_palette_gives_every_class_another_colour() -> None:
@@ -90,3 +97,16 @@ def test_overlay_refuses_other_sizes_and_opacities() -> None:
         overlay(image, np.zeros((5, 4), dtype=np.uint8), 2)
     with pytest.raises(ValueError, match=r"0..1, got 55"):
         overlay(image, np.zeros((4, 5), dtype=np.uint8), 2, opacity=55)
+
+
+def test_given_colours_take_the_place_of_the_palette() -> None:
+    given = class_colours(3, [(1, 2, 3), (4, 5, 6), (7, 8, 9)])
+    labels = np.array([[0, 2, 255]], dtype=np.uint8)
+    expected = [[[1, 2, 3], [7, 8, 9], [*VOID_COLOUR]]]
+    assert colourise(labels, given).tolist() == expected
+    assert np.asarray(label_picture(labels, given).convert("RGB")).tolist() == expected
+    np.testing.assert_array_equal(class_colours(3), palette(3))
+    with pytest.raises(ValueError, match="2 colours for 3 classes"):
+        class_colours(3, [(1, 2, 3), (4, 5, 6)])
+    with pytest.raises(ValueError, match=r"value 3, expected 0\.\.2"):
+        colourise(np.array([[3]], dtype=np.uint8), given)

@@ -17,7 +17,6 @@ from rsseg.images.letters import font_of
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
-from rsseg.segmentation.palette import palette
 
 _OPACITY: Final = 0.55  # that of `overlay`
 
@@ -31,7 +30,7 @@ class Caption:
 
     def __init__(self, predictor: Predictor) -> None:
         segments = predictor.head.dense
-        self._colours = palette(len(predictor.classes)) if segments else np.empty((0, 3), np.uint8)
+        self._colours = predictor.colours if segments else np.empty((0, 3), np.uint8)
 
     def draw(self, image: Image, prediction: Prediction) -> Image:
         """Draw label map or best class, resolution and time into an image, shape (H, W, 3)."""

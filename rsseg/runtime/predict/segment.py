@@ -150,11 +150,13 @@ def predict_files(
         image = read_image(path)
         true = read_truth(labels[path], decoder, image.shape[:2]) if decoder else None
         row, of_image = _predict_image(timed, image, resolutions, truth=true, path=path)
-        _write_image(folder, path, row, predictors[0].classes, legend=legend)
+        _write_image(folder, path, row, predictors[0], legend=legend)
         results += of_image
         rows += [row.thumbnail()] if len(rows) < FIGURE_ROWS else []
     if len(images) > 1:
-        save_figure(comparison_figure(rows, predictors[0].classes), folder.figure, DOTS_PER_INCH)
+        first = predictors[0]
+        figure = comparison_figure(rows, first.classes, first.colours)
+        save_figure(figure, folder.figure, DOTS_PER_INCH)
     return results
 
 
@@ -227,18 +229,19 @@ def _file_name(name: str) -> str:
 
 
 def _write_image(
-    folder: OutputFolder, path: Path, row: Row, classes: Sequence[str], *, legend: bool
+    folder: OutputFolder, path: Path, row: Row, predictor: Predictor, *, legend: bool
 ) -> None:
+    classes, colours = predictor.classes, predictor.colours
     for panel in row.panels:
         place = path, panel.network, panel.resolution
-        _save(label_picture(panel.labels, len(classes)), folder.labels(*place))
-        mixed = overlay(row.image, panel.labels, len(classes))
+        _save(label_picture(panel.labels, colours), folder.labels(*place))
+        mixed = overlay(row.image, panel.labels, colours)
         if legend:
-            mixed = with_legend(mixed, legend_entries([panel.labels], classes))
+            mixed = with_legend(mixed, legend_entries([panel.labels], classes, colours))
         _save(Pictures.fromarray(mixed), folder.overlay(*place))
     picture = folder.picture(path)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    save_figure(comparison_figure([row], classes), picture, DOTS_PER_INCH)
+    save_figure(comparison_figure([row], classes, colours), picture, DOTS_PER_INCH)
 
 
 def _save(picture: Pictures.Image, path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import VOID, LabelMap
 from rsseg.segmentation.labels import LabelDecoder, LabelReading, detect_reading
 
@@ -60,8 +61,8 @@ class TruthFiles:
         missing = [image for image in images if image.stem not in files]
         if missing:
             raise ValueError(
-                f"{len(missing)} of {len(images)} images have no label file, the first is "
-                f"{missing[0]}; expected {missing[0].stem}.png in {self.place}"
+                f"no label file for {len(missing)} of {counted(len(images), 'image')}; the first "
+                f"is {missing[0]}, expected {missing[0].stem}.png in {self.place}"
             )
         return {image: files[image.stem] for image in images}
 

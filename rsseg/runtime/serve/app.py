@@ -26,7 +26,7 @@ from starlette.routing import Route
 from rsseg.runtime.serve.body import MEGA, RefusedError, Store, check_headers, receive_body
 from rsseg.runtime.serve.metrics import Metrics
 from rsseg.runtime.serve.request import parse
-from rsseg.runtime.serve.response import Draining, body_is_whole, colours
+from rsseg.runtime.serve.response import Draining, body_is_whole, css_colours
 from rsseg.runtime.serve.service import Answer, Service
 
 
@@ -154,7 +154,7 @@ class Pages:
             "limits": {"body_mb": limits.body_mb, "megapixels": limits.megapixels},
         }
         if predictor.head.dense:
-            described["colours"] = colours(len(classes))
+            described["colours"] = css_colours(predictor.colours)
         return JSONResponse(described)
 
     async def health(self, _: Request) -> Response:

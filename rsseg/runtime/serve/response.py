@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pictures
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -22,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.serve.admission import Reason
-from rsseg.segmentation.palette import VOID_COLOUR, label_picture, overlay, palette
+from rsseg.segmentation.palette import VOID_COLOUR, Classes, label_picture, overlay
 
 SECONDS: Final = 5.0
 BYTES: Final = 200 * 10**6
@@ -121,17 +122,17 @@ class AnswerInfo:
         }
 
 
-def colours(classes: int) -> list[str]:
+def css_colours(colours: NDArray[np.uint8]) -> list[str]:
     """Return the colour of each class as CSS writes it, and that of void at the end."""
-    return ["#{:02x}{:02x}{:02x}".format(*c) for c in [*palette(classes).tolist(), VOID_COLOUR]]
+    return ["#{:02x}{:02x}{:02x}".format(*c) for c in [*colours.tolist(), VOID_COLOUR]]
 
 
-def label_png(labels: LabelMap, classes: int) -> bytes:
+def label_png(labels: LabelMap, classes: Classes) -> bytes:
     """Write a label map, shape (H, W), as a PNG whose values are the classes."""
     return _png(label_picture(labels, classes))
 
 
-def overlay_png(image: Image, labels: LabelMap, classes: int) -> bytes:
+def overlay_png(image: Image, labels: LabelMap, classes: Classes) -> bytes:
     """Write the colours of a label map over its image, shapes (H, W, 3) and (H, W), as a PNG."""
     return _png(Pictures.fromarray(overlay(image, labels, classes)))
 

@@ -190,5 +190,5 @@ class Service:
             shares = class_shares(labels, classes)
             return b"", "application/json", {"height": height, "width": width, "classes": shares}
         if options.format == "overlay":
-            return overlay_png(image, labels, len(classes)), "image/png", None
-        return label_png(labels, len(classes)), "image/png", None
+            return overlay_png(image, labels, self.predictor.colours), "image/png", None
+        return label_png(labels, self.predictor.colours), "image/png", None
