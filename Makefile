@@ -1,4 +1,5 @@
 # make test: set up and run every check.
+# make notebooks: set up and run the notebooks of docs/notebooks.
 # make demo: set up, then train and compare two networks on rooms that it draws itself.
 # NYUDV2=path make demo: the same on NYU Depth V2 (the official .mat file, or a prepared folder).
 # make bench: set up, measure time and memory in short, and write the tables of docs/BENCHMARKS.md
@@ -25,7 +26,7 @@ TRAIN = $(BIN)/python train_seg.py
 RSSEG = $(BIN)/rsseg
 BENCH = $(BIN)/python -m benchmarks
 
-.PHONY: test demo bench clean
+.PHONY: test notebooks demo bench clean
 
 # One environment for everything; it is made again only when the dependencies change.
 $(VENV)/.installed: pyproject.toml
@@ -38,6 +39,10 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
+
+# Run every notebook of docs/notebooks from top to bottom.
+notebooks: $(VENV)/.installed
+	$(BIN)/pytest -m slow tests/test_notebooks.py
 
 # What is drawn, trained and evaluated already is not done again, so a demo that was stopped goes on.
 demo: $(VENV)/.installed
