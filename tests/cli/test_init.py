@@ -135,7 +135,7 @@ def test_quantised_packed_file_starts_a_run(config: Path, tmp_path: Path) -> Non
     [
         (["--init", "nowhere.pth"], "init: there is no file 'nowhere.pth'; give a checkpoint of"),
         (["--set", "freeze=layr1"], "no part of the network is named 'layr1'; did you mean"),
-        (["--set", "optim.kind=adam"], "'optim.kind' in small.yaml: "),
+        (["--set", "optim.kind=adam"], "Input should be 'sgd' or 'adamw', got 'adam'"),
     ],
 )
 def test_wrong_start_is_named_before_a_folder_is_made(
