@@ -12,16 +12,18 @@ from pathlib import Path
 
 from datasets.samples import Reader, Sample, Split, check_crop, crop_labels
 from rsseg.common.files import read_text
-from rsseg.images.preprocessing import LabelMap
-from rsseg.images.reading import read_image
-from rsseg.segmentation.config import DataConfig
+from rsseg.common.messages import counted, listed
+from rsseg.images.preprocessing import Image, LabelMap
+from rsseg.images.reading import read_image, read_orientation
+from rsseg.segmentation.config import DataConfig, Orientation
 from rsseg.segmentation.labels import (
+    PROVEN,
     LabelDecoder,
-    LabelReading,
-    check_binary,
+    check_label_files,
     detect_reading,
 )
-from rsseg.segmentation.pairs import Pair, find_pairs
+from rsseg.segmentation.pair_lists import Pair
+from rsseg.segmentation.pairs import find_pairs
 
 
 class FoldersReader(Reader):
@@ -45,15 +47,15 @@ class FoldersReader(Reader):
     def __init__(self, data: DataConfig, split: Split, classes: int) -> None:
         check_crop(data.crop)
         self.crop = data.crop
-        self._root = Path(data.root).expanduser()
+        self._root, self._orientation = Path(data.root).expanduser(), data.orientation
         self.pairs, self.skipped = _pairs(data, self._root, split)
         self.names = tuple(pair.name for pair in self.pairs)
         self.classes = class_names(data.names, self._root, classes)
-        self.reading = data.labels or self._detected(data, split, classes)
+        paths = self._paths_of_both(data, split)
+        self.reading = data.labels or detect_reading(paths, classes)
         self.decoder = LabelDecoder(self.reading, classes)
-        self.meaning = meaning_of(self.decoder, "stated" if data.labels else "proven by the values")
-        if self.reading.binary:
-            check_binary(self.label_paths)
+        self.meaning = meaning_of(self.decoder, "stated" if data.labels else PROVEN)
+        check_label_files(paths, self.reading)
 
     @property
     def label_paths(self) -> tuple[Path, ...]:
@@ -65,11 +67,17 @@ class FoldersReader(Reader):
         labels = self.decoder.read(self.pairs[index].label)
         return crop_labels(labels, self.crop, where=self.where(index))
 
-    def _detected(self, data: DataConfig, split: Split, classes: int) -> LabelReading:
-        """Return what the values of both splits prove: they share one reading."""
+    def _paths_of_both(self, data: DataConfig, split: Split) -> list[Path]:
+        """Return the label files of both splits, which share one reading and no image."""
         other, _ = _pairs(data, self._root, "test" if split == "train" else "train")
-        paths = dict.fromkeys([*self.label_paths, *(pair.label for pair in other)])
-        return detect_reading(sorted(paths), classes)
+        shared = {pair.image for pair in self.pairs} & {pair.image for pair in other}
+        if shared and not data.allow_shared:
+            raise ValueError(
+                f"{counted(len(shared), 'image')} of the {split} samples "
+                f"({listed(map(str, shared), 3)}) would be trained on and tested on; correct "
+                "data.train and data.test, or set data.allow_shared: true if that is meant"
+            )
+        return sorted({*self.label_paths, *(pair.label for pair in other)})
 
     def where(self, index: int) -> str:
         """Return the image file of a sample."""
@@ -77,24 +85,53 @@ class FoldersReader(Reader):
 
     def read(self, index: int) -> Sample:
         """Read an image and its label map at full size."""
-        return read_pair(self.pairs[index], self.decoder)
+        return read_pair(self.pairs[index], self.decoder, self._orientation)
 
 
-def read_pair(pair: Pair, decoder: LabelDecoder) -> Sample:
+def read_pair(pair: Pair, decoder: LabelDecoder, orientation: Orientation | None = None) -> Sample:
     """Read an image and its label map.
 
+    Args:
+        pair: Their files.
+        decoder: What the values of the label map mean.
+        orientation: Whether label maps are of the pixels as turned by the orientation that a
+            camera noted in the image ("applied"), or as they lie in the file ("ignored"). None: as
+            their sizes prove it.
+
     Raises:
-        ValueError: If one of them is damaged, their sizes differ, or a value has no meaning.
+        ValueError: If one of them is damaged, their sizes differ, a value has no meaning, or the
+            orientation is in doubt.
         OSError: If a file cannot be opened.
     """
-    image, labels = read_image(pair.image), decoder.read(pair.label)
+    labels = decoder.read(pair.label)
+    image = read_image(pair.image, upright=orientation != "ignored")
+    noted = read_orientation(pair.image) if orientation is None else 1
+    if noted != 1:
+        image = _as_labelled(pair, image, labels.shape, noted)
     if image.shape[:2] != labels.shape:
+        note = f" (its EXIF orientation {noted} is applied)" if noted != 1 else ""
         sizes = [f"{width}x{height}" for height, width in (image.shape[:2], labels.shape)]
         raise ValueError(
-            f"{pair.image} has {sizes[0]} pixels and {pair.label} {sizes[1]}; an image and its "
-            "labels must have one size"
+            f"{pair.image} has {sizes[0]} pixels{note} and {pair.label} {sizes[1]}; an image and "
+            "its labels must have one size"
         )
     return Sample(image, labels, pair.name)
+
+
+def _as_labelled(pair: Pair, image: Image, size: tuple[int, ...], noted: int) -> Image:
+    """Return an image turned or not, as the size of its label map proves."""
+    raw = read_image(pair.image, upright=False)
+    if (image.shape[:2] == size) != (raw.shape[:2] == size):
+        return image if image.shape[:2] == size else raw
+    if image.shape[:2] != size:
+        return image
+    raise ValueError(
+        f"{pair.image} notes the EXIF orientation {noted}, and whether {pair.label} is of the "
+        "image as viewers show it or of its pixels as they lie in the file is not known; choose "
+        "by one of these lines below data:\n"
+        "    orientation: applied    # label maps fit the image as viewers show it\n"
+        "    orientation: ignored    # label maps fit the pixels as they lie in the file"
+    )
 
 
 def meaning_of(decoder: LabelDecoder, reason: str) -> str:

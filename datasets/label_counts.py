@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from datasets.samples import Reader
-from rsseg.common.messages import listed
+from rsseg.common.messages import counted, listed
 from rsseg.images.preprocessing import VOID
 
 _ENOUGH: Final = 256  # label maps that are counted, if every class occurs in them
@@ -101,8 +101,10 @@ def label_summary(reader: Reader, *, allow_absent: bool) -> str:
             "correct data.labels and model.classes, or set data.allow_absent: true if the data "
             "have no such pixels"
         )
+    skipped = f" ({reader.skipped} without label map left out)" if reader.skipped else ""
+    images = f"{counted(len(reader), 'image')}{skipped}"
     return (
-        f"{len(reader)} images, labels {reader.meaning}; {len(reader.classes)} classes, void "
+        f"{images}, labels {reader.meaning}; {counted(len(reader.classes), 'class')}, void "
         f"{100 * counts.void_share:.1f} % of the pixels, classes without a pixel: "
         f"{listed(absent) or 'none'} (in {looked_at} label maps)"
     )

@@ -55,6 +55,7 @@ class Reader(ABC):
         classes: Name of each class.
         crop: Name of the crop, one of CROPS, or None for whole images.
         meaning: What the values of the label maps mean, in words.
+        skipped: Images without label map that were left out.
         reading: The same as a configuration states it; None where no label files are read.
     """
 
@@ -62,6 +63,7 @@ class Reader(ABC):
     classes: tuple[str, ...]
     crop: str | None
     meaning: str
+    skipped: int = 0
     reading: LabelReading | None = None
 
     @abstractmethod

@@ -32,7 +32,7 @@ class Subset(Reader):
         self.indices = np.linspace(0, len(reader) - 1, min(count, len(reader))).astype(int).tolist()
         self.names = tuple(reader.names[index] for index in self.indices)
         self.classes = reader.classes
-        self.meaning, self.reading = reader.meaning, reader.reading
+        self.meaning, self.reading, self.skipped = reader.meaning, reader.reading, reader.skipped
         self.crop = None  # The reader has cropped already.
 
     def read(self, index: int) -> Sample:

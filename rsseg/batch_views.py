@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
+from PIL import Image as Pictures
 from torch import Tensor
 
 from rsseg.classifiers.config import CropConfig
@@ -22,7 +23,7 @@ from rsseg.common.config import validate
 from rsseg.common.extras import extra_message
 from rsseg.images.crops import stack_images
 from rsseg.images.preprocessing import Image, LabelMap, Preprocessing
-from rsseg.images.reading import as_rgb
+from rsseg.images.reading import as_rgb, noted_orientation
 from rsseg.segmentation.config import AugmentationConfig
 
 _SEEDS = 2**32
@@ -82,12 +83,15 @@ def views(
         >>> [tuple(view.shape) for view in batch]
         [(2, 3, 64, 64), (2, 3, 32, 32)]
     """
-    arrays = [_image(image) for image in images]
+    pictures = list(images)
+    arrays = [_image(picture) for picture in pictures]
     if not arrays:
         raise ValueError("no image given; expected a batch of at least one")
     seeds = _seeds(seed, len(arrays))
     if label_maps is None:
         return _classification_views(arrays, seeds, resolutions, augmentation)
+    for picture in pictures:
+        _check_orientation(picture)
     labels = [_label_map(labels) for labels in label_maps]
     _check_sizes(arrays, labels)
     colour = (preprocessing or Preprocessing()).mean_colour
@@ -125,6 +129,16 @@ def _segmentation_views(  # noqa: PLR0917 One call, the whole batch.
     items = [joint(*parts) for parts in zip(images, labels, seeds, strict=True)]
     stacked = [stack_images(same) for same in zip(*(v for v, _ in items), strict=True)]
     return Views(stacked, torch.stack([label_map for _, label_map in items]))
+
+
+def _check_orientation(image: object) -> None:
+    """Refuse a picture beside a label map, if viewers show it turned: which is labelled?"""
+    if isinstance(image, Pictures.Image) and noted_orientation(image) != 1:
+        raise ValueError(
+            f"a picture notes the EXIF orientation {noted_orientation(image)}, and whether its "
+            "label map is of the turned image is not known; turn it first "
+            "(PIL.ImageOps.exif_transpose), or give its pixels as they are (numpy.asarray)"
+        )
 
 
 def _image(image: object) -> Image:

@@ -160,3 +160,12 @@ def test_views_of_labels_do_not_load_albumentations() -> None:
         "assert 'albumentations' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_picture_that_viewers_turn_is_refused_beside_a_label_map() -> None:
+    picture = Pictures.fromarray(images()[0])
+    picture.getexif()[0x0112] = 3
+    labels = np.zeros((picture.height, picture.width), np.uint8)
+    with pytest.raises(ValueError, match=r"EXIF orientation 3.*exif_transpose"):
+        rsseg.views([picture], [labels], [32, 16], seed=0)
+    rsseg.views([picture], None, [32, 16], seed=0)

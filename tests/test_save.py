@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.unseen import interpolate_set
 from tests.helpers import own_networks
 from tests.helpers.own_networks import OwnNet, build
+from tests.helpers.processes import ROOT
 from tests.helpers.small_networks import randomise
 
 BUILDER = "tests.helpers.own_networks:build"
@@ -213,7 +215,12 @@ def test_builder_in_the_script_itself_is_refused(tmp_path: Path) -> None:
         "rsseg.save_checkpoint(rsseg.SwitchableNet(build(), [32]), 'a.pt', builder=build)\n"
     )
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "cannot be imported from __main__ by another program" in done.stderr
 

@@ -29,7 +29,8 @@ from datasets.segmentation import NYUDV2
 from rsseg.common.files import check_output, read_text, write_whole
 from rsseg.images.reading import read_image
 from rsseg.segmentation.labels import LabelDecoder, LabelReading
-from rsseg.segmentation.pairs import Pair, SplitConfig, find_pairs
+from rsseg.segmentation.pair_lists import Pair
+from rsseg.segmentation.pairs import SplitConfig, find_pairs
 from rsseg.segmentation.presets import preset_names, read_preset
 
 _SHOWN: Final = 8  # samples on the contact sheet

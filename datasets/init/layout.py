@@ -19,7 +19,8 @@ import numpy as np
 
 from datasets.samples import Split
 from rsseg.images.reading import open_picture
-from rsseg.segmentation.pairs import IMAGE_SUFFIXES, SplitConfig, find_pairs
+from rsseg.segmentation.pair_lists import IMAGE_SUFFIXES
+from rsseg.segmentation.pairs import SplitConfig, find_pairs
 
 SPLIT_WORDS: Final[dict[str, Split]] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),

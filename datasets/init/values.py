@@ -14,12 +14,13 @@ from tqdm import tqdm
 from rsseg.images.preprocessing import VOID
 from rsseg.images.reading import image_size
 from rsseg.segmentation.label_files import (
+    Colour,
     has_colours,
     read_label_colours,
     read_label_values,
 )
-from rsseg.segmentation.labels import Colour, LabelReading, possible_readings
-from rsseg.segmentation.pairs import Pair
+from rsseg.segmentation.labels import LabelReading, possible_readings
+from rsseg.segmentation.pair_lists import Pair
 
 _LOOKED_AT: Final = 256  # label maps
 

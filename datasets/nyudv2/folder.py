@@ -29,12 +29,14 @@ from rsseg.common.files import read_json, read_text
 from rsseg.images.preprocessing import VOID, LabelMap
 from rsseg.segmentation.label_files import read_label_values
 from rsseg.segmentation.labels import (
+    PROVEN,
     LabelDecoder,
     LabelReading,
+    check_label_files,
     complete_reading,
     detect_reading,
 )
-from rsseg.segmentation.pairs import Pair
+from rsseg.segmentation.pair_lists import Pair
 
 IMAGE_SUFFIXES: Final = (".jpg", ".png", ".jpeg")
 LABEL_FOLDERS: Final = ("labels40", "labels")
@@ -92,6 +94,7 @@ class FolderReader(Reader):
         self.reading, reason = self._find_reading(reading, classes, is_nyudv2=is_nyudv2)
         self.decoder = LabelDecoder(self.reading, classes)
         self.meaning = meaning_of(self.decoder, reason)
+        check_label_files(_labels_of_all_splits(self.root), self.reading)
         self._packed: PackedFile | None = None
         try:
             self._packed = self.open_packed() if packed else None
@@ -112,7 +115,7 @@ class FolderReader(Reader):
         paths = _labels_of_all_splits(self.root)
         if is_nyudv2:
             return _detect_official(paths), "NYUDv2"
-        return detect_reading(paths, classes), "proven by the values"
+        return detect_reading(paths, classes), PROVEN
 
     def _find(self, names: list[str]) -> tuple[str, ...]:
         """Set the files of each name, and return those that are missing."""
@@ -189,7 +192,9 @@ class FolderReader(Reader):
     def _state(self) -> str:
         """Hash what the samples come from."""
         files = [*self.image_paths, *self.label_paths]
-        return files_state(self.root, files, str(self.decoder), *self.names)
+        is_shifted = self.decoder.reading.offset is not None
+        reading = str(self.decoder) if is_shifted else str(self.decoder.reading)
+        return files_state(self.root, files, reading, *self.names)
 
 
 def read_names(path: Path) -> list[str]:

@@ -150,7 +150,7 @@ class Script(Generic[C]):
             make_deterministic()
         batches, data = self.batches(config), self.eval_data(config)
         if is_main_process():
-            print(f"train: {batches.summary}", flush=True)
+            print(f"train: {batches.summary}\ntest: {data.summary}", flush=True)
         device = choose_device(config.device)
         net = tasks.build_net(
             self.task, config, device, pretrained=pretrained, classes=data.classes

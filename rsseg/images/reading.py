@@ -47,7 +47,7 @@ _PROGRAMS: Final = ("EPS",)  # PostScript, for which Pillow starts an interprete
 _BOMB: Final = (Pictures.DecompressionBombError, Pictures.DecompressionBombWarning)
 
 
-def read_image(path: Path, *, decoder: Decoder = "fast") -> Image:
+def read_image(path: Path, *, decoder: Decoder = "fast", upright: bool = True) -> Image:
     """Read an image of any format and mode that Pillow knows as 8-bit RGB.
 
     The orientation that a camera noted is applied, transparent parts become white, 16-bit grey
@@ -57,6 +57,7 @@ def read_image(path: Path, *, decoder: Decoder = "fast") -> Image:
         path: The file.
         decoder: "fast" decodes most JPEG by simplejpeg, if it is installed, to the same values;
             "pillow" decodes everything by Pillow.
+        upright: Apply the orientation; else the pixels are left as they lie in the file.
 
     Returns:
         RGB, uint8, shape (H, W, 3).
@@ -66,21 +67,21 @@ def read_image(path: Path, *, decoder: Decoder = "fast") -> Image:
             values is unknown.
         OSError: If the file cannot be opened.
     """
-    image = _decode_fast(path) if decoder == "fast" else None
+    image = _decode_fast(path) if decoder == "fast" and upright else None
     if image is not None:
         return image
     with open_picture(path, "image") as picture:
-        upright = _turned_upright(picture)
-        if not upright.mode.startswith(("I", "F")):
-            return _to_rgb(upright)
-    return _to_rgb(_scaled(upright, path))
+        turned = _turned_upright(picture) if upright else picture.copy()
+        if not turned.mode.startswith(("I", "F")):
+            return _to_rgb(turned)
+    return _to_rgb(_scaled(turned, path))
 
 
 def _decode_fast(path: Path) -> Image | None:
     """Decode an ordinary JPEG, or return None: then Pillow reads it or names the fault."""
     content = _jpeg_content(path) if simplejpeg is not None else b""
     # To let Pillow look for the orientation takes longer than to see that none is noted.
-    if not content or (any(mark in content for mark in _NOTES) and _orientation(path) != 1):
+    if not content or (any(mark in content for mark in _NOTES) and read_orientation(path) != 1):
         return None
     return _decode_jpeg(content)
 
@@ -107,7 +108,13 @@ def _size(stream: BinaryIO) -> int:
     return os.fstat(stream.fileno()).st_size
 
 
-def _orientation(path: Path) -> int:
+def read_orientation(path: Path) -> int:
+    """Read the orientation that a camera noted in a file, 1..8; see `noted_orientation`.
+
+    Raises:
+        ValueError: If the file is not an image, or is too large.
+        OSError: If it cannot be opened.
+    """
     with open_picture(path, "image") as picture:
         return noted_orientation(picture)
 

@@ -17,7 +17,7 @@ from rsseg.common.config import validate
 from rsseg.common.file_kinds import EXPORT_KEY
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import head_of
-from rsseg.segmentation.labels import Colour, LabelReading, complete_reading
+from rsseg.segmentation.labels import Byte, LabelReading, complete_reading
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.head import Head
 from rsseg.training.metadata import RunMetadata
@@ -55,7 +55,7 @@ class Description:
     unseen: str = "interpolate"
     batchnorm: Literal["private", "shared"] = "private"
     labels: LabelReading | None = None
-    colours: tuple[Colour, ...] | None = None
+    colours: tuple[tuple[Byte, Byte, Byte], ...] | None = None
     format: Literal[1] = 1
 
     @field_validator("task")

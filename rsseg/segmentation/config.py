@@ -10,13 +10,14 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from rsseg.common.config import STRICT, Count, Positive, plain
-from rsseg.segmentation.labels import Colour, LabelDecoder, LabelReading, complete_reading
+from rsseg.segmentation.labels import Byte, LabelDecoder, LabelReading, complete_reading
 from rsseg.segmentation.model import ModelConfig
 from rsseg.segmentation.pairs import SplitConfig
 from rsseg.segmentation.presets import with_preset
 from rsseg.training.config import RunConfig
 
 SMALLEST_VIEW = 32  # The encoders halve their input five times.
+Orientation = Literal["applied", "ignored"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -61,7 +62,11 @@ class DataConfig:
             whose values prove nothing is refused.
         names: Names of the classes, or a file with one a line. Default: "class 0" and so on.
         colours: Colour of each class in pictures, RGB. Default: a palette.
+        orientation: Whether the label maps are of the images as turned by the orientation that a
+            camera noted ("applied"), or of the pixels as they lie in the file ("ignored"). Default:
+            as their sizes prove it; an image with a note and a size that proves nothing is refused.
         unlabelled: What becomes of images without label map.
+        allow_shared: Test on images that are trained on.
         allow_absent: Train although a class has no pixel in the training samples.
         crop: Crop of each image by name ("gupta", "toolbox", "border"); default is none.
         limit: Use only so many training images, spread over the list; default: all.
@@ -75,8 +80,10 @@ class DataConfig:
     test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     labels: LabelReading | None = None
     names: str | tuple[str, ...] | None = None
-    colours: tuple[Colour, ...] | None = None
+    colours: tuple[tuple[Byte, Byte, Byte], ...] | None = None
+    orientation: Orientation | None = None
     unlabelled: Literal["refuse", "skip"] = "refuse"
+    allow_shared: bool = False
     allow_absent: bool = False
     crop: Literal["gupta", "toolbox", "border"] | None = None
     limit: Count | None = None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rsseg.images.reading import open_picture
 
+Colour = tuple[int, int, int]  # red, green, blue, 0..255
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 _LARGEST: Final = 2**28  # bytes: more than one for each pixel that Pillow opens
 # First row and column, and steps to the next ones, of the seven passes of an interlaced file.
@@ -137,6 +138,19 @@ def read_label_colours(path: Path) -> NDArray[np.uint8]:
             f"{file.bits} bits); state which value is which class instead, by offset or map"
         )
     return np.ascontiguousarray(file.pixels[..., :3])
+
+
+def read_palette(path: Path) -> list[Colour]:
+    """Return the colours of a label file with a palette, by index; none for another file.
+
+    Raises:
+        ValueError: If the file is not a picture, or is damaged.
+        OSError: If the file cannot be opened.
+    """
+    with open_picture(path, "label file") as picture:
+        values = picture.getpalette() if picture.mode == "P" else None
+    channels = values or []
+    return [(r, g, b) for r, g, b in zip(*(channels[i::3] for i in range(3)), strict=False)]
 
 
 def has_colours(path: Path) -> bool:

@@ -21,13 +21,19 @@ from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import STRICT
 from rsseg.images.preprocessing import VOID, LabelMap
-from rsseg.segmentation.label_files import Values, read_label_colours, read_label_values
+from rsseg.segmentation.label_files import (
+    Colour,
+    Values,
+    read_label_colours,
+    read_label_values,
+    read_palette,
+)
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Value = Annotated[int, Field(ge=0, lt=2**16)]
-Colour = tuple[Byte, Byte, Byte]
 _VALUES: Final = 2**16
 _WAYS: Final = ("offset", "map", "colours", "binary")
+PROVEN: Final = "proven by the values if every class occurs"
 _SCANNED: Final = 64  # label files that detection reads: all of a large data set take minutes
 
 
@@ -49,9 +55,9 @@ class LabelReading:
 
     offset: Value | None = None
     map: dict[Value, Byte] | None = None
-    colours: tuple[Colour, ...] | None = None
+    colours: tuple[tuple[Byte, Byte, Byte], ...] | None = None
     binary: bool = False
-    void: Literal["rest"] | tuple[Value | Colour, ...] = ()
+    void: Literal["rest"] | tuple[Value | tuple[Byte, Byte, Byte], ...] = ()
 
     @field_validator("void", mode="before")
     @classmethod
@@ -189,25 +195,32 @@ def _lists(value: Any) -> Any:
 
 def _classes_error(reading: LabelReading, classes: int) -> str | None:
     """Return why a reading does not fit a number of classes, None if it does."""
-    colours, mapped = reading.colours or (), {*(reading.map or {}).values()}
-    faults = {
-        f"label maps have 1 to {VOID} classes, got {classes}": not 1 <= classes <= VOID,
-        f"labels.binary is for 2 classes, there are {classes}; set model.classes to 2": (
-            reading.binary and classes != 2
-        ),
-        f"labels.colours lists {len(colours)} colours for {classes} classes": (
-            colours and len(colours) != classes
-        ),
-        "labels.colours lists a colour twice; each class has one of its own": (
-            len({*colours}) != len(colours)
-        ),
-        f"labels.map leads to the classes {value_ranges(np.array(sorted(mapped), dtype=int))}, "
-        f"expected each of 0..{classes - 1}": mapped and mapped != {*range(classes)},
-        f"labels.offset {reading.offset} leaves no values for {classes} classes": (
-            (reading.offset or 0) + classes > _VALUES
-        ),
-    }
-    return next((message for message, is_fault in faults.items() if is_fault), None)
+    if not 1 <= classes <= VOID:
+        return f"label maps have 1 to {VOID} classes, got {classes}"
+    if reading.offset is not None:
+        if reading.offset + classes <= _VALUES:
+            return None
+        return f"labels.offset {reading.offset} leaves no values for {classes} classes"
+    if reading.map is not None:
+        return _map_error({*reading.map.values()}, classes)
+    if reading.colours is not None:
+        return _colours_error(reading.colours, classes)
+    return None if classes == 2 else f"labels.binary is for 2 classes, there are {classes}"
+
+
+def _map_error(mapped: set[int], classes: int) -> str | None:
+    if mapped == {*range(classes)}:
+        return None
+    present = value_ranges(np.array(sorted(mapped), dtype=int))
+    return f"labels.map leads to the classes {present}, expected each of 0..{classes - 1}"
+
+
+def _colours_error(colours: Sequence[Colour], classes: int) -> str | None:
+    if len(colours) != classes:
+        return f"labels.colours lists {len(colours)} colours for {classes} classes"
+    if len({*colours}) != classes:
+        return "labels.colours lists a colour twice; each class has one of its own"
+    return None
 
 
 def _codes(reading: LabelReading, classes: int) -> dict[int, int]:
@@ -249,8 +262,8 @@ def complete_reading(offset: int | None, void: int | None) -> LabelReading:
 def possible_readings(values: Sequence[int], classes: int) -> dict[str, LabelReading]:
     """List the readings that some values of label maps allow, by what they would mean.
 
-    Void is one value of 0, K and 255, or does not occur. Readings that make the same of these
-    values are listed once.
+    Void is 0, K or 255, 255 beside one of the others, or does not occur. Readings that make the
+    same of these values are listed once.
 
     Args:
         values: Values that occur, each once.
@@ -260,13 +273,12 @@ def possible_readings(values: Sequence[int], classes: int) -> dict[str, LabelRea
     candidates: dict[str, LabelReading] = {}
     for offset in (0, 1):
         inside = {*range(offset, offset + classes)}
-        for void in (VOID, 0, classes, None):
-            if void is not None and (void in inside or void not in present):
-                continue
-            if present <= inside | {void}:
+        # 255 may be void beside another, as along the edges of things.
+        for void in ((), (VOID,), (0,), (classes,), (0, VOID), (classes, VOID)):
+            if {*void} <= present - inside and present <= inside | {*void}:
                 text = f"classes {offset}..{offset + last}, "
-                text += "no void" if void is None else f"void {void}"
-                candidates[text] = LabelReading(offset=offset, void=() if void is None else (void,))
+                text += f"void {' and '.join(map(str, void))}" if void else "no void"
+                candidates[text] = LabelReading(offset=offset, void=void)
     if classes == 2 and present == {0, VOID}:
         candidates["0 and 255 are the two classes"] = LabelReading(binary=True)
     results: dict[bytes, str] = {}
@@ -285,7 +297,10 @@ def possible_readings(values: Sequence[int], classes: int) -> dict[str, LabelRea
 def detect_reading(
     paths: Sequence[Path], classes: int, *, option: str = "labels: {}"
 ) -> LabelReading:
-    """Return the reading of label files, from the values in some of them, if it is the only one.
+    """Return the reading of label files that their values prove.
+
+    Proven is the only possible reading; or, where 255 occurs, the only one under which every class
+    does: a class without a pixel is refused otherwise too.
 
     Args:
         paths: The files.
@@ -295,13 +310,16 @@ def detect_reading(
     Raises:
         ValueError: If the values allow several readings, or none; lists them with the YAML.
     """
-    step = max(1, len(paths) // _SCANNED)
-    values = {path: np.unique(read_label_values(path)) for path in paths[::step]}
-    every = np.unique(np.concatenate([*values.values()])) if values else np.zeros(0, dtype=int)
+    values: dict[Path, NDArray[Any]] = {}
+    every = np.zeros(0, dtype=np.int64)
+    for path in _spread(paths):
+        values[path] = np.unique(read_label_values(path))
+        every = np.union1d(every, values[path])
+        if len(values) >= _SCANNED and len(every) > classes:
+            break
     meaning = possible_readings(every.tolist(), classes)
-    # A guess of an order is shown, and never taken.
-    if len(meaning) == 1 and "in order" not in next(iter(meaning)):
-        return next(iter(meaning.values()))
+    if proven := _proven(meaning, every.tolist(), classes):
+        return proven
     lines = [f"    {option.format(reading)}    # {text}" for text, reading in meaning.items()]
     if not lines:
         readings = ("{offset: 0, void: [255]}", "{map: {7: 0, 8: 1}, void: rest}")
@@ -309,14 +327,60 @@ def detect_reading(
     raise ValueError(_doubt_message(values, every, classes, lines, is_possible=bool(meaning)))
 
 
-def check_binary(paths: Sequence[Path]) -> None:
-    """Check that some label files of two values hold one and the same beside 0.
+def _spread(paths: Sequence[Path]) -> list[Path]:
+    """Return all paths, first some that are spread over the list."""
+    first = paths[:: max(1, len(paths) // _SCANNED)]
+    return list(dict.fromkeys([*first, *paths]))
+
+
+def _proven(
+    meaning: dict[str, LabelReading], values: Sequence[int], classes: int
+) -> LabelReading | None:
+    """Return the one reading that is proven, None if none is."""
+    if len(meaning) == 1 and "in order" not in next(iter(meaning)):  # An order is only proposed.
+        return next(iter(meaning.values()))
+    complete = [
+        reading
+        for reading in meaning.values()
+        if reading.offset is not None
+        and {*range(reading.offset, reading.offset + classes)} <= {*values}
+    ]
+    return complete[0] if len(complete) == 1 and VOID in values else None
+
+
+def check_label_files(paths: Sequence[Path], reading: LabelReading) -> None:
+    """Check some label files against each other, under the reading of all.
 
     Raises:
-        ValueError: If some hold 1 and some 255: one of the two may be void.
+        ValueError: If `binary` would join 1 and 255, or palettes number the same colours
+            differently, so that indices cannot be classes.
     """
+    some = paths[:: max(1, len(paths) // _SCANNED)]
+    if reading.binary:
+        _check_binary(some)
+    if reading.colours is None:
+        _check_palettes(some)
+
+
+def _check_palettes(paths: Sequence[Path]) -> None:
+    places: dict[Colour, tuple[int, Path]] = {}
+    for path in paths:
+        palette = read_palette(path)
+        for index, colour in enumerate(palette):
+            if palette.count(colour) > 1:  # Filled up with black, for example.
+                continue
+            before, other = places.setdefault(colour, (index, path))
+            if before != index:
+                raise ValueError(
+                    f"{other} and {path} number colours differently: {list(colour)} is "
+                    f"{before} in one and {index} in the other, as if a program sorted them; list "
+                    "the colour of each class in data.labels, {colours: [[R, G, B], ...]}"
+                )
+
+
+def _check_binary(paths: Sequence[Path]) -> None:
     examples: dict[int, Path] = {}
-    for path in paths[:: max(1, len(paths) // _SCANNED)]:
+    for path in paths:
         for value in np.unique(read_label_values(path)).tolist():
             examples.setdefault(value, path)
     if {1, VOID} <= examples.keys():

@@ -10,36 +10,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import STRICT
-from rsseg.common.files import read_text
 from rsseg.common.messages import listed
+from rsseg.segmentation.pair_lists import IMAGE_SUFFIXES, Files, Pair, listed_pairs, pair_of
 
-IMAGE_SUFFIXES: Final = (
-    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif", ".jp2"),
-)
 _WILD: Final = re.compile(r"\*\*/?|\*|\?")
-_SPLIT: Final = (re.compile(r"\t+"), re.compile(r"\s*[,;]\s*"), re.compile(r"\s+"))
-
-
-class Pair(NamedTuple):
-    """The files of a sample.
-
-    Attributes:
-        name: Its name, with "/" where it lies in a folder of the folder.
-        image: Its image.
-        label: Its label map.
-    """
-
-    name: str
-    image: Path
-    label: Path
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -77,49 +58,46 @@ def find_pairs(root: Path, split: SplitConfig, *, skip: bool = False) -> tuple[l
         ValueError: If images and label maps do not pair, or a list is faulty.
         FileNotFoundError: If a folder or file is missing.
     """
-    if split.images is None or split.labels is None:
-        assert split.list is not None
-        return _listed_pairs(root, root / split.list, {}, {}), 0
-    labels = _label_maps(root, split.labels)
-    label_paths = {path for paths in labels.values() for path in paths}
-    # Label maps may lie among the images: what the pattern of label maps matches is no image.
-    images = {
-        name: [path for path in paths if path not in label_paths]
-        for name, paths in _matches(root, split.images).items()
-    }
-    images = {name: paths for name, paths in images.items() if paths}
-    if not images or not labels:
-        kind, place = ("images", split.images) if not images else ("label maps", split.labels)
-        raise ValueError(
-            f"{root / place}: no {kind} ({', '.join(IMAGE_SUFFIXES)}) there; correct data.root and "
-            "the paths of the split"
-        )
+    images: Files = {}
+    labels: Files = {}
+    if split.images is not None and split.labels is not None:
+        images, labels = _files_of(root, split.images, split.labels)
     if split.list is not None:
-        return _listed_pairs(root, root / split.list, images, labels), 0
+        return listed_pairs(root, root / split.list, images, labels), 0
     unlabelled = sorted(images.keys() - labels.keys())
     if unlabelled and not (skip and len(unlabelled) < len(images)):
         raise ValueError(_unpaired_message(root, split, images, labels, unlabelled))
     orphans = sorted(labels.keys() - images.keys())
     if orphans:
         raise ValueError(
-            f"{len(orphans)} of {len(labels)} label maps in {root / split.labels} have no image in "
-            f"{root / split.images} ({listed(orphans, 3)}); add the images or remove the label maps"
+            f"{len(orphans)} of {len(labels)} label maps in {root / str(split.labels)} have no "
+            f"image in {root / str(split.images)} ({listed(orphans, 3)}); add the images or remove "
+            "the label maps"
         )
     names = sorted(images.keys() & labels.keys())
-    return [_pair(name, images, labels) for name in names], len(unlabelled)
+    return [pair_of(name, images, labels) for name in names], len(unlabelled)
 
 
-def _pair(
-    name: str, images: Mapping[str, Sequence[Path]], labels: Mapping[str, Sequence[Path]]
-) -> Pair:
-    for kind, files in (("images", images[name]), ("label maps", labels[name])):
-        if len(files) > 1:
-            both = " and ".join(map(str, files[:2]))
-            raise ValueError(f"{name} has several {kind}, {both}; keep one for each name")
-    return Pair(name, images[name][0], labels[name][0])
+def _files_of(root: Path, images: str, labels: str) -> tuple[Files, Files]:
+    """Return the images and label maps of two folders or patterns, by name."""
+    label_files = _label_maps(root, labels)
+    label_paths = {path for paths in label_files.values() for path in paths}
+    # Label maps may lie among the images: what the pattern of label maps matches is no image.
+    image_files = {
+        name: [path for path in paths if path not in label_paths]
+        for name, paths in _matches(root, images).items()
+    }
+    image_files = {name: paths for name, paths in image_files.items() if paths}
+    if not image_files or not label_files:
+        kind, place = ("images", images) if not image_files else ("label maps", labels)
+        raise ValueError(
+            f"{root / place}: no {kind} ({', '.join(IMAGE_SUFFIXES)}) there; correct data.root and "
+            "the paths of the split (wildcards are *, ** and ?)"
+        )
+    return image_files, label_files
 
 
-def _label_maps(root: Path, place: str) -> dict[str, list[Path]]:
+def _label_maps(root: Path, place: str) -> Files:
     """Return the label maps of a folder or pattern: the PNGs, where there are any."""
     matches = _matches(root, place)
     pngs = {n: [p for p in paths if p.suffix.lower() == ".png"] for n, paths in matches.items()}
@@ -127,13 +105,16 @@ def _label_maps(root: Path, place: str) -> dict[str, list[Path]]:
     return pngs or matches  # Files of another kind are refused when they are read, with the reason.
 
 
-def _matches(root: Path, place: str) -> dict[str, list[Path]]:
+def _matches(root: Path, place: str) -> Files:
     """Return the pictures of a folder or pattern by what its wildcards stand for."""
     folder, pattern = _divide(place)
     base = (root / folder).expanduser()
     if not base.is_dir():
-        raise FileNotFoundError(f"{base}: no such folder; correct data.root, or the path '{place}'")
-    matches: dict[str, list[Path]] = {}
+        raise FileNotFoundError(
+            f"{base}: no such folder; correct data.root, or the path '{place}' (wildcards are *, "
+            "** and ?)"
+        )
+    matches: Files = {}
     rule = _rule(pattern) if pattern else None
     for file in _files(base):
         below = file.relative_to(base).as_posix()
@@ -200,79 +181,3 @@ def _unpaired_message(
         )
     examples = listed(unlabelled, 3)
     return f"{len(unlabelled)} of {len(images)} images in {places} ({examples}); {reason}"
-
-
-def _listed_pairs(
-    root: Path,
-    path: Path,
-    images: Mapping[str, Sequence[Path]],
-    labels: Mapping[str, Sequence[Path]],
-) -> list[Pair]:
-    """Return the samples that a list names."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing; expected a list with one sample per line")
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    found = _Lookup(root, path.parent, images, labels)
-    pairs = [found.pair(line) for line in lines]
-    if len(pairs) > 1 and isinstance(pairs[0], str) and not isinstance(pairs[1], str):
-        pairs = pairs[1:]  # the names of the columns
-    faults = [pair for pair in pairs if isinstance(pair, str)]
-    if faults or not pairs:
-        reason = (
-            f"{len(faults)} of {len(pairs)} lines name no sample: {'; '.join(faults[:3])}"
-            if faults
-            else "it is empty"
-        )
-        raise FileNotFoundError(
-            f"{path}: {reason}; expected a name, or an image and its label map, one sample per line"
-        )
-    samples = [pair for pair in pairs if isinstance(pair, Pair)]
-    twice = [name for name, count in Counter(pair.name for pair in samples).items() if count > 1]
-    if twice:
-        raise ValueError(f"{path}: names {twice[0]} twice; expected each sample once")
-    return samples
-
-
-class _Lookup:
-    """The sample that a line of a list names."""
-
-    def __init__(
-        self,
-        root: Path,
-        folder: Path,
-        images: Mapping[str, Sequence[Path]],
-        labels: Mapping[str, Sequence[Path]],
-    ) -> None:
-        self.places = tuple(dict.fromkeys((root, folder)))
-        self.images, self.labels = images, labels
-        self.by_path = {paths[0].resolve(): name for name, paths in images.items()}
-
-    def pair(self, line: str) -> Pair | str:
-        """Return the files of a line; or, as text, why there are none."""
-        names = [name for name in (line, line.rpartition(".")[0]) if name in self.images]
-        if not names and (file := self._file(line)):
-            names = [name for name in (self.by_path.get(file.resolve()),) if name is not None]
-        if names and names[0] in self.labels:
-            return _pair(names[0], self.images, self.labels)
-        for separator in _SPLIT:
-            parts = separator.split(line)
-            if len(parts) >= 2 and (files := self._both(parts[0], parts[1])):
-                return Pair(_name_of(parts[0]), *files)
-        return f"'{line}' {'has no label map' if names else 'was not found'}"
-
-    def _both(self, image: str, label: str) -> tuple[Path, Path] | None:
-        first, second = self._file(image), self._file(label)
-        return (first, second) if first and second else None
-
-    def _file(self, text: str) -> Path | None:
-        # Lists are often written with the folders of another machine before the path; what is
-        # left of it has to be a file in a folder, as a name alone may be of any.
-        parts = text.strip("/").split("/")
-        ends = ["/".join(parts[start:]) for start in range(max(1, len(parts) - 1))]
-        candidates = [place / end for end in ends for place in self.places]
-        return next((path for path in (Path(text), *candidates) if path.is_file()), None)
-
-
-def _name_of(image: str) -> str:
-    return image.strip("/").rpartition(".")[0] or image

@@ -150,7 +150,10 @@ def test_any_text_is_a_configuration_or_an_error_of_ours(text: str) -> None:
     ("values", "hint"),
     [
         ({"optim": {"lr": 0.1, "Momentum": 0}}, "'optim.Momentum' in run.yaml; did you mean 'mome"),
-        ({"optim": {"lr": 0.1, "pretrained": 0}}, "; in 'optim' there are: clip_norm, "),
+        (
+            {"optim": {"lr": 0.1, "pretrained": 0}},
+            "; in 'optim' there are: betas, body_lr, clip_norm, ",
+        ),
         ({"lr": 0.1}, "unknown key 'lr' in run.yaml; did you mean 'optim.lr'?"),
         ({"epohcs": 1}, "did you mean 'epochs'?"),
         ({"qwertz": 1}, "unknown key 'qwertz' in run.yaml; there are: batch_size, "),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pictures
+from PIL import ImageOps
 
 from datasets.folders import FoldersReader, is_kept_for_test
 from datasets.label_counts import count_labels, label_summary
@@ -19,6 +20,11 @@ from rsseg.segmentation.config import DataConfig, SegmentationConfig
 from rsseg.segmentation.presets import preset_names, read_preset
 
 SIZE = (6, 8)
+SAME: dict[str, Any] = {
+    "train": {"images": "i", "labels": "m"},
+    "test": {"images": "i", "labels": "m"},
+    "allow_shared": True,
+}
 
 
 def draw(root: Path, name: str, pixels: NDArray[Any]) -> None:
@@ -100,10 +106,7 @@ def test_one_class_is_refused() -> None:
 def test_names_are_numbers_unless_they_are_given(tmp_path: Path) -> None:
     photo(tmp_path, "i/a.jpg")
     draw(tmp_path, "m/a.png", values(*range(40), 255))
-    where: dict[str, Any] = {
-        "train": {"images": "i", "labels": "m"},
-        "test": {"images": "i", "labels": "m"},
-    }
+    where = SAME
     assert opened(tmp_path, 40, **where).classes[7] == "class 7"
     (tmp_path / "n.txt").write_text("\n".join(f"thing {i}" for i in range(40)), encoding="utf-8")
     assert opened(tmp_path, 40, names="n.txt", **where).classes[7] == "thing 7"
@@ -116,10 +119,7 @@ def test_colours_of_label_maps_become_classes(tmp_path: Path) -> None:
     expected = np.resize(np.arange(3), SIZE)
     photo(tmp_path, "i/a.jpg")
     draw(tmp_path, "m/a.png", colours[expected])
-    where: dict[str, Any] = {
-        "train": {"images": "i", "labels": "m"},
-        "test": {"images": "i", "labels": "m"},
-    }
+    where = SAME
     labels = {"colours": [[0, 0, 0], [128, 0, 0]], "void": [[255, 255, 255]]}
     read = opened(tmp_path, 2, labels=labels, **where)[0].labels
     np.testing.assert_array_equal(read, np.where(expected == 2, 255, expected))
@@ -210,8 +210,7 @@ def test_the_summary_tells_reading_void_and_classes_without_a_pixel(tmp_path: Pa
         pixels = np.array([[2 if index == 6 else 0, 0, 1, 255]], dtype=np.uint8)
         draw(tmp_path, f"m/{index:03d}.png", pixels)
     keys: dict[str, Any] = {
-        "train": {"images": "i", "labels": "m"},
-        "test": {"images": "i", "labels": "m"},
+        **SAME,
         "labels": {"offset": 0, "void": [255]},
     }
     reader = opened(tmp_path, 3, **keys)
@@ -228,9 +227,65 @@ def test_the_summary_tells_reading_void_and_classes_without_a_pixel(tmp_path: Pa
 def test_an_image_and_a_label_map_of_two_sizes_are_named(tmp_path: Path) -> None:
     photo(tmp_path, "i/a.jpg", (5, 5))
     draw(tmp_path, "m/a.png", values(0, 1, 255))
-    where: dict[str, Any] = {
-        "train": {"images": "i", "labels": "m"},
-        "test": {"images": "i", "labels": "m"},
-    }
+    where = SAME
     with pytest.raises(ValueError, match=r"a\.jpg has 5x5 pixels and .*a\.png 8x6"):
         _ = opened(tmp_path, 2, **where)[0]
+
+
+def test_images_of_both_splits_are_refused_unless_that_is_meant(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        photo(tmp_path, f"i/{name}.jpg")
+        draw(tmp_path, f"m/{name}.png", values(0, 1, 255))
+    (tmp_path / "b.txt").write_text("b\n", encoding="utf-8")
+    train = {"images": "i", "labels": "m"}
+    for split in ("train", "test"):
+        with pytest.raises(ValueError, match=r"1 image of the .* samples .*b\.jpg.*allow_shared"):
+            opened(tmp_path, 2, split=split, train=train, test={**train, "list": "b.txt"})
+    assert len(opened(tmp_path, 2, **SAME)) == 2
+
+
+@pytest.mark.parametrize("noted", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize("square", [True, False])
+def test_label_maps_beside_a_noted_orientation_fit_by_size_or_have_to_be_explained(
+    tmp_path: Path, noted: int, square: bool
+) -> None:
+    size = (8, 8) if square else (6, 8)
+    raw = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    exif = Pictures.Exif()
+    exif[0x0112] = noted
+    (tmp_path / "i").mkdir()
+    Pictures.fromarray(raw).save(tmp_path / "i/a.png", exif=exif)
+    with Pictures.open(tmp_path / "i/a.png") as picture:
+        upright = np.asarray(ImageOps.exif_transpose(picture))
+    draw(tmp_path, "m/a.png", np.resize(np.array([0, 1, 255], dtype=np.uint8), size))
+    keys = {**SAME, "labels": {"offset": 0, "void": [255]}}
+    if square or noted < 5:
+        with pytest.raises(
+            ValueError, match=rf"(?s)EXIF orientation {noted}.*orientation: ignored"
+        ):
+            _ = opened(tmp_path, 2, **keys)[0]
+        applied = opened(tmp_path, 2, **keys, orientation="applied")[0].image
+        np.testing.assert_array_equal(applied, upright)
+        ignored = opened(tmp_path, 2, **keys, orientation="ignored")[0].image
+    else:
+        ignored = opened(tmp_path, 2, **keys)[0].image  # Only the pixels as they lie fit.
+    np.testing.assert_array_equal(ignored, raw)
+
+
+def test_images_left_out_are_counted_in_the_summary(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        photo(tmp_path, f"i/{name}.jpg")
+    draw(tmp_path, "m/a.png", values(0, 1, 255))
+    reader = opened(tmp_path, 2, **SAME, unlabelled="skip")
+    assert "1 image (2 without label map left out), " in label_summary(reader, allow_absent=False)
+
+
+def test_masks_of_two_values_are_one_kind_in_both_splits(tmp_path: Path) -> None:
+    for split, value in (("train", 1), ("test", 255)):
+        photo(tmp_path, f"i/{split}/a.jpg")
+        draw(tmp_path, f"m/{split}/a.png", values(0, value))
+    where: dict[str, Any] = {
+        split: {"images": f"i/{split}", "labels": f"m/{split}"} for split in ("train", "test")
+    }
+    with pytest.raises(ValueError, match=r"holds 1 and .* holds 255"):
+        opened(tmp_path, 2, preset="binary", **where)

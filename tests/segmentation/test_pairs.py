@@ -100,7 +100,7 @@ def test_a_list_names_samples_in_one_column_or_two(
     (tmp_path / "train.txt").write_text(f"# comment\n\n{line}\n", encoding="utf-8")
     where = {"images": "JPEGImages", "labels": "SegmentationClass"} if folders else {}
     if not folders and " " not in line and "\t" not in line and "," not in line:
-        with pytest.raises(FileNotFoundError, match=r"train\.txt: 1 of 1 lines name no sample"):
+        with pytest.raises(FileNotFoundError, match=r"train\.txt: 1 line of 1 without a sample"):
             names(tmp_path, list="train.txt")
         return
     (pair,) = names(tmp_path, list="train.txt", **where)
@@ -161,3 +161,54 @@ def test_links_that_lead_back_are_followed_once(tmp_path: Path) -> None:
     touch(tmp_path, "i/a.jpg", "m/a.png")
     (tmp_path / "i" / "loop").symlink_to(tmp_path / "i", target_is_directory=True)
     assert names(tmp_path, images="i", labels="m") == [("a", "i/a.jpg", "m/a.png")]
+
+
+@pytest.mark.parametrize("first", ["x", "images/x.jpg labels/x.png", "image2 mask2"])
+def test_a_first_line_that_names_no_sample_is_a_fault_and_no_head(
+    tmp_path: Path, first: str
+) -> None:
+    touch(tmp_path, "images/a.jpg", "labels/a.png")
+    rest = "images/a.jpg labels/a.png" if " " in first else "a"
+    (tmp_path / "l.txt").write_text(f"{first}\n{rest}\n", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=rf"1 line of 2 without a sample: '{first}'"):
+        names(tmp_path, images="images", labels="labels", list="l.txt")
+
+
+def test_the_second_column_of_a_list_is_obeyed(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a/1.jpg", "i/b/1.jpg", "m/a/1.png", "m/b/1.png")
+    (tmp_path / "l.txt").write_text("i/a/1.jpg m/b/1.png\n", encoding="utf-8")
+    assert names(tmp_path, images="i", labels="m", list="l.txt") == [
+        ("i/a/1", "i/a/1.jpg", "m/b/1.png")
+    ]
+    (tmp_path / "l.txt").write_text("i/a/1.jpg anything\n", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=r"'i/a/1\.jpg anything' was not found"):
+        names(tmp_path, images="i", labels="m", list="l.txt")
+
+
+@pytest.mark.parametrize("prefix", ["", "/data/set/", "/data/val/"])
+def test_a_path_of_another_split_is_never_read_as_one_of_this(tmp_path: Path, prefix: str) -> None:
+    touch(tmp_path, "images/a.jpg", "labels/a.png", "val/images/b.jpg")
+    line = f"{prefix}val/images/a.jpg {prefix}val/labels/a.png"
+    (tmp_path / "l.txt").write_text(line, encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match="was not found"):
+        names(tmp_path, list="l.txt")
+    (tmp_path / "l.txt").write_text("val/images/b.jpg val/labels/b.png", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match="was not found"):
+        names(tmp_path, list="l.txt")
+
+
+def test_paths_of_another_machine_lose_the_same_folders_in_every_line(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.jpg", "labels/a.png", "x/images/b.jpg", "x/labels/b.png")
+    lines = [
+        f"/d/set/{p}images/{n}.jpg /d/set/{p}labels/{n}.png" for p, n in (("", "a"), ("x/", "b"))
+    ]
+    (tmp_path / "l.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert [name for name, _, _ in names(tmp_path, list="l.txt")] == [
+        "d/set/images/a",
+        "d/set/x/images/b",
+    ]
+    (tmp_path / "l.txt").write_text(
+        "\n".join([lines[0], lines[1].replace("/d/", "/e/")]), encoding="utf-8"
+    )
+    with pytest.raises(FileNotFoundError, match="1 line of 2 without a sample"):
+        names(tmp_path, list="l.txt")

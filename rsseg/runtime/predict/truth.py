@@ -5,6 +5,7 @@ How a label file is read is decided in `segmentation.labels`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Final
 
 from rsseg.common.messages import counted
 from rsseg.images.preprocessing import VOID, LabelMap
-from rsseg.segmentation.labels import LabelDecoder, LabelReading, detect_reading
+from rsseg.segmentation.labels import LabelDecoder, LabelReading, check_label_files, detect_reading
 
 OPTION: Final = "--label-reading '{}'"
 
@@ -73,7 +74,7 @@ class TruthFiles:
         pattern = self.place.name if "*" in self.place.name else "*"
         folder = self.place.parent if "*" in self.place.name else self.place
         head, _, tail = pattern.partition("*")
-        tail = tail.removesuffix(".png")
+        tail = re.sub(r"\.png$", "", tail, flags=re.IGNORECASE)
         # In any case: cameras and other systems write .PNG.
         return {
             path.stem.removeprefix(head).removesuffix(tail): path
@@ -90,6 +91,7 @@ class TruthFiles:
             ValueError: If nothing is given and the values prove nothing; lists the options.
         """
         reading = self.reading or detect_reading(files, self.classes, option=OPTION)
+        check_label_files(files, reading)
         return LabelDecoder(reading, self.classes)
 
 

@@ -38,7 +38,7 @@ def test_proven_folder_becomes_a_configuration_that_is_complete_and_passes_the_c
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, out = labelled(tmp_path / "set", 0, 1, 2, 255), tmp_path / "my.yaml"
-    assert main([str(root), "--out", str(out)]) == 0
+    assert main([str(root), "--out", str(out), "--classes", "3"]) == 0
     assert "QUESTION" not in out.read_text(encoding="utf-8")
     config = validate(SegmentationConfig, read_yaml(out), "my.yaml")
     assert (config.model.classes, str(config.data.labels)) == (3, "{offset: 0, void: [255]}")
