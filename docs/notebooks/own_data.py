@@ -54,12 +54,12 @@ for index in range(60):
 # %% [markdown]
 # ## What is it?
 #
-# On the command line: `python -m datasets.init shapes --out my.yaml`. It writes a configuration and a contact sheet. 255
-# beside 0, 1, 2 can mean one thing only, so nothing is asked here; classes from 1, or a mask of 0 and 255, would be a
-# question in the file.
+# On the command line: `python -m datasets.init shapes --classes 3 --out my.yaml`. It writes a configuration and a contact
+# sheet. With three classes, 0, 1, 2 and 255 can mean one thing only, so nothing is asked here; classes from 1, or a mask
+# of 0 and 255, would be a question in the file.
 
 # %%
-assert init([str(data), "--out", str(folder / "my.yaml")]) == 0
+assert init([str(data), "--classes", "3", "--out", str(folder / "my.yaml")]) == 0
 print((folder / "my.yaml").read_text())
 display(Image.open(folder / "my.png"))
 
@@ -86,8 +86,8 @@ small = [
     "resolutions=[64,48,32]",
     "augmentation={scale: [0.7, 1.4], shorter_side: 64, crop: 64}",
     "optim={kind: adamw, lr: 2.0e-3}",
-    "epochs=20",
-    "evaluate_every=20",
+    "epochs=50",
+    "evaluate_every=50",
     "workers=0",
     "device=cpu",
 ]
