@@ -45,6 +45,8 @@ def pixelwise_mred_loss(
     variant: str = "full",
     ignore_index: int = 255,
     distillation_scale: float = 1.0,
+    teacher: Tensor | None = None,
+    teacher_weight: float = 1.0,
 ) -> MREDLosses:
     """Compute the MRED losses (Eq. 9) of label maps from logits at their own sizes.
 
@@ -56,6 +58,10 @@ def pixelwise_mred_loss(
         variant: Name of the distillation terms, a key of `rsseg.losses.distillation.VARIANTS`.
         ignore_index: Target of the pixels that do not count.
         distillation_scale: Factor on the distillation loss.
+        teacher: Logits of a fixed network at any size, shape (B, K, h, w), that teaches every
+            resolution besides: sum_s D_kl(p_teacher || p_s) is added to the distillation loss.
+            Without a valid pixel anywhere in `target` its terms are 0 as well.
+        teacher_weight: Factor on that sum.
 
     Returns:
         The four losses, scalars, float32 for half precision. Only `total` carries gradients, and
@@ -71,12 +77,17 @@ def pixelwise_mred_loss(
         >>> pixelwise_mred_loss(logits, target, torch.ones(2)).classification
         tensor(2.7726)
     """
-    _check_shapes(logits, target)
+    _check_shapes([*logits, *([] if teacher is None else [teacher.detach()])], target)
     check_target(target, tuple(target.shape), logits[0].shape[1], ignore_index)
     terms = distillation_terms(variant, len(logits), scores, distillation_scale)
     gradients = torch.is_grad_enabled() and any(z.requires_grad for z in logits)
-    options = _Options(terms, ignore_index, gradients)
-    return MREDLosses(*_apply(options, target, scores, *logits))
+    if teacher is not None:
+        # A row of its own behind the students, which learns nothing.
+        row = len(logits) + 1
+        terms = terms + [Term(row, s, teacher_weight) for s in range(1, row)]
+    options = _Options(terms, ignore_index, gradients, teacher is not None)
+    maps = logits if teacher is None else [*logits, teacher.detach()]
+    return MREDLosses(*_apply(options, target, scores, *maps))
 
 
 def _check_shapes(logits: Sequence[Tensor], target: Tensor) -> None:
@@ -94,6 +105,7 @@ class _Options(NamedTuple):
     terms: list[Term]
     ignore_index: int
     gradients: bool
+    taught: bool = False  # The last logits are those of a fixed teacher.
 
 
 class _PixelwiseMRED(torch.autograd.Function):
@@ -130,8 +142,11 @@ def _compute(
 ) -> tuple[MREDLosses, list[Tensor | None]]:
     """Return the losses, and the gradients of their total for the scores and for each logits."""
     alpha = None if scores is None else scores.to(working_dtype(*logits)).softmax(dim=0)
-    if runs_fused(target, logits, scores):
-        return fused_losses(target, logits, alpha, **options._asdict())
+    if not options.taught and runs_fused(target, logits, scores):
+        terms, ignore_index, gradients, _ = options
+        return fused_losses(
+            target, logits, alpha, terms=terms, ignore_index=ignore_index, gradients=gradients
+        )
     return _stream(options, target, alpha, logits)
 
 
@@ -141,26 +156,30 @@ def _stream(
     """Return the same as `_compute`, from bands of rows; alpha are the shares in the ensemble."""
     dtype = working_dtype(*logits)
     like = logits[0].new_empty(0, dtype=dtype)
+    students = len(logits) - options.taught
     weights = _weight_matrix(options.terms, len(logits), alpha is not None, like)
     # The gradient for z_s but for its one-hot part is row s of this times the probabilities.
     mix = (weights.sum(dim=1) + 1).diag() - weights
+    first = 0 if alpha is None else 1
     resizes = [BandResize(z.shape[2:], target.shape[1:], like) for z in logits]
-    gradients = [_rows_first(z, dtype).zero_() for z in logits] if options.gradients else []
+    own = logits[:students] if options.gradients else ()
+    gradients = [_rows_first(z, dtype).zero_() for z in own]
     sums = [weights.new_zeros(len(weights), len(weights) + 2)]
     chunks, bands = _tiles(target, len(weights) * logits[0].shape[1])
     for images in chunks:
         maps = [_rows_first(z[images], dtype) / _LN2 for z in logits]
         for rows in bands:
-            z = _resized(maps, resizes, rows, alpha)
+            z = _resized(maps, resizes, rows, alpha, students)
             labels = target[images, rows].transpose(0, 1).flatten(0, 1).long()
-            sums.append(_band(z, labels, options, mix[-len(logits) :]))
+            sums.append(_band(z, labels, options, mix[first : first + students]))
             for part, resize, gradient in zip(z, resizes, gradients, strict=False):
                 resize.backward(part, rows, gradient[:, images])
     pixels = (target.long() != options.ignore_index).sum().clamp(min=1)
-    losses, score_gradient = _losses(torch.stack(sums).sum(dim=0) / pixels, weights, alpha)
-    if not options.gradients:
-        return losses, [score_gradient] + [None] * len(logits)
-    return losses, [score_gradient, *((g / pixels).permute(1, 2, 0, 3) for g in gradients)]
+    means = torch.stack(sums).sum(dim=0) / pixels
+    losses, score_gradient = _losses(means, weights, alpha, students)
+    unchanged: list[Tensor | None] = [None] * (len(logits) - len(gradients))
+    maps_gradients = [(g / pixels).permute(1, 2, 0, 3) for g in gradients]
+    return losses, [score_gradient, *maps_gradients, *unchanged]
 
 
 def _weight_matrix(terms: list[Term], count: int, ensemble: bool, like: Tensor) -> Tensor:
@@ -187,9 +206,13 @@ def _rows_first(maps: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _resized(
-    maps: list[Tensor], resizes: list[BandResize], rows: slice, alpha: Tensor | None
+    maps: list[Tensor],
+    resizes: list[BandResize],
+    rows: slice,
+    alpha: Tensor | None,
+    students: int,
 ) -> Tensor:
-    """Return a band's logits, shape (S, rows * B, K, W), after the ensemble's if there is one."""
+    """Return a band's logits, (S, rows * B, K, W), behind the ensemble's and before a teacher's."""
     first = 0 if alpha is None else 1
     _, images, classes, _ = maps[0].shape
     count = (rows.stop - rows.start) * images
@@ -197,7 +220,7 @@ def _resized(
     for part, resize, cells in zip(z[first:], resizes, maps, strict=True):
         resize.forward(cells, rows, part)
     if alpha is not None:
-        torch.mm(alpha[None], z[1:].flatten(1), out=z[:1].flatten(1))
+        torch.mm(alpha[None], z[1 : 1 + students].flatten(1), out=z[:1].flatten(1))
     return z
 
 
@@ -225,7 +248,7 @@ def _band(z: Tensor, labels: Tensor, options: _Options, mix: Tensor) -> Tensor:
 
 
 def _losses(
-    means: Tensor, weights: Tensor, alpha: Tensor | None
+    means: Tensor, weights: Tensor, alpha: Tensor | None, students: int
 ) -> tuple[MREDLosses, Tensor | None]:
     """Return the losses, and the gradient for the raw scores, from means over pixels."""
     products, log_sum, picked = torch.split(means * _LN2, [len(weights), 1, 1], dim=1)
@@ -234,11 +257,13 @@ def _losses(
     log_products = products - log_sum
     distillation = (weights * (log_products.diag() - log_products)).sum()
     if alpha is None:
-        classification, ensemble = cross_entropy.sum(), torch.zeros_like(distillation)
+        classification = cross_entropy[:students].sum()
+        ensemble = torch.zeros_like(distillation)
         score_gradient = None
     else:
-        classification, ensemble = cross_entropy[1:].sum(), cross_entropy[0]
-        slope = products[1:, 0] - picked[1:, 0]
+        own = slice(1, 1 + students)
+        classification, ensemble = cross_entropy[own].sum(), cross_entropy[0]
+        slope = products[own, 0] - picked[own, 0]
         score_gradient = alpha * (slope - (alpha * slope).sum())
     total = classification + ensemble + distillation
     return MREDLosses(total, classification, ensemble, distillation), score_gradient

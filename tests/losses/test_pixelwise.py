@@ -277,3 +277,41 @@ def test_bad_scores_and_variants_are_named() -> None:
         pixelwise_mred_loss(logits, target, torch.ones(3), variant="all")
     with pytest.raises(ValueError, match="dense, from_largest or none"):
         pixelwise_mred_loss(logits, target, None)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("ensemble", [True, False])
+@pytest.mark.parametrize("teacher_size", [(7, 9), (3, 4), (12, 16)])
+def test_fixed_teacher_adds_its_divergences_as_the_reference_does(
+    variant: str, ensemble: bool, teacher_size: tuple[int, int]
+) -> None:
+    if not ensemble and variant in ("full", "vanilla"):
+        return
+    c = case(SMALL, (12, 16))
+    scores = c.scores if ensemble else None
+    g = torch.Generator().manual_seed(5)
+    teacher = torch.randn(2, 4, *teacher_size, dtype=torch.float64, generator=g)
+    options = {"teacher": teacher, "teacher_weight": 0.7}
+    losses = pixelwise_mred_loss(c.logits, c.target, scores, variant=variant, **options)  # type: ignore[arg-type]
+    plain = reference(c.logits, c.target, scores, variant)
+    # Written out: the mean over valid pixels of D_kl(teacher || student), for each student.
+    valid = c.target != 255
+    p = F.interpolate(teacher, size=(12, 16), mode="bilinear").softmax(dim=1)
+    extra = torch.zeros((), dtype=torch.float64)
+    for z in c.logits:
+        log_q = F.interpolate(z, size=(12, 16), mode="bilinear").log_softmax(dim=1)
+        extra = extra + (p * (p.log() - log_q)).sum(dim=1)[valid].mean()
+    torch.testing.assert_close(losses.total, plain.total + 0.7 * extra)
+    torch.testing.assert_close(losses.classification, plain.classification.detach())
+    torch.testing.assert_close(losses.distillation, (plain.distillation + 0.7 * extra).detach())
+    inputs = [*c.logits, *([c.scores] if ensemble else [])]
+    torch.testing.assert_close(
+        torch.autograd.grad(losses.total, inputs),
+        torch.autograd.grad(plain.total + 0.7 * extra, inputs),
+    )
+
+
+def test_teacher_of_other_classes_is_named() -> None:
+    c = case(SMALL, (12, 16))
+    with pytest.raises(ValueError, match="equal B and K"):
+        pixelwise_mred_loss(*c, teacher=torch.zeros(2, 5, 3, 3))
