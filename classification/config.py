@@ -64,6 +64,11 @@ class ClassificationConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.teacher is not None and self.adapt is not None and self.adapt.teacher:
+            raise ValueError(
+                "teacher and adapt.teacher would both teach; set adapt.teacher to 0, or leave "
+                "teacher out"
+            )
         if self.batch_size == 1:
             raise ValueError(
                 "batch_size 1 leaves the last BatchNorm of most classifiers one value for each "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from classification.config import ClassificationConfig
 from classification.evaluate import ClassificationEvaluator
@@ -26,8 +26,9 @@ from rsseg.switchable.complexity import count_macs
 from rsseg.training.evaluate_checkpoint import check_classes
 from rsseg.training.evaluation import Evaluation
 from rsseg.training.job import Mix
-from rsseg.training.step import AUTOCAST, Loss, Outputs
+from rsseg.training.step import Loss, Outputs
 from rsseg.training.task import EvalData, Task
+from rsseg.training.teacher import Teach, fixed_teacher
 from rsseg.weights.record import Record
 
 
@@ -62,9 +63,17 @@ class Classification(Task[ClassificationConfig]):
                     f"{first_line(error)}; choose other resolutions or another model"
                 ) from error
 
-    def loss(self, config: ClassificationConfig, data: EvalData, device: torch.device) -> Loss:
+    def loss(
+        self,
+        config: ClassificationConfig,
+        data: EvalData,
+        device: torch.device,
+        original: Teach | None = None,
+    ) -> Loss:
         """Return the loss over labels, see `Task`."""
-        teach = None if config.teacher is None else build_teacher(config, data.classes, device)
+        teach, weight = original, config.adapt.teacher if config.adapt else 0.0
+        if config.teacher is not None:
+            teach, weight = build_teacher(config, data.classes, device), config.teacher.weight
 
         def loss(outputs: Outputs) -> MREDLosses:
             return mred_loss(
@@ -75,7 +84,7 @@ class Classification(Task[ClassificationConfig]):
                 distillation_scale=config.distillation_scale,
                 label_smoothing=config.label_smoothing,
                 teacher=teach(outputs.views[0]) if teach else None,
-                teacher_weight=config.teacher.weight if config.teacher else 1.0,
+                teacher_weight=weight,
             )
 
         return loss
@@ -108,7 +117,7 @@ class Classification(Task[ClassificationConfig]):
 
 def build_teacher(
     config: ClassificationConfig, classes: Sequence[str], device: torch.device
-) -> Callable[[Tensor], Tensor]:
+) -> Teach:
     """Load the fixed teacher of a run: from the largest normalised views to its logits.
 
     Raises:
@@ -122,16 +131,8 @@ def build_teacher(
     # The names of imported classes are not known, their number is.
     if not metadata.imported or len(metadata.classes) != len(classes):
         check_classes(classes, metadata.classes)
-    network = net.specialize(config.resolutions[0]).to(device).eval().requires_grad_(False)
-    dtype = AUTOCAST[config.precision]
-
-    def teach(views: Tensor) -> Tensor:
-        inputs = config.preprocessing.translated(views, preprocessing)
-        with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype is not None):
-            logits: Tensor = network(inputs)
-        return logits
-
-    return teach
+    teach = fixed_teacher(net.specialize(config.resolutions[0]).to(device), config.precision)
+    return lambda views: teach(config.preprocessing.translated(views, preprocessing))
 
 
 CLASSIFICATION = Classification()

@@ -157,6 +157,27 @@ def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
     return text_table(lines, ">")
 
 
+def adaptation_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
+    """Lay out what adapting a network has changed, one line for each resolution, in percent.
+
+    Args:
+        results: Content of results.json with the metrics of the start under "start".
+        metrics: Names of the metrics.
+    """
+    head = ["resolution"]
+    for name in metrics:
+        head += [f"{name.replace('_', ' ')}: original", "adapted", "change"]
+    lines = [head]
+    for name, values in results["metrics"].items():
+        if name in results["start"] and name != ENSEMBLE:
+            line = [name]
+            for metric in metrics:
+                before, after = _share(results["start"][name][metric]), _share(values[metric])
+                line += [percent(before), percent(after), f"{100 * (after - before):+.1f}"]
+            lines.append(line)
+    return text_table(lines, ">")
+
+
 def _share(value: object) -> float:
     """Return a number of a results file."""
     if not isinstance(value, int | float):

@@ -15,7 +15,7 @@ from typing import Any, Generic
 
 import torch
 
-from rsseg.analysis.results import results_table
+from rsseg.analysis.results import adaptation_table, results_table
 from rsseg.common.config import is_given, load_config, plain
 from rsseg.common.device import choose_device, make_deterministic
 from rsseg.common.distributed import (
@@ -85,6 +85,9 @@ class Script(Generic[C]):
                 results = self.evaluate(args) if args.evaluate else self.train(args)
                 if is_main_process():
                     print(results_table(results, self.task.head.metrics))
+                    if results.get("start"):
+                        print("\nthe original, tested at each resolution, and the adapted network:")
+                        print(adaptation_table(results, self.task.head.metrics))
                 for warning in constant_output_warnings(results.get("constant_output", {})):
                     warn_first(warning)
         except Interrupted as stop:

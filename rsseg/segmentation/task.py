@@ -24,6 +24,7 @@ from rsseg.segmentation.model import build_segmenter
 from rsseg.training.evaluation import Evaluation
 from rsseg.training.step import Loss, Outputs
 from rsseg.training.task import EvalData, Task
+from rsseg.training.teacher import Teach
 from rsseg.weights.record import Record
 
 
@@ -67,7 +68,13 @@ class Segmentation(Task[SegmentationConfig]):
                     "preprocessing.fit 'square', or the architecture refinenet"
                 ) from error
 
-    def loss(self, config: SegmentationConfig, _data: EvalData, _device: torch.device) -> Loss:
+    def loss(
+        self,
+        config: SegmentationConfig,
+        _data: EvalData,
+        _device: torch.device,
+        original: Teach | None = None,
+    ) -> Loss:
         """Return the pixel-wise loss, see `Task`."""
 
         def loss(outputs: Outputs) -> MREDLosses:
@@ -78,6 +85,8 @@ class Segmentation(Task[SegmentationConfig]):
                 variant=config.distillation,
                 ignore_index=VOID,
                 distillation_scale=config.distillation_scale,
+                teacher=original(outputs.views[0]) if original else None,
+                teacher_weight=config.adapt.teacher if config.adapt else 0.0,
             )
             return weighted_by_pixels(losses, outputs.target)
 

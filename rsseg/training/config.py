@@ -118,6 +118,21 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
+class AdaptConfig:
+    """How the trained network that `init` names becomes switchable.
+
+    The start is evaluated before the first step: as every BatchNorm set is a copy of the
+    original's, that is the original tested at each resolution.
+
+    Args:
+        teacher: Factor on the distillation from the original, as it was at the start, which
+            teaches every resolution from the largest views, beside the ensemble; 0 for none.
+    """
+
+    teacher: NotNegative = 1.0
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class RunConfig:
     """The settings of every run, whatever its task.
 
@@ -129,6 +144,7 @@ class RunConfig:
         init: Weights to start from: a checkpoint of rsseg, or a file or folder of a network of
             torchvision, timm or segmentation-models-pytorch; they take the place of those that
             `model` names. Default: none.
+        adapt: How the network of `init` becomes switchable; default: trained as any other start.
         freeze: Parts of the network that are not trained, or not in the first epochs.
         optim: The optimiser.
         schedule: The learning rate's course.
@@ -169,6 +185,7 @@ class RunConfig:
     batch_size: Count
     optim: OptimConfig
     init: str | None = None
+    adapt: AdaptConfig | None = None
     freeze: tuple[FreezeConfig, ...] = ()
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -210,6 +227,11 @@ class RunConfig:
         return [{"part": part} if isinstance(part, str) else part for part in parts]
 
     def __post_init__(self) -> None:
+        if self.adapt is not None and self.init is None:
+            raise ValueError(
+                "adapt makes a trained network switchable, and init names none; set init (--init "
+                "PATH) to its weights, or leave adapt out"
+            )
         if self.compile != "none" and self.memory != "normal":
             raise ValueError(
                 f"memory '{self.memory}' repeats forward passes, which a compiled network cannot; "

@@ -200,6 +200,7 @@ class Training:
     def _evaluate_if_due(self, log: ProgressLog) -> None:
         config, epoch = self.job.config, self.progress.epoch
         due = epoch == config.epochs or (epoch > 0 and epoch % config.evaluate_every == 0)
+        due = due or (epoch == 0 and config.adapt is not None)
         if due and self.progress.step == 0 and self.progress.evaluated < epoch:
             self._evaluate(log)
             self.save(self.folder.last, reason="the last epoch")
@@ -226,6 +227,8 @@ class Training:
         }
         if is_main_process():
             log.metrics(results, self.stepper.global_step)
+            if job.config.adapt is not None:
+                results["start"] = self.folder.start_metrics(results["metrics"], progress.epoch)
             self.folder.write_results(results)
             job.report(evaluation, self.folder.path)
         self._keep_if_best(results["metrics"])

@@ -106,6 +106,16 @@ class RunFolder:
                 f"cannot read {path}: {error}; find the results again with --evaluate {self.last}"
             ) from error
 
+    def start_metrics(self, metrics: Mapping[str, Any], epoch: int) -> Mapping[str, Any] | None:
+        """Return the metrics of the start of a run, which are kept in start.json; None if lost."""
+        path = self.path / "start.json"
+        if epoch == 0:
+            write_whole(path, json.dumps(metrics, indent=1) + "\n")
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json, and its metrics by resolution as results.csv."""
         write_whole(self.path / "results.json", json.dumps(results, indent=1) + "\n")

@@ -27,6 +27,7 @@ from rsseg.training.head import Head
 from rsseg.training.job import Batches, Job, Mix
 from rsseg.training.metadata import RunMetadata
 from rsseg.training.step import Loss
+from rsseg.training.teacher import Teach, fixed_teacher
 from rsseg.weights.loading import load_start
 from rsseg.weights.record import Record
 from rsseg.weights.source import Weights, open_weights, unpacked
@@ -114,13 +115,16 @@ class Task(ABC, Generic[C]):
         """
 
     @abstractmethod
-    def loss(self, config: C, data: EvalData, device: torch.device) -> Loss:
+    def loss(
+        self, config: C, data: EvalData, device: torch.device, original: Teach | None = None
+    ) -> Loss:
         """Return the loss of a run as a function of the outputs of a step.
 
         Args:
             config: Settings of the run.
             data: The test images, whose classes a teacher has to know.
             device: Where the run computes.
+            original: The network that is adapted, as it was at the start, if it teaches.
         """
 
     @abstractmethod
@@ -143,6 +147,7 @@ def build_net(
     *,
     pretrained: bool = True,
     classes: Sequence[str] = (),
+    announced: bool = True,
 ) -> SwitchableNet:
     """Build the network of a run; it holds scores only when an ensemble teaches.
 
@@ -153,6 +158,7 @@ def build_net(
         pretrained: Load the weights that the settings name, if any; a run that is continued has
             its weights in its checkpoint. `init` takes the place of pretrained weights.
         classes: Names of the classes, if known: a head for others starts anew.
+        announced: Say what became of the weights of `init`.
 
     Raises:
         ValueError: If the network cannot be built, or cannot take views of these sizes.
@@ -169,7 +175,9 @@ def build_net(
     if pretrained and config.init is not None:
         weights = unpacked(open_weights(config.init), task.head.network)
         new_head = other_classes(weights, classes)
-        load_start(net, weights, key="init", new_head=new_head).announce()
+        report = load_start(net, weights, key="init", new_head=new_head)
+        if announced:
+            report.announce()
     Freezing(net, config.freeze)  # Names of parts are checked before a run begins.
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     return net.to(device).to(memory_format=layout)
@@ -184,6 +192,22 @@ def other_classes(weights: Weights, classes: Sequence[str]) -> str:
     return f"the head starts anew: the checkpoint has a class {other!r} where the data have {own!r}"
 
 
+def original_teacher(
+    task: Task[C], config: C, device: torch.device, classes: Sequence[str]
+) -> Teach | None:
+    """Return the network of `init` as the teacher of a run that adapts it; None without one.
+
+    It is built from `init` again, so that a run which is continued has the same teacher.
+
+    Raises:
+        ValueError: If the weights are gone, or do not fit.
+    """
+    if config.adapt is None or not config.adapt.teacher:
+        return None
+    net = build_net(task, config, device, classes=classes, announced=False)
+    return fixed_teacher(net.specialize(config.resolutions[0]), config.precision)
+
+
 def build_job(
     task: Task[C], config: C, net: SwitchableNet, batches: TrainData, data: EvalData
 ) -> Job:
@@ -193,11 +217,12 @@ def build_job(
         return evaluate_net(task, config, network, data, config.resolutions)
 
     metadata = describe(task, config, net, data)
+    device = next(net.parameters()).device
     return Job(
         config=config,
         net=net,
         batches=batches,
-        loss=task.loss(config, data, next(net.parameters()).device),
+        loss=task.loss(config, data, device, original_teacher(task, config, device, data.classes)),
         evaluate=evaluate_it,
         metadata=replace(metadata, data={**metadata.data, **batches.fingerprint}),
         report=lambda evaluation, folder: task.report(evaluation, data, folder),
