@@ -1,6 +1,6 @@
 # make test: set up and run every check.
 # make notebooks: set up and run the notebooks of docs/notebooks.
-# make demo: set up, then train and compare two networks on rooms that it draws itself.
+# make demo: set up, train a network on rooms that it draws itself, make it switchable, and compare the two.
 # NYUDV2=path make demo: the same on NYU Depth V2 (the official .mat file, or a prepared folder).
 # make bench: set up, measure time and memory in short, and write the tables of docs/BENCHMARKS.md
 # (15 to 20 minutes on 2 idle cores; other work on the machine would spoil the numbers).
@@ -11,14 +11,14 @@ JOBS ?= auto
 
 ifdef NYUDV2
 DATA := $(NYUDV2)
-CONFIGS := configs/nyudv2_small
-BASELINE := inet128
+PLAIN := configs/nyudv2_small/inet128.yaml
+ADAPT := configs/finetune/nyudv2_small.yaml
 LOWER := 128 80 48
 RUNS := runs/demo_nyudv2
 else
 DATA := data/demo/rooms.mat
-CONFIGS := configs/rooms
-BASELINE := inet96
+PLAIN := configs/rooms/inet96.yaml
+ADAPT := configs/finetune/rooms.yaml
 LOWER := 96 64 32
 RUNS := runs/demo
 endif
@@ -47,17 +47,14 @@ notebooks: $(VENV)/.installed
 # What is drawn, trained and evaluated already is not done again, so a demo that was stopped goes on.
 demo: $(VENV)/.installed
 	test -n "$(NYUDV2)" || $(BIN)/python -m datasets.rooms "$(DATA)" --height 240 --width 320
-	$(TRAIN) $(CONFIGS)/rsnet.yaml --continue --set "data.root=$(DATA)" --run $(RUNS)/rsnet
-	$(TRAIN) $(CONFIGS)/$(BASELINE).yaml --continue --set "data.root=$(DATA)" --run $(RUNS)/$(BASELINE)
-	test -e $(RUNS)/$(BASELINE)_tested_lower/results.json || $(TRAIN) \
-		--evaluate $(RUNS)/$(BASELINE)/last.pt --set "data.root=$(DATA)" --resolutions $(LOWER) \
-		--out $(RUNS)/$(BASELINE)_tested_lower
+	$(TRAIN) $(PLAIN) --continue --set "data.root=$(DATA)" --run $(RUNS)/plain
+	$(TRAIN) $(ADAPT) --continue --init $(RUNS)/plain/last.pt --set "data.root=$(DATA)" --run $(RUNS)/adapted
 	$(BIN)/python -m datasets.nyudv2 sample "$(DATA)" $(RUNS)/images --count 4
-	$(RSSEG) predict $(RUNS)/$(BASELINE)/last.pt $(RUNS)/images/images --resolutions $(LOWER) \
-		--compare $(RUNS)/rsnet/last.pt --name "I-Net $(firstword $(LOWER))" --compare-name RS-Net \
-		--labels $(RUNS)/images/labels --out $(RUNS)/pictures --overwrite
-	$(RSSEG) curves $(RUNS)/rsnet $(RUNS)/$(BASELINE) --out $(RUNS)/curves.png --overwrite
-	$(RSSEG) compare $(RUNS)/$(BASELINE)_tested_lower/results.json $(RUNS)/rsnet/results.json
+	$(RSSEG) predict $(RUNS)/plain/last.pt $(RUNS)/images/images --resolutions $(LOWER) \
+		--compare $(RUNS)/adapted/last.pt --name "trained at $(firstword $(LOWER))" --compare-name adapted \
+		--labels $(RUNS)/images/labels --label-offset 0 --out $(RUNS)/pictures --overwrite
+	$(RSSEG) curves $(RUNS)/adapted $(RUNS)/plain --out $(RUNS)/curves.png --overwrite
+	$(TRAIN) --resume $(RUNS)/adapted    # complete: prints its tables
 	@echo "picture: $(RUNS)/pictures/fig8.png, curves: $(RUNS)/curves.png"
 
 # Results pile up in build/benchmarks; the report takes the newest of each kind.

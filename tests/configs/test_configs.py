@@ -18,7 +18,7 @@ from rsseg.training.config import RunConfig
 from tests.helpers.processes import ROOT
 
 EVERY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
-EXAMPLES = [file for file in EVERY if file.startswith("configs/own/")]  # for the reader's own data
+EXAMPLES = [file for file in EVERY if file.startswith(("configs/own/", "configs/finetune/"))]
 FILES = [file for file in EVERY if file not in EXAMPLES]
 FOLDERS = sorted({str(Path(file).parent) for file in FILES})
 # By the script of a file's command.
