@@ -289,3 +289,25 @@ def test_masks_of_two_values_are_one_kind_in_both_splits(tmp_path: Path) -> None
     }
     with pytest.raises(ValueError, match=r"holds 1 and .* holds 255"):
         opened(tmp_path, 2, preset="binary", **where)
+
+
+def test_nyudv2_is_the_same_through_these_settings_and_through_its_own_reader(
+    tmp_path: Path,
+) -> None:
+    for index in range(5):
+        photo(tmp_path, f"images/{index}.jpg")
+        draw(tmp_path, f"labels40/{index}.png", values(*range(index, 41)))
+    (tmp_path / "train.txt").write_text("3\n0\n1\n", encoding="utf-8")
+    (tmp_path / "test.txt").write_text("4\n2\n", encoding="utf-8")
+    where = {"images": "images", "labels": "labels40"}
+    general = {
+        **{split: {**where, "list": f"{split}.txt"} for split in ("train", "test")},
+        "labels": {"offset": 1, "void": [0]},
+    }
+    for split in ("train", "test"):
+        own = open_reader(config(tmp_path, preset="nyudv2"), split, 40)
+        same = open_reader(config(tmp_path, **general), split, 40)
+        assert own.names == same.names
+        for first, second in zip(own, same, strict=True):
+            np.testing.assert_array_equal(first.image, second.image)
+            np.testing.assert_array_equal(first.labels, second.labels)
