@@ -69,7 +69,7 @@ class HubNet(ModelHubMixin):
             OSError: If it cannot be read.
         """
         net, _, record = load_checkpoint(path, allow_builder=allow_builder)
-        return cls(net, record, measured=Measured.beside(Path(path)))
+        return cls(net, record, measured=Measured.beside(Path(path), record))
 
     @property
     def name(self) -> str:

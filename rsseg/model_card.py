@@ -38,13 +38,15 @@ class Measured:
     latencies: tuple[Entry, ...] = ()
 
     @classmethod
-    def beside(cls, path: Path) -> Measured:
+    def beside(cls, path: Path, record: RunMetadata) -> Measured:
         """Read results.json and the table of latencies beside a checkpoint, where there are any.
+
+        Results of another network than that of the checkpoint do not count.
 
         Raises:
             ValueError: If one of them is damaged.
         """
-        metric, accuracies = read_accuracies(path.parent) or (None, {})
+        metric, accuracies = read_accuracies(path.parent, record) or (None, {})
         table = latency_file(path)
         entries = tuple(read_entries(table)) if table.is_file() else ()
         return cls(metric, accuracies, entries)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.common.builder import BuilderError, builder_of
-from rsseg.common.checkpoint import CheckpointError, differences
+from rsseg.common.checkpoint import CheckpointError, differences, state_digest
 from rsseg.common.checkpoint import save_checkpoint as write_checkpoint
 from rsseg.common.config import plain
 from rsseg.common.files import check_output
@@ -126,6 +126,7 @@ def describe_net(
         parameters=count_parameters(net),
         batchnorm_parameters=batchnorm_parameters(net),
         macs={side: count_macs(net, size) for side, size in sizes.items()},
+        weights=state_digest(net.state_dict()),
     )
     _check_built(net, metadata, logits)
     return metadata

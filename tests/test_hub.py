@@ -147,6 +147,24 @@ def test_card_shows_what_lies_beside_the_checkpoint_and_what_was_given(tmp_path:
     assert "Trained with imagenette. Licence: mit." in lines
 
 
+def test_card_shows_no_accuracy_of_another_network_in_the_folder(tmp_path: Path) -> None:
+    nets = [SwitchableNet(OwnNet(dense=True), [64, 32], output="out") for _ in range(2)]
+    arguments: dict[str, Any] = {"builder": BUILDER, "arguments": {"dense": True}}
+    records = []
+    for net, name in zip(nets, ("last.pt", "other.pt"), strict=True):
+        randomise(net)
+        records.append(rsseg.save_checkpoint(net, tmp_path / name, **arguments))
+    metrics = {"64": {"pixel_accuracy": 0.95, "mean_accuracy": 0.93, "mean_iou": 0.91}}
+    results = {**records[0].plain(), "metrics": metrics}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    cards = [
+        str(HubNet.open(tmp_path / name, allow_builder=True).generate_model_card())
+        for name in ("last.pt", "other.pt")
+    ]
+    assert "| 64 | 91.0 |" in cards[0]
+    assert "| 64 | not measured |" in cards[1]
+
+
 def test_card_says_what_is_not_known(tmp_path: Path) -> None:
     HubNet.open(write_checkpoint(tmp_path / "a.pt", "segmentation")).save_pretrained(tmp_path / "f")
     card = (tmp_path / "f" / "README.md").read_text()

@@ -16,6 +16,7 @@ from rsseg.runtime.benchmark.processes import Subject
 from rsseg.runtime.benchmark.report import layout, measure_entry, read_accuracies, subjects
 from rsseg.runtime.budget.budget import check_budget
 from rsseg.runtime.budget.table import Entry, latency_file, update_entries
+from rsseg.runtime.opening import open_executor
 from rsseg.switchable.resolutions import Resolutions
 
 
@@ -49,14 +50,16 @@ def _entries(
     args: argparse.Namespace, path: Path, ways: Sequence[Subject], runs: int
 ) -> Iterator[tuple[Subject, Entry]]:
     """Measure one way after the other; yield those that have any of the resolutions."""
-    accuracies = read_accuracies(path.parent)
     with tqdm(ways, desc="measure", unit="way", leave=False) as bar:
         for subject in bar:
+            _, description = open_executor(
+                Path(subject.path), subject.executor, allow_builder=subject.allow_builder
+            )
             entry = measure_entry(
                 subject,
                 resolutions=args.resolutions,
                 runs=runs,
-                accuracies=accuracies,
+                accuracies=read_accuracies(path.parent, description),
                 memory=not args.no_memory,
                 tell=bar.set_postfix_str,
             )

@@ -6,6 +6,7 @@ in it is decided by its writer (`training`); how a network is built from it agai
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import warnings
@@ -193,6 +194,16 @@ def check_bytes(path: Path) -> None:
             with archive.open(record) as stream:
                 while stream.read(CHUNK):
                     pass
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """Return 64 hexadecimal digits that tell the tensors of a state dict from any others."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_error_message(error: Exception) -> str:

@@ -42,6 +42,7 @@ class Description:
         labels: What the values of the label maps meant that it was trained with, if it had any
             and that is known.
         colours: Colour of each class in pictures, RGB; None takes a palette.
+        weights: Digest of the weights that it was trained to, see `RunMetadata`.
         format: Version of this description.
     """
 
@@ -56,6 +57,7 @@ class Description:
     batchnorm: Literal["private", "shared"] = "private"
     labels: LabelReading | None = None
     colours: tuple[tuple[Byte, Byte, Byte], ...] | None = None
+    weights: str | None = None
     format: Literal[1] = 1
 
     @field_validator("task")
@@ -97,6 +99,7 @@ def describe(metadata: RunMetadata, path: Path, *, unseen: str) -> Description:
         "unseen": unseen,
         "labels": _labels(metadata),
         "colours": metadata.config.get("data", {}).get("colours"),
+        "weights": metadata.weights,
     }
     return validate(Description, values, path.name)
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from torch import Tensor
 from tqdm import tqdm
 
-from rsseg.common.checkpoint import CheckpointError
+from rsseg.common.checkpoint import CheckpointError, state_digest
 from rsseg.common.distributed import (
     LostProcessError,
     any_of,
@@ -31,6 +31,7 @@ from rsseg.training.constant_output import constant_outputs
 from rsseg.training.evaluation import ENSEMBLE
 from rsseg.training.interrupt import Interrupted, StopRequest
 from rsseg.training.job import Job, Progress
+from rsseg.training.metadata import RunMetadata
 from rsseg.training.progress import LOG_EVERY, ProgressLog, progress_bar
 from rsseg.training.run_folder import RunFolder
 from rsseg.training.state import Stepper
@@ -83,11 +84,15 @@ class Training:
 
         Every process has to call this; the first one writes.
         """
-        metadata = replace(self.job.metadata, epoch=self.progress.epoch, chosen=reason)
-        content = {"metadata": metadata.plain(), **self.stepper.state()}
+        state = self.stepper.state()
         if is_main_process():
-            self.folder.save(path, content)
+            self.folder.save(path, {"metadata": self._metadata(reason).plain(), **state})
         self._saved = time.monotonic()
+
+    def _metadata(self, reason: str) -> RunMetadata:
+        digest = state_digest(self.stepper.used_net.state_dict())
+        metadata, epoch = self.job.metadata, self.progress.epoch
+        return replace(metadata, epoch=epoch, chosen=reason, weights=digest)
 
     def fit(self) -> dict[str, Any]:
         """Train to the last epoch.
@@ -217,7 +222,7 @@ class Training:
                 f"the epoch is saved; continue with --resume {self.folder.path}"
             ) from error
         results = {
-            **replace(job.metadata, epoch=progress.epoch, chosen="the last epoch").plain(),
+            **self._metadata("the last epoch").plain(),
             "training_seconds": round(progress.seconds, 1),
             "skipped_steps": progress.skipped,
             "metrics": evaluation.results(),

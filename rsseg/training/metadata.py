@@ -39,6 +39,7 @@ class RunMetadata:
         versions: Versions of the libraries by name.
         epoch: Complete epochs.
         chosen: Why this state of the run was kept.
+        weights: Digest of the tensors, see `state_digest`; files made of a checkpoint keep its own.
     """
 
     task: str
@@ -57,6 +58,7 @@ class RunMetadata:
     versions: dict[str, str] = field(default_factory=lambda: {"torch": str(torch.__version__)})
     epoch: int | None = None
     chosen: str | None = None
+    weights: str | None = None
     builder: Builder | None = None
     output: Output | None = None
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg.common.checkpoint import CheckpointError, read_checkpoint
+from rsseg.common.checkpoint import CheckpointError, read_checkpoint, state_digest
 from rsseg.losses.mred import MREDLosses
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training import state as stepper
@@ -119,6 +119,15 @@ def test_run_stopped_in_its_last_step_is_evaluated_when_it_goes_on(
     results = Training.resume(small_job(), RunFolder(tmp_path)).fit()
     assert results == json.loads((tmp_path / "results.json").read_text())
     assert_runs_are_equal(whole, tmp_path)
+
+
+def test_results_name_the_weights_that_were_evaluated(whole: Path) -> None:
+    content = read_checkpoint(whole / "last.pt")
+    results = json.loads((whole / "results.json").read_text())
+    assert results["weights"] == content["metadata"]["weights"] == state_digest(content["net"])
+    name = next(iter(content["net"]))
+    changed = {**content["net"], name: content["net"][name] + 1}
+    assert state_digest(changed) != results["weights"]
 
 
 def test_dropout_and_momentum_matter_for_what_was_compared(whole: Path) -> None:

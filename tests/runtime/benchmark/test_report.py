@@ -38,20 +38,40 @@ def test_layout_answers_for_a_budget_with_the_accuracy() -> None:
 
 
 def test_accuracies_are_those_of_the_main_metric(tmp_path: Path) -> None:
-    assert read_accuracies(tmp_path) is None
+    network = description()
+    assert read_accuracies(tmp_path, network) is None
     metrics: dict[str, Any] = {
         "64": {"top1": 0.7, "top5": 0.9},
         "64_2": {"top1": 0.1, "top5": 0.2},
         "ensemble": {"top1": 0.8, "top5": 0.9},
     }
     (tmp_path / "results.json").write_text(json.dumps({"metrics": metrics}))
-    assert read_accuracies(tmp_path) == ("top1", {64: 0.7})
+    assert read_accuracies(tmp_path, network) == ("top1", {64: 0.7})
     maps = {"32": {"pixel_accuracy": 0.7, "mean_accuracy": 0.5, "mean_iou": 0.4}}
     (tmp_path / "results.json").write_text(json.dumps({"metrics": maps}))
-    assert read_accuracies(tmp_path) == ("mean_iou", {32: 0.4})
+    assert read_accuracies(tmp_path, network) == ("mean_iou", {32: 0.4})
     (tmp_path / "results.json").write_text('{"metrics": 3}')
     with pytest.raises(ValueError, match=r"cannot read .* as results"):
-        read_accuracies(tmp_path)
+        read_accuracies(tmp_path, network)
+
+
+@pytest.mark.parametrize(
+    ("results", "own", "same"),
+    [
+        ({"weights": "1f"}, {"weights": "1f"}, True),
+        ({"weights": "1f"}, {"weights": "2f"}, False),
+        ({"weights": "1f"}, {}, False),
+        ({}, {"weights": "1f"}, False),
+        ({"classes": ["a", "b"], "epoch": 3}, {}, False),  # files of earlier versions
+        ({"classes": ["church", "tench", "golf ball"], "resolutions": [64, 32]}, {}, True),
+    ],
+)
+def test_results_of_another_network_are_not_read(
+    tmp_path: Path, results: dict[str, Any], own: dict[str, Any], same: bool
+) -> None:
+    metrics = {"64": {"top1": 0.7, "top5": 0.9}}
+    (tmp_path / "results.json").write_text(json.dumps({**results, "metrics": metrics}))
+    assert (read_accuracies(tmp_path, description(**own)) is not None) == same
 
 
 def test_exported_files_beside_a_checkpoint_are_measured_too(tmp_path: Path) -> None:
