@@ -6,6 +6,7 @@ are out of the way while it runs.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ def open_rows(data: ImageDataConfig, split: Split, classes: int) -> Rows:
         ValueError: If it cannot be opened, or its classes are not as many as `classes`.
         ImportError: If the library is not installed.
     """
-    name = data.train if split == "train" else data.val
+    name, other = (data.train, data.val) if split == "train" else (data.val, data.train)
     layout = f"{data.root} {name}"
     with their_datasets():
         reader = _open_reader(data, name)
@@ -87,8 +88,7 @@ def open_rows(data: ImageDataConfig, split: Split, classes: int) -> Rows:
         order = tuple(sorted(own_names, key=lambda key: own_names[key]))
         labels, readable = numbers, order
     else:
-        found = [str(number) for number in np.unique(numbers)]
-        order = class_numbers(Path(layout), found, (), classes, offset=data.label_offset)
+        order = _numbers_of_both(data, numbers, other, classes)
         labels, readable = numbers - int(order[0]), number_names(order)
     if len(order) != classes:
         raise ValueError(
@@ -99,6 +99,18 @@ def open_rows(data: ImageDataConfig, split: Split, classes: int) -> Rows:
         readable = read_class_names(Path(data.names).expanduser(), order)
     index, labels = limited(np.arange(len(labels)), labels, split, data.limit)
     return Rows(reader, index, labels, readable, decoder=data.decoder, layout=layout)
+
+
+def _numbers_of_both(
+    data: ImageDataConfig, numbers: NDArray[np.int64], other: str, classes: int
+) -> tuple[str, ...]:
+    """Return the number of each class, as the labels of both splits prove it together."""
+    if data.label_offset is None:
+        # A missing split is named when it is opened itself.
+        with contextlib.suppress(ValueError, OSError), their_datasets():
+            numbers = np.concatenate([numbers, _column(_open_reader(data, other), data)])
+    names = [str(number) for number in np.unique(numbers)]
+    return class_numbers(Path(data.root), names, (), classes, offset=data.label_offset)
 
 
 def _open_reader(data: ImageDataConfig, split: str) -> Any:

@@ -63,6 +63,7 @@ def read_flat_labels(
         names, order = _from_numbers(path, lines, files)
     else:
         names = _from_pairs(path, lines, files, folders)
+        check_offset(path, names, folders, offset)
         if are_numbers(names, folders):
             numbers = class_numbers(path, names, folders, classes, offset=offset)
             return places(path, [str(int(name)) for name in names], numbers), folders or numbers
@@ -79,6 +80,23 @@ def read_flat_labels(
 def are_numbers(names: Sequence[str], folders: Collection[str]) -> bool:
     """Return whether classes are given as numbers, not as names of class folders."""
     return all(_is_number(name) and name not in folders for name in set(names))
+
+
+def check_offset(
+    path: Path, names: Sequence[str], folders: Collection[str], offset: int | None
+) -> None:
+    """Raise ValueError if numbers are to count from an offset, but are names of class folders."""
+    shared = sorted({name for name in names if name in folders}, key=int) if _numeric(names) else []
+    if shared and offset is not None:
+        raise ValueError(
+            f"{path}: data.label_offset is {offset}, but class folders have the numbers of the "
+            f"list as names ({listed(shared)}); leave out data.label_offset if the numbers name "
+            "folders, or else give the folders other names"
+        )
+
+
+def _numeric(names: Iterable[str]) -> bool:
+    return all(_is_number(name) for name in set(names))
 
 
 def class_numbers(

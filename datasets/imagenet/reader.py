@@ -22,6 +22,7 @@ from datasets.imagenet.huggingface import open_rows
 from datasets.imagenet.images import LabelledImages, check_labels, limited, number_names
 from datasets.imagenet.labels import (
     are_numbers,
+    check_offset,
     class_numbers,
     is_image,
     places,
@@ -295,6 +296,7 @@ def _labels_of_list(
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return the class of each line, and the classes: folders, numbers, or names in order."""
     folders, names = _tree_classes(root, data), lines.names
+    check_offset(path, names, folders, data.label_offset)
     if are_numbers(names, folders):
         # What one split does not prove, the other may.
         every = names + [name for other in _other_lists(path, root, data) for name in other]

@@ -10,6 +10,7 @@ Source: https://github.com/webdataset/webdataset, and timm.data.readers.reader_w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -118,17 +119,15 @@ def open_shards(data: ImageDataConfig, split: Split, classes: int) -> PackedImag
         ImportError: If webdataset is not installed.
     """
     shards = find_shards(data, split)
-    rows, found = [], []
-    for number, file in enumerate(shards.files):
-        for name, place, label in _listed(file, shards.label_key):
-            rows.append((name, number, *place))
-            found.append(label)
+    rows, numbers = [], []
+    for shard, file in enumerate(shards.files):
+        for name, place, number in _listed(file, shards.label_key):
+            rows.append((name, shard, *place))
+            numbers.append(number)
     if not rows:
         raise ValueError(f"{shards.layout}: no sample in {len(shards.urls)} shards")
-    # What the test images do not prove, those of the training may.
-    proof = chain(found, _late_labels(data))
-    first = first_class(data, shards, classes, proof)
-    labels = np.array(found, dtype=np.int64) - first
+    first = first_class(data, split, classes, numbers)
+    labels = np.array(numbers, dtype=np.int64) - first
     index, labels = limited(np.arange(len(labels)), labels, split, data.limit)
     members = members_of(shards.files, rows).at(index)
     layout = f"{len(shards.urls)} webdataset shards"
@@ -152,16 +151,16 @@ def count_samples(shards: Shards) -> int:
     return sum(1 for file in shards.files for _ in _samples(file))
 
 
-def first_class(
-    data: ImageDataConfig, shards: Shards, classes: int, labels: Iterable[int] | None = None
-) -> int:
+def first_class(data: ImageDataConfig, split: Split, classes: int, labels: Iterable[int]) -> int:
     """Return the number of the first class, 0 or 1, as the labels prove it.
+
+    Both splits get one answer: the training labels are asked first, and then those of the test.
 
     Args:
         data: Where `label_offset` may say it.
-        shards: The shards, read until a label proves it where `labels` are not given.
+        split: Whose labels are given.
         classes: Number of classes.
-        labels: The labels, if they are known.
+        labels: The labels, read until one proves it.
 
     Raises:
         ValueError: If they do not prove it.
@@ -169,12 +168,14 @@ def first_class(
     if data.label_offset is not None:
         return data.label_offset
     seen: set[int] = set()
-    for label in _labels(shards) if labels is None else labels:
+    train = split == "train"
+    others = _labels_if_there(data, "test" if train else "train")
+    for label in chain(labels, others) if train else chain(others, labels):
         seen.add(label)
         if label in (0, classes):
             break
     names = [str(label) for label in seen] or ["0"]
-    return int(class_numbers(Path(shards.layout), names, (), classes)[0])
+    return int(class_numbers(Path(data.root), names, (), classes)[0])
 
 
 def class_names(data: ImageDataConfig, classes: int, first: int) -> tuple[str, ...]:
@@ -277,7 +278,7 @@ def _read(
     return read(place[1])
 
 
-def _labels(shards: Shards) -> Iterator[int]:
+def labels_of(shards: Shards) -> Iterator[int]:
     """Yield the labels of a split, one shard after the other."""
     if all(is_local(url) for url in shards.urls):
         for file in shards.files:
@@ -287,9 +288,10 @@ def _labels(shards: Shards) -> Iterator[int]:
         yield parse_label(sample["__key__"], sample, shards.label_key)
 
 
-def _late_labels(data: ImageDataConfig) -> Iterator[int]:
-    """Yield the labels of the training shards, which are looked for when the first is asked for."""
-    yield from _labels(find_shards(data, "train"))
+def _labels_if_there(data: ImageDataConfig, split: Split) -> Iterator[int]:
+    """Yield the labels of a split, none where it is missing or damaged: its own reader says so."""
+    with contextlib.suppress(ValueError, OSError):
+        yield from labels_of(find_shards(data, split))
 
 
 def stream_samples(urls: Iterable[str]) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ from datasets.imagenet.shards import (
     find_shards,
     first_class,
     image_kind,
+    labels_of,
     parse_label,
     stream_samples,
 )
@@ -227,7 +228,7 @@ def open_stream(
     stream: Stream
     if data.reader == "wds":
         shards = find_shards(data, "train")
-        first = first_class(data, shards, classes)
+        first = first_class(data, "train", classes, labels_of(shards))
         names, samples = class_names(data, classes, first), count_samples(shards)
         stream = ShardStream(shards, first, names, samples, decoder=data.decoder)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,15 @@ def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
 
-def write_parquet(root: Path, *, named: bool = True, first: int = 0, label: str = "label") -> Path:
-    root.mkdir()
+def write_parquet(
+    root: Path,
+    *,
+    named: bool = True,
+    first: int = 0,
+    label: str = "label",
+    splits: Sequence[str] = ("train", "validation"),
+) -> Path:
+    root.mkdir(exist_ok=True)
     images = []
     for index in range(12):
         stream = io.BytesIO()
@@ -50,7 +58,7 @@ def write_parquet(root: Path, *, named: bool = True, first: int = 0, label: str 
         features = library.Features({"image": library.Image(), label: kind})
         labels = [index % 3 + first for index in range(12)]
         table = library.Dataset.from_dict({"image": images, label: labels}, features=features)
-        for split in ("train", "validation"):
+        for split in splits:
             table.to_parquet(str(root / f"{split}-00000-of-00001.parquet"))
     return root
 
@@ -72,6 +80,15 @@ def test_rows_are_images_and_classes_with_the_names_of_the_data_set(tmp_path: Pa
             np.testing.assert_array_equal(images[index][0], some_image(40, 48, index))
     assert len(opened(root, limit=2)) == 6
     assert len(opened(root, train="train[:5]")) == 5
+
+
+@installed
+def test_both_splits_count_their_classes_from_one_number(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "d", named=False, splits=["train"])
+    root = write_parquet(tmp_path / "d", named=False, first=1, splits=["validation"])
+    assert set(opened(root).labels) == {0, 1, 2}
+    with pytest.raises(ValueError, match="class 3; expected a number 0 to 2"):
+        opened(root, "test")
 
 
 @installed

@@ -115,6 +115,20 @@ def test_offset_that_the_values_contradict_is_refused(tmp_path: Path) -> None:
         read_flat_labels(both, FILES[:2], (), 3)
 
 
+def test_offset_of_numbers_that_name_class_folders_is_refused(tmp_path: Path) -> None:
+    path, folders = write(tmp_path / "a.txt", "a.png 1", "b.png 2"), ("1", "10", "2")
+    labels, order = read_flat_labels(path, FILES[:2], folders, 3)
+    assert [order[label] for label in labels] == ["1", "2"]
+    for offset in (0, 1):
+        with pytest.raises(ValueError, match=r"a\.txt: data\.label_offset is .* names \(1, 2\)"):
+            read_flat_labels(path, FILES[:2], folders, 3, offset=offset)
+    for name in folders:
+        (tmp_path / "train" / name).mkdir(parents=True)
+    write(tmp_path / "val.csv", "path,label", "val/a.png,1", "val/b.png,2")
+    with pytest.raises(ValueError, match=r"val\.csv: data\.label_offset is 0, but class folders"):
+        opened(tmp_path, "test", 3, val="val.csv", label_offset=0)
+
+
 def test_lists_are_read_as_the_folders_that_they_name(tmp_path: Path) -> None:
     write_tree(tmp_path)
     for split, folder in (("train", "train"), ("test", "val")):

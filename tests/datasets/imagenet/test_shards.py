@@ -106,6 +106,22 @@ def test_test_images_are_listed_and_read_once(tmp_path: Path) -> None:
     assert tests.summary.startswith("4 webdataset shards, 24 images, 3 classes; ")
 
 
+def test_both_splits_count_their_classes_from_one_number(tmp_path: Path) -> None:
+    root = write_shards(tmp_path / "d", sample)
+    for shard in range(4):
+        own = {f"s{index:03}": sample(index, first=1) for index in range(6)}
+        write_shard(root / f"val-{shard}.tar", own)
+    # The training labels are 0..2, those of the test 1..3, and there are 3 classes.
+    assert stream(root).first == 0
+    with pytest.raises(ValueError, match=r"val-0\.tar/s002: class 3; expected a number 0 to 2"):
+        TestImages(config(root))
+    for shard in range(4):
+        write_shard(root / f"train-{shard}.tar", {"s": sample(0, first=1)})
+    # What the training labels do not prove, those of the test do.
+    assert stream(root).first == 1
+    assert set(TestImages(config(root)).images.labels) == {0, 1, 2}
+
+
 def test_parts_of_an_epoch_hold_every_sample_once(tmp_path: Path) -> None:
     root = write_shards(tmp_path / "d", sample)
     every = sorted(f"s{index:03}" for index in range(24))
