@@ -62,18 +62,19 @@ class StreamViews(IterableDataset[Item]):
         part = Part(self.seed, self.epoch, rank() * workers + number, world_size() * workers)
         samples = islice(enumerate(self.stream.part(part)), done, None)
         faults: list[Fault] = []
-        owed = 1  # Another image stands in for one that cannot be read.
+        position = done
         for index, sample in samples:
             image = self._read(sample, faults)
             if image is None:
-                owed += 1
                 continue
-            for place in range(owed):
-                draw = np.random.SeedSequence([*part[:3], index, place]).generate_state(1)
+            # The next image stands in for those that cannot be read. Its draws count from itself:
+            # a run that goes on between them knows nothing of those before.
+            for distance in range(index - position, -1, -1):
+                draw = np.random.SeedSequence([*part[:3], index, distance]).generate_state(1)
                 views = views_or_crops(image, self.crops, int(draw[0]), resize=self.resize)
                 yield Item(views, torch.tensor(sample.label), faults)
                 faults = []
-            owed = 1
+            position = index + 1
 
     def _read(self, sample: StreamSample, faults: list[Fault]) -> Any:
         try:

@@ -225,6 +225,22 @@ def test_damaged_images_are_counted_or_named(tmp_path: Path) -> None:
     assert [name.rpartition(" ")[2] for name in batches.faults] == ["s007"]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epoch_goes_on_between_damaged_images_as_it_was(tmp_path: Path, workers: int) -> None:
+    def files(index: int) -> Files:
+        damaged = index in (2, 3, 10, 16, 17, 22)
+        return {**sample(index), "png": b"none" if damaged else png(index)}
+
+    root = write_shards(tmp_path / "d", files)
+    settings: dict[str, Any] = {"workers": workers, "batch_size": 3, "data": {"max_unreadable": 6}}
+    whole = flat(loader(root, **settings).epoch(0))
+    for step in range(1, 8):
+        rest = flat(loader(root, **settings).epoch(0, step))
+        assert len(rest) == len(whole) - 3 * step
+        for again, first in zip(rest, whole[3 * step :], strict=True):
+            torch.testing.assert_close(again, first, rtol=0, atol=0)
+
+
 def test_more_readers_than_shards_and_a_limit_are_refused(tmp_path: Path) -> None:
     root = write_shards(tmp_path / "d", sample)
     with pytest.raises(ValueError, match=r"5 processes read .* set workers to at most 4"):
