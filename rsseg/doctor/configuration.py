@@ -27,6 +27,7 @@ from rsseg.common.yaml_files import read_yaml
 from rsseg.doctor import checks, machine
 from rsseg.doctor.checks import Finding, attempted
 from rsseg.doctor.start import (
+    class_folders,
     examine_classes,
     examine_normalisation,
     examine_rates,
@@ -79,7 +80,9 @@ def examine_run(path: Path, overrides: Sequence[str]) -> Iterator[Finding]:
             "data": lambda: [_data(config)],
             "classes": lambda: _classes(config),
             "packages": lambda: _readers(config),
-            "weights": lambda: examine_weights(config, config.model, _net(config)),
+            "weights": lambda: examine_weights(
+                config, config.model, _net(config), classes=_class_names(config)
+            ),
             "mean and std": lambda: examine_normalisation(config, config.model, given=given),
             "learning rate": lambda: examine_rates(config, config.model),
             "device": lambda: _device(config),
@@ -150,6 +153,15 @@ def within(seconds: float, function: Callable[[], T], late: T) -> T:
 def _classes(config: Run) -> Iterator[Finding]:
     if not isinstance(config, SegmentationConfig):
         yield from examine_classes(config.model, config.data)
+
+
+def _class_names(config: Run) -> tuple[str, ...]:
+    """Return the names of the classes as far as no data set has to be read for them; () if not."""
+    if isinstance(config, SegmentationConfig):
+        names = config.data.names
+        return names if isinstance(names, tuple) else ()
+    listed = config.data.names or (Path(config.data.root).expanduser() / "classes.txt").exists()
+    return () if listed else class_folders(config.data)
 
 
 def _readers(config: Run) -> Iterator[Finding]:

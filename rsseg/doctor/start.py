@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rsseg.classifiers.build import (
@@ -28,6 +28,7 @@ from rsseg.segmentation.model import ModelConfig
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import RunConfig
 from rsseg.training.freezing import Freezing
+from rsseg.training.task import other_classes
 from rsseg.weights.loading import Loaded, load_start
 from rsseg.weights.record import text_of
 from rsseg.weights.source import open_weights, unpacked
@@ -47,7 +48,11 @@ def weights_source(config: RunConfig, model: ClassifierConfig | ModelConfig) -> 
 
 
 def examine_weights(
-    config: RunConfig, model: ClassifierConfig | ModelConfig, net: SwitchableNet
+    config: RunConfig,
+    model: ClassifierConfig | ModelConfig,
+    net: SwitchableNet,
+    *,
+    classes: Sequence[str] = (),
 ) -> Iterator[Finding]:
     """Check the weights of a run, and the parts that it freezes.
 
@@ -55,22 +60,27 @@ def examine_weights(
         config: Settings of the run.
         model: Its network.
         net: The network, with random weights; it is changed.
+        classes: Names of the classes of the data, if known.
     """
     key, source = weights_source(config, model)
     names = weight_names(model.encoder_name) if isinstance(model, ModelConfig) else [IMAGENET]
     if source and key != "init" and source in names:
         yield Finding("weights", "ok", f"{key} {source} is downloaded when the run begins")
     elif source:
-        yield _weights(model, net, key, source)
+        yield _weights(model, net, key, source, classes)
     if config.freeze:
         yield _freeze(config, net)
 
 
 def _weights(
-    model: ClassifierConfig | ModelConfig, net: SwitchableNet, key: str, source: str
+    model: ClassifierConfig | ModelConfig,
+    net: SwitchableNet,
+    key: str,
+    source: str,
+    classes: Sequence[str],
 ) -> Finding:
     try:
-        line = str(_loaded(model, net, key, source))
+        line = str(_loaded(model, net, key, source, classes))
     except ValueError as error:
         remedy = f"--set {key}=PATH with weights of this network, or {key}=null for none"
         return Finding("weights", "fault", first_line(error), remedy)
@@ -78,20 +88,25 @@ def _weights(
 
 
 def _loaded(
-    model: ClassifierConfig | ModelConfig, net: SwitchableNet, key: str, source: str
+    model: ClassifierConfig | ModelConfig,
+    net: SwitchableNet,
+    key: str,
+    source: str,
+    classes: Sequence[str],
 ) -> Loaded | str:
     """Load weights as the run would; return what it would say."""
     if key == "init":
         head = SegmentationHead() if isinstance(model, ModelConfig) else ClassificationHead()
-        return load_start(net, unpacked(open_weights(source), head.network), key=key)
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+        weights = unpacked(open_weights(source), head.network)
+        return load_start(net, weights, key=key, new_head=other_classes(weights, classes))
+    lines = io.StringIO()
+    with contextlib.redirect_stderr(lines):
         if isinstance(model, ModelConfig):
             plain = net.specialize(net.resolutions[0])
             load_encoder_weights(plain.get_submodule("encoder"), model.encoder_name, source)
         else:
             build_classifier(model)
-    return said.getvalue().strip()
+    return lines.getvalue().strip()
 
 
 def _freeze(config: RunConfig, net: SwitchableNet) -> Finding:
@@ -146,13 +161,19 @@ def examine_rates(config: RunConfig, model: ClassifierConfig | ModelConfig) -> I
         yield Finding("learning rate", "hint", found, remedy)
 
 
+def class_folders(data: ImageDataConfig) -> tuple[str, ...]:
+    """Return the names of the folders of the training images' classes, sorted; () for none."""
+    try:
+        folder = Path(data.root).expanduser() / data.train
+        return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    except OSError:  # The check of the data says so.
+        return ()
+
+
 def examine_classes(model: ClassifierConfig, data: ImageDataConfig) -> Iterator[Finding]:
     """Check the number of classes against the folders of the training images."""
     folder = Path(data.root).expanduser() / data.train
-    try:
-        count = sum(path.is_dir() for path in folder.iterdir())
-    except OSError:  # The check of the data says so.
-        return
+    count = len(class_folders(data))
     if count and count != model.classes:
         found = f"{folder} holds {count} folders of classes, model.classes is {model.classes}"
         yield Finding("classes", "fault", found, f"--set model.classes={count}")

@@ -5,12 +5,13 @@ A `Task` holds what makes a kind of training special; the functions do the rest.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ from rsseg.training.teacher import Teach, fixed_teacher
 from rsseg.weights.loading import load_start
 from rsseg.weights.record import Record
 from rsseg.weights.source import Weights, open_weights, unpacked
+
+_UNNAMED: Final = re.compile(r"class \d+")
 
 
 class DataFiles(Protocol):
@@ -184,12 +187,19 @@ def build_net(
 
 
 def other_classes(weights: Weights, classes: Sequence[str]) -> str:
-    """Return that a checkpoint's classes are others, as many; an empty text if they are not."""
-    if not classes or len(weights.classes) != len(classes) or weights.classes == tuple(classes):
+    """Return that a checkpoint's classes are others, as many; an empty text if they are not.
+
+    A class without a name, such as "class 7", may be the one that the other side names.
+    """
+    if len(weights.classes) != len(classes):
         return ""
-    pairs = zip(classes, weights.classes, strict=True)
-    own, other = next(pair for pair in pairs if len({*pair}) > 1)
-    return f"the head starts anew: the checkpoint has a class {other!r} where the data have {own!r}"
+    for own, other in zip(classes, weights.classes, strict=True):
+        if own != other and not (_UNNAMED.fullmatch(own) or _UNNAMED.fullmatch(other)):
+            return (
+                f"the head starts anew: the checkpoint has a class {other!r} where the data have "
+                f"{own!r}"
+            )
+    return ""
 
 
 def original_teacher(

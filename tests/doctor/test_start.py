@@ -8,10 +8,12 @@ import pytest
 import timm
 import torch
 
+import rsseg
 from rsseg.classifiers.build import build_classifier
 from rsseg.doctor.checks import Finding
 from rsseg.doctor.configuration import examine_run
 from rsseg.segmentation.model import build_segmenter
+from rsseg.switchable.net import SwitchableNet
 from tests.helpers.small_checkpoint import write_checkpoint
 from tests.helpers.small_configs import write_config, write_splits
 
@@ -38,6 +40,15 @@ def test_weights_of_a_file_are_loaded_as_the_run_would(images: Path, key: str) -
     found = examined(images, f"{key}=w.pth")
     assert found["weights"].state == "ok"
     assert "new 2 (head: 2 classes)" in found["weights"].found
+
+
+def test_head_of_other_classes_starts_anew_as_in_the_run(images: Path) -> None:
+    net = SwitchableNet(build_classifier(name="test_resnet", classes=2), [64, 32])
+    own = sorted(path.name for path in (images / "train").iterdir())
+    for classes, anew in ((own, False), (["x", "y"], True), (None, False)):
+        rsseg.save_checkpoint(net, "w.pt", model=MODEL, classes=classes, overwrite=True)
+        found = examined(images, "init=w.pt")["weights"].found
+        assert ("the head starts anew: the checkpoint has a class 'x'" in found) is anew
 
 
 def test_encoder_of_a_file_is_loaded_as_the_run_would(images: Path) -> None:
