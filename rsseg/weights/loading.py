@@ -143,7 +143,7 @@ class _Fit:
     """
 
     def __init__(self, network: nn.Module, state: State, *, whole: bool, restart: bool) -> None:
-        self.network = network
+        self.network, self.restart = network, restart
         self.own_state = network.state_dict()
         self.own, self.file = by_plain_name(self.own_state), by_plain_name(state)
         self.match: Match = match_names(self.own, self.file)
@@ -228,6 +228,8 @@ class _Fit:
             inside += self.match.outside
         inside = [n for n in inside if not n.endswith(COUNTER)]
         faults = {"missing": missing, "extra": [] if partial else inside, "other shape": other}
+        if not self.restart:
+            faults |= self._renamed_heads()
         if not any(faults.values()):
             faults = {"not numbers with a fraction": [], "not finite": []}
             for name, source in self.used.items():
@@ -237,6 +239,16 @@ class _Fit:
                 elif not all(bool(v.isfinite().all()) for v in self.file[source].values()):
                     faults["not finite"].append(name)
         return {kind: names for kind, names in faults.items() if names}
+
+    def _renamed_heads(self) -> dict[str, list[str]]:
+        """Return what the file leaves out that has the very shape of a head that it lacks."""
+        names: dict[str, list[str]] = {}
+        for head in (f"{layer}.weight" for layer in self.heads):
+            shape = _first(self.own[head]).shape
+            alike = [n for n in self.left_out() if _first(self.file[n]).shape == shape]
+            if alike and head in self.match.missing:
+                names[f"of the shape of {head} (name it so, or leave it out of the file)"] = alike
+        return names
 
     def _may_miss(self, name: str) -> bool:
         return any(is_below(name, part) for part in self.optional)
@@ -263,7 +275,13 @@ class _Fit:
         return (n for n in self.file if n not in used and not n.endswith(COUNTER))
 
     def notes(self) -> list[str]:
-        """Return what is to be said of the BatchNorm sets, if their resolutions differ."""
+        """Return what is to be said of other weights in the file, and of its BatchNorm sets."""
+        others = " and ".join(repr(prefix) for prefix in self.match.others)
+        taken = f"of weights that fit under {self.match.prefix!r} and {others}, the first are taken"
+        return [*([taken] if others else []), *self._notes_of_sets()]
+
+    def _notes_of_sets(self) -> list[str]:
+        """Return what is to be said if the resolutions of the BatchNorm sets differ."""
         names = next((list(s) for s in self.file.values() if "" not in s), [])
         own = next((list(s) for s in self.own.values() if "" not in s), [])
         if not names or names == own:

@@ -2,7 +2,7 @@
 
 Names are compared without the prefixes that wrappers add ("module.", "_orig_mod.", ...), and
 without the names of BatchNorm sets: `bn1.sets.224.weight` is a `bn1.weight`. Of all prefixes, that
-pair is taken under which most tensors agree in name and shape.
+pair is taken under which most tensors agree in name and shape; of several, see `_preference`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from typing import Final
 
 from torch import Tensor
 
-# The names of what wraps a network: torch's wrappers, training libraries, scripts, our own.
-_WRAPPERS: Final = frozenset(
-    ["module", "_orig_mod", "model", "net", "network", "backbone", "encoder", "ema", "student"]
+# The names of what wraps a network: an average of weights, as in `state_files.AVERAGES`, comes
+# first; then torch's wrappers, those of training libraries, of scripts, our own.
+_AVERAGE: Final = "ema"
+_WRAPPERS: Final = (
+    *(_AVERAGE, "module", "_orig_mod", "model", "net", "network", "backbone", "encoder"),
+    "student",
 )
 _SET: Final = re.compile(r"(^|\.)sets\.(\d+(?:_\d+)?)\.")
 _PROFILER: Final = ("total_ops", "total_params")  # which thop leaves in a state dict
@@ -55,12 +58,16 @@ class Match:
         missing: Names of the network that the file lacks.
         inside: Names of the file that the network lacks, but within parts that both have.
         outside: Names of the file of parts that the network does not have.
+        prefix: The prefix of the file under which the pairs lie.
+        others: Further prefixes under which as many tensors agree.
     """
 
     pairs: dict[str, str]
     missing: list[str]
     inside: list[str]
     outside: list[str]
+    prefix: str = ""
+    others: tuple[str, ...] = ()
 
 
 def match_names(own: Mapping[str, Sets], file: Mapping[str, Sets]) -> Match:
@@ -70,10 +77,12 @@ def match_names(own: Mapping[str, Sets], file: Mapping[str, Sets]) -> Match:
         own: Of the network, see `by_plain_name`.
         file: Of the file.
     """
-    prefixes = ((p, q) for p in _prefixes(file) for q in _prefixes(own))
-    prefix, own_prefix = max(
-        prefixes,
-        key=lambda pair: (_agreeing(own, file, *pair), -len("".join(pair))),
+    counts = {(p, q): _agreeing(own, file, p, q) for p in _prefixes(file) for q in _prefixes(own)}
+    prefix, own_prefix = max(counts, key=lambda pair: (counts[pair], *_preference(*pair)))
+    others = tuple(
+        p
+        for (p, q), count in counts.items()
+        if q == own_prefix and p != prefix and count == counts[prefix, own_prefix] > 0
     )
     names = {
         _canonical(n.removeprefix(prefix)): n for n in reversed(list(file)) if n.startswith(prefix)
@@ -94,6 +103,8 @@ def match_names(own: Mapping[str, Sets], file: Mapping[str, Sets]) -> Match:
         missing=[name for name in own if name not in pairs and not name.endswith(COUNTER)],
         inside=inside,
         outside=[name for name in rest if name not in set(inside)],
+        prefix=prefix,
+        others=others,
     )
 
 
@@ -108,6 +119,15 @@ def _prefixes(names: Iterable[str]) -> list[str]:
             prefix += f"{part}."
             prefixes.add(prefix)
     return sorted(prefixes)
+
+
+def _preference(prefix: str, other: str) -> tuple[bool, int, list[int]]:
+    """Return what decides between prefixes under which as many tensors agree; the largest wins.
+
+    An average comes first, then the fewest wrappers, then the order of their names.
+    """
+    parts, every = prefix.split(".")[:-1], (prefix + other).split(".")[:-1]
+    return _AVERAGE in parts, -len(every), [-_WRAPPERS.index(part) for part in every]
 
 
 def _agreeing(own: Mapping[str, Sets], file: Mapping[str, Sets], prefix: str, other: str) -> int:

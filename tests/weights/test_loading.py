@@ -85,6 +85,34 @@ def test_headless_file_leaves_the_head_new() -> None:
     assert str(loaded) == "init w.pth: loaded 120, new 2 (head: 7 classes), left out 0"
 
 
+@pytest.mark.parametrize("name", ["head.fc", "linear"])
+def test_head_under_another_name_is_an_error_that_names_it(name: str) -> None:
+    state = {k.replace("fc.", f"{name}."): v for k, v in classifier().state_dict().items()}
+    message = rf"of the shape of fc\.weight \(name it so, .*\): {name}\.weight"
+    with pytest.raises(ValueError, match=message):
+        load_start(classifier(seed=2), weights(state), key="init")
+    loaded = load_start(classifier(5), weights(state), key="init")
+    assert loaded.heads == {"fc": 5}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "other"),
+    [("ema.", "model."), ("ema.", ""), ("", "model."), ("module.", "net."), ("net.", "student.")],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_sets_of_weights_one_is_taken_and_both_are_named(
+    prefix: str, other: str, turned: bool
+) -> None:
+    parts = [{f"{prefix}{k}": v for k, v in classifier().state_dict().items()}]
+    parts.append({f"{other}{k}": v for k, v in classifier(seed=3).state_dict().items()})
+    first, second = reversed(parts) if turned else parts
+    network = classifier(seed=2)
+    loaded = load_start(network, weights({**first, **second}), key="init")
+    assert torch.equal(network.eval()(IMAGES), classifier()(IMAGES))
+    line = f"weights that fit under {prefix!r} and {other!r}, the first are taken"
+    assert line in str(loaded)
+
+
 def test_encoder_of_a_classifier_leaves_decoder_and_head_of_a_segmenter_new() -> None:
     network = segmenter()
     loaded = load_start(network, weights(classifier().state_dict()), key="init")
