@@ -155,4 +155,7 @@ def _current_folder_importable() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        # The last one: the folder may have been there before, and the code may have added others.
+        places = [place for place, entry in enumerate(sys.path) if entry == folder]
+        if places:
+            del sys.path[places[-1]]

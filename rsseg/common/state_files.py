@@ -120,7 +120,16 @@ def _wrapper(content: Any) -> str | None:
     """Return the key under which a file keeps its weights, None for weights themselves."""
     if not isinstance(content, Mapping) or content.get("format") == FORMAT:
         return None
-    return next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+    return next((key for key in WRAPPERS if _holds_tensors(content.get(key), _DEEPEST)), None)
+
+
+def _holds_tensors(content: Any, depth: int) -> bool:
+    """Return whether a value holds weights, or wrappers of some: settings have the same names."""
+    if not isinstance(content, Mapping):
+        return False
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return True
+    return depth > 1 and any(_holds_tensors(content.get(key), depth - 1) for key in WRAPPERS)
 
 
 def _content(path: Path) -> Any:

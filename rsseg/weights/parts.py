@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from rsseg.switchable.outputs import LogitsOf
+
 ENCODER: Final = "encoder"  # Of segmenters: their body.
 _LARGEST_STD: Final = 0.01
 
@@ -26,6 +28,8 @@ def has_parameters(module: nn.Module) -> bool:
 def head_part(network: nn.Module) -> str:
     """Return the name of the child that makes the logits: the one with the last linear layer.
 
+    A child of the network inside, "network.fc", of one that returns a part of another's output.
+
     Raises:
         ValueError: If there is no linear layer and no convolution.
 
@@ -33,20 +37,30 @@ def head_part(network: nn.Module) -> str:
         >>> head_part(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1)))
         '2'
     """
-    return _last(network)[0].partition(".")[0]
+    return _part_of(_last(network)[0], network)
+
+
+def _inside(network: nn.Module) -> tuple[str, nn.Module]:
+    """Return the network whose children are the parts, and what their names begin with."""
+    return ("network.", network.network) if isinstance(network, LogitsOf) else ("", network)
+
+
+def _part_of(name: str, network: nn.Module) -> str:
+    prefix, _ = _inside(network)
+    return prefix + name.removeprefix(prefix).partition(".")[0]
 
 
 def head_layers(network: nn.Module) -> dict[str, nn.Linear | _ConvNd]:
     """Return the layers that make the logits by name: one, or two where a teacher has its own."""
     last_name, last = _last(network)
-    part, outputs = last_name.partition(".")[0], len(last.weight)
+    part, outputs = _part_of(last_name, network), len(last.weight)
     # timm's "head_dist" stands beside "head", or in it.
     parts = (part, part.removesuffix("_dist"))
     return {
         name: layer
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Linear | _ConvNd)
-        and name.partition(".")[0] in parts
+        and _part_of(name, network) in parts
         and len(layer.weight) == outputs
         and (layer is last or "dist" in last_name)
     }
@@ -60,17 +74,25 @@ def _last(network: nn.Module) -> tuple[str, nn.Linear | _ConvNd]:
     ]
     if not layers:
         raise ValueError(f"{type(network).__name__} has no layer that could make logits")
-    return layers[-1]
+    main = [(name, layer) for name, layer in layers if not _is_auxiliary(name, network)]
+    return (main or layers)[-1]
+
+
+def _is_auxiliary(name: str, network: nn.Module) -> bool:
+    """Return whether a layer is of a head for training alone, beside the one that is used."""
+    prefix, _ = _inside(network)
+    return bool(prefix) and name.removeprefix(prefix).startswith("aux")
 
 
 def body_parts(network: nn.Module) -> list[str]:
     """Return the names of the children that form the body: the encoder, or all but the head."""
-    names = [name for name, child in network.named_children() if has_parameters(child)]
-    head = head_part(network)
-    if ENCODER in names and head != ENCODER:
-        return [ENCODER]
-    heads = {head, *(name.partition(".")[0] for name in head_layers(network))}
-    return [name for name in names if name not in heads]
+    prefix, inner = _inside(network)
+    names = [f"{prefix}{name}" for name, child in inner.named_children() if has_parameters(child)]
+    head, encoder = head_part(network), f"{prefix}{ENCODER}"
+    if encoder in names and head != encoder:
+        return [encoder]
+    heads = {head, *(_part_of(name, network) for name in head_layers(network))}
+    return [name for name in names if name not in heads and not _is_auxiliary(name, network)]
 
 
 @torch.no_grad()

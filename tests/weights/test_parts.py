@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+import torchvision
 
 from rsseg.classifiers.build import build_classifier
 from rsseg.segmentation.model import ARCHITECTURES, build_segmenter
+from rsseg.switchable.net import SwitchableNet
+from rsseg.training.config import OptimConfig
+from rsseg.training.optim import build_optimizer
 from rsseg.weights.parts import body_parts, head_layers, head_part
 
 TIMM = (
@@ -37,6 +41,22 @@ def test_head_of_torchvision_is_what_it_is_called(name: str, head: str) -> None:
     network = build_classifier(name=name, classes=7)
     assert head_part(network) == head
     assert head not in body_parts(network)
+
+
+def test_parts_of_a_network_with_a_mapping_are_those_inside_and_auxiliary_heads_none() -> None:
+    network = torchvision.models.segmentation.fcn_resnet50(
+        weights=None, weights_backbone=None, num_classes=7, aux_loss=True
+    )
+    net = SwitchableNet(network, [64, 32], output="out")
+    assert head_part(net.network) == "network.classifier"
+    assert list(head_layers(net.network)) == ["network.classifier.4"]
+    assert body_parts(net.network) == ["network.backbone"]
+    optimizer = build_optimizer(net, OptimConfig(lr=0.1, body_lr=0.01))
+    sizes = dict.fromkeys(("encoder", "other"), 0)
+    for group in optimizer.param_groups:
+        sizes[group["rate"]] += sum(parameter.numel() for parameter in group["params"])
+    assert sizes["encoder"] == sum(p.numel() for p in network.backbone.parameters())
+    assert sizes["other"] == sum(p.numel() for p in net.parameters()) - sizes["encoder"]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

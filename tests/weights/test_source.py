@@ -75,6 +75,10 @@ LAYOUTS: dict[str, tuple[dict[str, Any], str]] = {
         "state_dict",
     ),
     "two wrappers": ({"checkpoint": {"model_state_dict": STATE}}, "checkpoint.model_state_dict"),
+    "settings of an average": (
+        {"ema": {"decay": 0.99}, "model_ema": {"model": {}}, "state_dict": STATE},
+        "state_dict",
+    ),
     "none": (dict(STATE), ""),
 }
 
