@@ -6,11 +6,17 @@ Where the files are is found by `rsseg.segmentation.pairs`, what their values me
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.samples import Reader, Sample, Split, check_crop, crop_labels
+from datasets.samples import (
+    Reader,
+    Sample,
+    Split,
+    check_crop,
+    crop_labels,
+    is_kept_for_test,
+)
 from rsseg.common.files import read_text
 from rsseg.common.messages import counted, listed
 from rsseg.images.preprocessing import Image, LabelMap
@@ -176,9 +182,3 @@ def _pairs(data: DataConfig, root: Path, split: Split) -> tuple[list[Pair], int]
             "name the test samples in data.test"
         )
     return parts[split == "test"], skipped
-
-
-def is_kept_for_test(name: str, share: float) -> bool:
-    """Return whether a sample belongs to the test, by its name: new samples move no other."""
-    digest = hashlib.sha256(name.encode()).digest()
-    return int.from_bytes(digest[:4], "big") < share * 2**32

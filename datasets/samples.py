@@ -5,6 +5,7 @@ Nothing here knows a file format.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from operator import index as as_index
@@ -91,6 +92,12 @@ class Reader(ABC):
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
+
+
+def is_kept_for_test(name: str, share: float) -> bool:
+    """Return whether a sample belongs to the test, by its name: new samples move no other."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:4], "big") < share * 2**32
 
 
 def check_crop(crop: str | None) -> None:

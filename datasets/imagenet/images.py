@@ -59,6 +59,28 @@ class LabelledImages(ABC):
         """Return the name of an image, another for each."""
 
 
+class Selection(LabelledImages):
+    """Some of the images of a reader.
+
+    Args:
+        images: The reader.
+        index: Which of its images, shape (N,).
+        layout: How they are kept and which they are, for the summary.
+    """
+
+    def __init__(self, images: LabelledImages, index: NDArray[np.int64], layout: str) -> None:
+        super().__init__(images.labels[index], images.classes, layout)
+        self._images, self._index = images, index
+
+    def read(self, index: int) -> Image:
+        """Read an image, see `LabelledImages`."""
+        return self._images.read(int(self._index[index]))
+
+    def name(self, index: int) -> str:
+        """Return the name of an image in the reader."""
+        return self._images.name(int(self._index[index]))
+
+
 def number_names(numbers: Sequence[str]) -> tuple[str, ...]:
     """Return names for classes that have numbers only.
 

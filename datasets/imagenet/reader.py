@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.imagenet.huggingface import open_rows
-from datasets.imagenet.images import LabelledImages, check_labels, limited, number_names
+from datasets.imagenet.images import (
+    LabelledImages,
+    Selection,
+    check_labels,
+    limited,
+    number_names,
+)
 from datasets.imagenet.labels import (
     are_numbers,
     check_offset,
@@ -32,7 +39,7 @@ from datasets.imagenet.labels import (
 from datasets.imagenet.lists import SUFFIXES, LabelList, read_label_list
 from datasets.imagenet.shards import open_shards
 from datasets.imagenet.tars import TAR, PackedImages, list_tars
-from datasets.samples import Split
+from datasets.samples import Split, is_kept_for_test
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.messages import counted, listed
 from rsseg.images.preprocessing import Image
@@ -98,15 +105,36 @@ def open_images(data: ImageDataConfig, split: Split, classes: int) -> LabelledIm
     """
     if split not in get_args(Split):
         raise ValueError(f"unknown split {split!r}; the splits are {', '.join(get_args(Split))}")
-    images: LabelledImages
-    if data.reader == "hfds":
-        images = open_rows(data, split, classes)
-    elif data.reader == "wds":
-        images = open_shards(data, split, classes)
-    else:
-        images = _open_files(data, split, classes)
+    images = _open(data, split, classes) if data.test_share is None else _part(data, split, classes)
     check_labels(images, split, data)
     return images
+
+
+def _open(data: ImageDataConfig, split: Split, classes: int) -> LabelledImages:
+    if data.reader == "hfds":
+        return open_rows(data, split, classes)
+    if data.reader == "wds":
+        return open_shards(data, split, classes)
+    return _open_files(data, split, classes)
+
+
+def _part(data: ImageDataConfig, split: Split, classes: int) -> Selection:
+    """Return the images of `data.train` that a split keeps of them, by their names."""
+    share = data.test_share
+    assert share is not None
+    images = _open(replace(data, test_share=None, limit=None), "train", classes)
+    names = (images.name(index) for index in range(len(images)))
+    is_test = np.array([is_kept_for_test(name, share) for name in names], dtype=np.bool_)
+    if is_test.all() or not is_test.any():
+        raise ValueError(
+            f"data.test_share {share:g} of {counted(len(images), 'image')} leaves "
+            f"{(~is_test).sum()} for training and {is_test.sum()} for the test; change it, or "
+            "name the test images in data.val"
+        )
+    index = np.flatnonzero(is_test == (split == "test"))
+    index, _ = limited(index, images.labels[index], split, data.limit)
+    kept = f"{'test' if split == 'test' else 'training'} part by a hash of the names"
+    return Selection(images, index, f"{images.layout} ({kept}, test_share {share:g})")
 
 
 def _open_files(data: ImageDataConfig, split: Split, classes: int) -> LabelledImages:

@@ -29,6 +29,8 @@ class ImageDataConfig:
             file of such folders, a folder of tar files, one for each class, or a list (csv, tsv,
             txt) of images and classes; of a reader the name of the split or of the shards.
         val: The test images, likewise; besides, a flat folder as in ILSVRC, with `val_labels`.
+        test_share: In place of `val`: share of the images of `train` that are kept for the test,
+            chosen by a hash of their names, the same ones at every run.
         names: File with the classes' names, one "CLASS NAME" a line, or one name a line in the
             order of the classes; default: classes.txt in `root` if there is one, else the
             names of the folders, or "class 7" for a number.
@@ -51,6 +53,7 @@ class ImageDataConfig:
     root: str
     train: str = "train"
     val: str = "val"
+    test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     names: str | None = None
     val_labels: str | None = None
     label_offset: Literal[0, 1] | None = None
@@ -61,6 +64,20 @@ class ImageDataConfig:
     decoder: Decoder = "fast"
     resize_on: Literal["loader", "device"] = "loader"
     max_unreadable: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.test_share is None:
+            return
+        if self.val != "val" or self.val_labels is not None:
+            key = "val" if self.val != "val" else "val_labels"
+            raise ValueError(
+                f"{key} names the test images, and test_share takes them from train; leave one out"
+            )
+        if self.reader in ("wds", "tfds"):
+            raise ValueError(
+                f"test_share needs images by index, {self.root} is a stream; leave it out, and "
+                "name the test images in val"
+            )
 
     @property
     def reader(self) -> Literal["files", "hfds", "wds", "tfds"]:

@@ -34,7 +34,7 @@ from rsseg.doctor.start import (
     examine_weights,
 )
 from rsseg.images.preprocessing import PHOTO_SIZE
-from rsseg.segmentation.config import SegmentationConfig
+from rsseg.segmentation.config import DataConfig, SegmentationConfig
 from rsseg.segmentation.model import build_segmenter
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import RunConfig
@@ -122,12 +122,18 @@ def _data(config: Run) -> Finding:
     if isinstance(data, ImageDataConfig) and data.reader != "files":
         return Finding("data", "ok", f"{data.root} is opened by its library, not looked at here")
     root, late = Path(data.root).expanduser(), f"no answer in {SECONDS:.0f} s"
-    paths = [root / data.train, root / data.val] if isinstance(data, ImageDataConfig) else [root]
-    for path in paths:
+    for path in [root / place for place in _places(data)]:
         error = within(SECONDS, partial(reading_error, path), late)
         if error:
             return checks.check_data(str(path), error)
     return checks.check_data(str(root), "")
+
+
+def _places(data: DataConfig | ImageDataConfig) -> tuple[str, ...]:
+    """Return the paths below the root that must be there, of which "" is the root."""
+    if isinstance(data, DataConfig):
+        return ("",)
+    return (data.train, data.val) if data.test_share is None else (data.train,)
 
 
 def reading_error(path: Path) -> str:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pictures
 from PIL import ImageOps
 
-from datasets.folders import FoldersReader, is_kept_for_test
+from datasets.folders import FoldersReader
 from datasets.label_counts import count_labels, label_summary
-from datasets.samples import Split
+from datasets.samples import Split, is_kept_for_test
 from datasets.segmentation import open_reader
 from rsseg.common.config import plain, validate
 from rsseg.segmentation.config import DataConfig, SegmentationConfig

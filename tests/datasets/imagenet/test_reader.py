@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 from PIL import Image as Pictures
 from torchvision.datasets import ImageFolder
 
+from datasets.imagenet.images import summary_of
 from datasets.imagenet.reader import ImageFiles, open_images
+from datasets.samples import is_kept_for_test
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.images.preprocessing import Image
 
@@ -319,3 +323,56 @@ def test_damaged_image_is_named_when_it_is_read(tmp_path: Path) -> None:
     for index, name in enumerate(("a", "b")):
         with pytest.raises(ValueError, match=rf"n01/{name}\.jpg: unreadable image"):
             images[index]
+
+
+def test_share_of_the_images_is_the_test_and_new_images_move_no_other(tmp_path: Path) -> None:
+    for name in CLASSES:
+        for index in range(20):
+            write_image(tmp_path / name / f"{index}.png", seed=index)
+    share: dict[str, Any] = {"train": ".", "test_share": 0.3}
+    data = ImageDataConfig(root=str(tmp_path), **share)
+    train, test = (open_images(data, split, 3) for split in ("train", "test"))
+    names = [{part.name(index) for index in range(len(part))} for part in (train, test)]
+    every = {f"{name}/{index}.png" for name in CLASSES for index in range(20)}
+    assert names[0] | names[1] == every
+    assert not names[0] & names[1]
+    assert names[1] == {name for name in every if is_kept_for_test(name, 0.3)}
+    for part in (train, test):
+        for index in (0, len(part) - 1):
+            folder, _, file = part.name(index).partition("/")
+            image, label = part[index]
+            assert CLASSES[label] == folder
+            np.testing.assert_array_equal(image, some_image(seed=int(file.removesuffix(".png"))))
+    assert "test part by a hash of the names, test_share 0.3" in summary_of(test)
+    assert "training part" in summary_of(train)
+    write_image(tmp_path / "n01/new.png")
+    after = open_images(data, "test", 3)
+    assert {after.name(index) for index in range(len(after))} - {"n01/new.png"} == names[1]
+    few = open_images(replace(data, limit=2), "train", 3)
+    assert np.bincount(few.labels).tolist() == [2, 2, 2]
+
+
+def test_share_beside_named_test_images_or_of_nothing_is_refused(tmp_path: Path) -> None:
+    share: dict[str, Any] = {"root": str(write_tree(tmp_path)), "test_share": 0.5}
+    with pytest.raises(ValueError, match="val names the test images, and test_share takes"):
+        ImageDataConfig(**share, val="test")
+    with pytest.raises(ValueError, match="needs images by index"):
+        ImageDataConfig(root="wds/x", test_share=0.5)
+    with pytest.raises(ValueError, match="of 6 images leaves 6 for training and 0 for the test"):
+        open_images(ImageDataConfig(root=str(tmp_path), test_share=0.001), "train", 3)
+
+
+def test_share_of_a_list_and_of_a_tar_file_is_that_of_the_names(tmp_path: Path) -> None:
+    write_tree(tmp_path, images=8, splits=("train",))
+    names = [f"{name}/train_{index}.png" for name in CLASSES for index in range(8)]
+    lines = [f"train/{name},{name.partition('/')[0]}" for name in names]
+    (tmp_path / "all.csv").write_text("\n".join(lines), encoding="utf-8")
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        for name in names:
+            tar.add(tmp_path / "train" / name, name)
+    for train, prefix in (("all.csv", "train/"), ("all.tar", "")):
+        data = ImageDataConfig(root=str(tmp_path), train=train, test_share=0.4)
+        test = open_images(data, "test", 3)
+        expected = {prefix + name for name in names if is_kept_for_test(prefix + name, 0.4)}
+        assert {test.name(index) for index in range(len(test))} == expected
+        assert len(test) + len(open_images(data, "train", 3)) == 24
