@@ -1,22 +1,25 @@
-"""Layouts of images and label maps that users have: made, recognised, read, trained on.
+"""Layouts of images that users have: made, recognised, read, trained on.
 
     python benchmarks/layouts.py            # read every layout and compare it with the truth
     python benchmarks/layouts.py --train    # and train on each for an epoch (minutes)
 
 Each layout is made in a temporary folder from the same drawn samples. It works if the labels that
 are read equal the drawn ones, pixel by pixel, under the classes that the settings state; a layout
-whose label maps cannot be trusted works if it is refused. The table is that of docs/OWN_DATA.md.
+whose label maps cannot be trusted works if it is refused. Layouts of images with a class each, see
+`image_layouts`, work if every image has its class. The table is that of docs/OWN_DATA.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import json
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,10 +33,21 @@ from PIL import Image as Pictures
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.image_layouts import (
+    CLASSES,
+    IMAGE_LAYOUTS,
+    NEEDS_WEBDATASET,
+    ClassLayout,
+    DrawnImage,
+    draw_images,
+    same_classes,
+    settings_of_images,
+)
 from datasets.init.__main__ import main as init
 from datasets.nyudv2.mat import load_tables
 from datasets.samples import Split
 from datasets.segmentation import TestSamples, open_reader, training_batches
+from rsseg.classifiers.config import ImageDataConfig
 from rsseg.cli.train import Script
 from rsseg.common.config import validate
 from rsseg.common.yaml_files import read_yaml
@@ -88,6 +102,9 @@ class Layout:
         classes: Number of classes.
         void: Whether pixels without class are drawn.
         refused: Part of the message with which it is refused; None if it is read.
+        init: What `datasets.init` makes of it, see `recognised`: without the number of classes,
+            only the layout of a preset proves what its label maps mean.
+        informed: The same where the number of classes is given.
     """
 
     text: str
@@ -96,6 +113,8 @@ class Layout:
     classes: int = 5
     void: bool = True
     refused: str | None = None
+    init: str = "asks"
+    informed: str = "yes"
 
 
 def draw(classes: int, *, void: bool, seed: int = 0, count: int = 8) -> list[Drawn]:
@@ -181,7 +200,8 @@ _SPLITS: tuple[Split, ...] = ("train", "test")
 _FAILURES = ("NO", "NOT REFUSED", "WRONG")
 _VOC = {"train": "train", "test": "val"}
 _LISTS = {"train": "train.txt", "test": "test.txt"}
-_COLOURS = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
+# Sorted, as `datasets.init` lists them: which colour is which class, only names would say.
+_COLOURS = [[0, 0, 0], [0, 0, 128], [0, 128, 0], [128, 0, 0], [128, 128, 0]]
 
 
 def in_colour(labels: LabelMap) -> NDArray[np.uint8]:
@@ -265,6 +285,7 @@ LAYOUTS: dict[str, Layout] = {
         "classes from 1, 0 is void",
         partial(write, encode=partial(shifted, offset=1, void=0)),
         {**_BESIDE, "labels": {"offset": 1, "void": [0]}},
+        informed="asks",
     ),
     "binary_255": Layout(
         "masks of 0 and 255",
@@ -272,9 +293,15 @@ LAYOUTS: dict[str, Layout] = {
         {**_BESIDE, "preset": "binary"},
         classes=2,
         void=False,
+        informed="asks",
     ),
     "binary_1": Layout(
-        "masks of 0 and 1", write, {**_BESIDE, "preset": "binary"}, classes=2, void=False
+        "masks of 0 and 1",
+        write,
+        {**_BESIDE, "preset": "binary"},
+        classes=2,
+        void=False,
+        informed="asks",
     ),
     "one_bit": Layout(
         "PNGs of 1 bit",
@@ -282,17 +309,20 @@ LAYOUTS: dict[str, Layout] = {
         {**_BESIDE, "preset": "binary"},
         classes=2,
         void=False,
+        informed="asks",
     ),
     "sixteen_bits": Layout(
         "PNGs of 16 bits, any numbers",
         partial(write, encode=ids_of_16_bits),
         {**_BESIDE, "labels": {"map": {1000 + 100 * i: i for i in range(5)}, "void": [0]}},
+        informed="asks",
     ),
     "grey_alpha": Layout("grey with an alpha channel", partial(write, encode=with_alpha), _BESIDE),
     "colours": Layout(
         "a colour for each class, RGB",
         partial(write, encode=in_colour),
         {**_BESIDE, "labels": {"colours": _COLOURS, "void": [[255, 255, 255]]}},
+        informed="asks",
     ),
     "capitals": Layout(
         "file names in capitals, .JPG and .PNG",
@@ -338,8 +368,9 @@ LAYOUTS: dict[str, Layout] = {
         ),
         {"preset": "camvid"},
         classes=11,
+        init="yes",
     ),
-    "voc": Layout("PASCAL VOC 2012", with_palette, {"preset": "voc"}, classes=21),
+    "voc": Layout("PASCAL VOC 2012", with_palette, {"preset": "voc"}, classes=21, init="yes"),
     "cityscapes": Layout(
         "Cityscapes, labelIds",
         partial(
@@ -350,6 +381,7 @@ LAYOUTS: dict[str, Layout] = {
         ),
         {"preset": "cityscapes"},
         classes=19,
+        init="yes",
     ),
     "ade20k": Layout(
         "ADE20K, 0 void and 1..150",
@@ -362,21 +394,29 @@ LAYOUTS: dict[str, Layout] = {
         ),
         {"preset": "ade20k"},
         classes=150,
+        init="yes",
     ),
     "nyudv2": Layout(
-        "NYUDv2 as a folder, 0 void and 1..40", nyudv2_folder, {"preset": "nyudv2"}, classes=40
+        "NYUDv2 as a folder, 0 void and 1..40",
+        nyudv2_folder,
+        {"preset": "nyudv2"},
+        classes=40,
+        init="yes",
     ),
     "doubtful": Layout(
         "0..5 for five classes, nothing stated",
         partial(write, encode=partial(shifted, offset=0, void=5)),
         _BESIDE,
         refused="labels: {offset: 1, void: [0]}",
+        informed="asks",
     ),
     "jpeg": Layout(
         "label maps as JPEG",
         as_jpeg,
         {**_BESIDE, "labels": _OFFSET},
         refused="JPEG changes the values",
+        init="no",
+        informed="no",
     ),
 }
 
@@ -400,19 +440,63 @@ def settings_of(layout: Layout, root: Path) -> DataConfig:
     return validate(DataConfig, {"root": str(root), **layout.data}, "layout")
 
 
-def recognised(root: Path, out: Path, samples: Sequence[Drawn]) -> str:
-    """Return what `python -m datasets.init` makes of a folder: "yes", "asks" or "no".
+def recognised(
+    root: Path, out: Path, works: Callable[[dict[str, Any]], bool], *, classes: int | None = None
+) -> str:
+    """Return what `python -m datasets.init` makes of a folder.
 
-    "yes" is a configuration without a question that reads the true labels.
+    Args:
+        root: The folder.
+        out: The configuration to write.
+        works: Whether a configuration, as a mapping, reads the truth.
+        classes: The number of classes to give.
+
+    Returns:
+        "yes": without a question, it reads the truth; "asks": one of the answers that it offers
+        does; "no": it is refused; "WRONG": neither it nor an answer reads the truth.
     """
     text = io.StringIO()
+    options = ["--classes", str(classes)] if classes else []
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-        status = init([str(root), "--out", str(out)])
-    if status or "question" in text.getvalue():
-        return "no" if status else "asks"
+        status = init([str(root), "--out", str(out), *options])
+    if status:
+        return "no"
     values = read_yaml(out)
-    data = validate(DataConfig, values["data"], out.name)
-    return "yes" if same_labels(data, values["model"]["classes"], samples) else "WRONG"
+    if "QUESTION" not in out.read_text(encoding="utf-8"):
+        return "yes" if works(values) else "WRONG"
+    return "asks" if any(works(answer) for answer in answers(values, out)) else "WRONG"
+
+
+def answers(values: dict[str, Any], out: Path) -> Iterator[dict[str, Any]]:
+    """Yield a configuration with each answer that it offers for the classes."""
+    lines = out.read_text(encoding="utf-8").splitlines()
+    number = re.compile(r"(\d+) class(?:es)?[:,]|\? (\d+), if")
+    for line in lines:
+        match = number.search(line)
+        if match is None:
+            continue
+        data = dict(values["data"])
+        if line.startswith("  # "):
+            data |= yaml.safe_load(line.removeprefix("  # "))
+        yield {**values, "data": data, "model": {"classes": int(match[1] or match[2])}}
+
+
+def reads_labels(values: dict[str, Any], samples: Sequence[Drawn]) -> bool:
+    """Return whether a configuration reads the drawn labels."""
+    data = validate(DataConfig, values["data"], "my.yaml")
+    try:
+        return same_labels(data, values["model"]["classes"], samples)
+    except ValueError:
+        return False
+
+
+def reads_classes(values: dict[str, Any], samples: Sequence[DrawnImage]) -> bool:
+    """Return whether a configuration reads the drawn images with their classes."""
+    data = validate(ImageDataConfig, values["data"], "my.yaml")
+    try:
+        return same_classes(data, values["model"]["classes"], samples)
+    except ValueError:
+        return False
 
 
 def refusal(layout: Layout, root: Path, samples: Sequence[Drawn]) -> str:
@@ -448,23 +532,46 @@ def rows(*, train: bool) -> Iterator[list[str]]:
     """Yield the lines of the table: layout, settings, recognised, works."""
     for layout in LAYOUTS.values():
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            samples = draw(layout.classes, void=layout.void)
-            layout.make(folder / "data", samples)
-            if layout.refused is not None:
-                works = layout.refused in refusal(layout, folder / "data", samples)
-                seen = "refused" if works else "NOT REFUSED"
-            else:
-                data = settings_of(layout, folder / "data")
-                works = same_labels(data, layout.classes, samples)
-                works = works and (not train or trains(layout, folder / "data", folder))
-                seen = "yes" if works else "NO"
-            yield [
-                layout.text,
-                f"`{json.dumps(layout.data)}`".replace('"', ""),
-                recognised(folder / "data", folder / "my.yaml", samples),
-                seen,
-            ]
+            yield _row(layout, Path(name), train=train)
+    for key, images in IMAGE_LAYOUTS.items():
+        if key in NEEDS_WEBDATASET and importlib.util.find_spec("webdataset") is None:
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            yield _image_row(images, Path(name))
+
+
+def _row(layout: Layout, folder: Path, *, train: bool) -> list[str]:
+    samples, root = draw(layout.classes, void=layout.void), folder / "data"
+    layout.make(root, samples)
+    if layout.refused is not None:
+        works = layout.refused in refusal(layout, root, samples)
+        seen = "refused" if works else "NOT REFUSED"
+    else:
+        works = same_labels(settings_of(layout, root), layout.classes, samples)
+        works = works and (not train or trains(layout, root, folder))
+        seen = "yes" if works else "NO"
+    test = partial(reads_labels, samples=samples)
+    return [layout.text, _settings_text(layout.data), *_both(folder, test, layout.classes), seen]
+
+
+def _image_row(layout: ClassLayout, folder: Path) -> list[str]:
+    samples, root = draw_images(), folder / "data"
+    layout.make(root, samples)
+    works = same_classes(settings_of_images(layout, root), len(CLASSES), samples)
+    test = partial(reads_classes, samples=samples)
+    both = _both(folder, test, len(CLASSES))
+    data = {**layout.data, "root": str(layout.data["root"]).replace("{root}", "PATH")}
+    return [layout.text, _settings_text(data), *both, "yes" if works else "NO"]
+
+
+def _both(folder: Path, works: Callable[[dict[str, Any]], bool], classes: int) -> list[str]:
+    """Return what init makes of a folder, without and with the number of classes."""
+    names = {"my.yaml": None, "informed.yaml": classes}
+    return [recognised(folder / "data", folder / n, works, classes=k) for n, k in names.items()]
+
+
+def _settings_text(data: Mapping[str, Any]) -> str:
+    return f"`{json.dumps(data)}`".replace('"', "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -475,8 +582,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--train", action="store_true", help="train on each for an epoch")
     options = parser.parse_args(arguments)
     lines = list(rows(train=options.train))
-    print("| layout | below `data:` | recognised by `datasets.init` | works |")
-    print("| --- | --- | --- | --- |")
+    print("| layout | below `data:` | `datasets.init` | with `--classes` | works |")
+    print("| --- | --- | --- | --- | --- |")
     for line in lines:
         print(f"| {' | '.join(line)} |")
     return int(any(cell in _FAILURES for line in lines for cell in line))

@@ -121,7 +121,7 @@ def open_shards(data: ImageDataConfig, split: Split, classes: int) -> PackedImag
     shards = find_shards(data, split)
     rows, numbers = [], []
     for shard, file in enumerate(shards.files):
-        for name, place, number in _listed(file, shards.label_key):
+        for name, place, number in list_samples(file, shards.label_key):
             rows.append((name, shard, *place))
             numbers.append(number)
     if not rows:
@@ -258,7 +258,7 @@ def _key(member: tuple[str, str, tuple[int, int]]) -> str:
     return member[0]
 
 
-def _listed(file: Path, label_key: str | None) -> Iterator[tuple[str, tuple[int, int], int]]:
+def list_samples(file: Path, label_key: str | None) -> Iterator[tuple[str, tuple[int, int], int]]:
     """Yield name, place of the image, and class of each sample of a shard."""
     wanted = "json" if label_key else "cls"
     with file.open("rb") as stream:
@@ -282,7 +282,7 @@ def labels_of(shards: Shards) -> Iterator[int]:
     """Yield the labels of a split, one shard after the other."""
     if all(is_local(url) for url in shards.urls):
         for file in shards.files:
-            yield from (label for _, _, label in _listed(file, shards.label_key))
+            yield from (label for _, _, label in list_samples(file, shards.label_key))
         return
     for sample in stream_samples(shards.urls):
         yield parse_label(sample["__key__"], sample, shards.label_key)

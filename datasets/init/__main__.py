@@ -11,32 +11,31 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
+from datasets.class_sheet import write_class_sheet
 from datasets.contact_sheet import write_sheet
 from datasets.folders import read_pair
 from datasets.init.configuration import QUESTION, Findings, write_configuration
-from datasets.init.images import ImageFolders, find_image_folders, image_configuration
-from datasets.init.layout import Layout, find_layout
-from datasets.init.values import Choice, Values, choices, measure
-from datasets.nyudv2.folder import looks_like_nyudv2
+from datasets.init.image_configuration import write_image_configuration
+from datasets.init.image_layout import ImageLayout
+from datasets.init.image_measures import mean_colour, measure_images, spread
+from datasets.init.known import find_preset, preset_choices
+from datasets.init.layout import Layout
+from datasets.init.numbers import count_names, names_file
+from datasets.init.recognise import CLASSIFICATION, SEGMENTATION, recognise
+from datasets.init.values import Values, choices, measure
 from datasets.samples import Sample
-from datasets.segmentation import NYUDV2
-from rsseg.common.files import check_output, read_text, write_whole
+from rsseg.common.files import check_output, write_whole
+from rsseg.common.messages import counted
 from rsseg.images.reading import read_image
 from rsseg.segmentation.labels import LabelDecoder, LabelReading
 from rsseg.segmentation.pair_lists import Pair
-from rsseg.segmentation.pairs import SplitConfig, find_pairs
-from rsseg.segmentation.presets import preset_names, read_preset
+from rsseg.segmentation.pairs import find_pairs
 
 _SHOWN: Final = 8  # samples on the contact sheet
-SEGMENTATION: Final = "segmentation"
-CLASSIFICATION: Final = "classification"
-_NAMES: Final = ("classes.txt", "labels.txt", "names.txt", "class_names.txt")
+_COLOURED: Final = 32  # images whose mean colour is taken
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _run(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -58,100 +57,68 @@ def _run(options: argparse.Namespace) -> None:
     for path in (options.out, sheet):
         path.parent.mkdir(parents=True, exist_ok=True)
         check_output(path)
-    if folders := _class_folders(root, options.task):
-        _write(options.out, "\n".join(image_configuration(root, folders, options.out)))
-        return
-    findings, pairs = examine(root, options.classes)
-    text = write_configuration(findings, options.out)
-    write_sheet(sheet, *_examples(findings, pairs))
-    _write(options.out, text)
-    print(f"contact sheet: {sheet}")
+    layout = recognise(root, options.task, options.classes)
+    if isinstance(layout, ImageLayout):
+        measures = measure_images(layout)
+        text = write_image_configuration(layout, measures, options.out)
+        write_class_sheet(sheet, measures.rows)
+    else:
+        findings, pairs = examine(root, options.classes, layout)
+        text = write_configuration(findings, options.out)
+        write_sheet(sheet, *_examples(findings, pairs))
+    write_whole(options.out, text)
+    _report(options.out, sheet, text)
 
 
-def _class_folders(root: Path, task: str | None) -> ImageFolders | None:
-    """Return the class folders to train a classifier on; None if there are none, or label maps."""
-    folders = find_image_folders(root) if task != SEGMENTATION else None
-    if folders is None or task == CLASSIFICATION:
-        return folders
-    try:
-        find_layout(root)
-    except (ValueError, OSError):
-        return folders
-    return None
-
-
-def _write(out: Path, text: str) -> None:
-    write_whole(out, text)
+def _report(out: Path, sheet: Path, text: str) -> None:
     questions = text.count(QUESTION)
     print(f"configuration: {out}")
     if questions:
-        print(f"{questions} questions are marked by {QUESTION}; answer them before you train")
+        verb = "is" if questions == 1 else "are"
+        print(
+            f"{counted(questions, 'question')} {verb} marked by {QUESTION}; answer before you train"
+        )
+    print(f"contact sheet: {sheet}")
 
 
-def examine(root: Path, classes: int | None) -> tuple[Findings, list[Pair]]:
-    """Recognise and measure a folder of images and label maps.
+def examine(root: Path, classes: int | None, layout: Layout) -> tuple[Findings, list[Pair]]:
+    """Measure a folder of images and label maps.
+
+    Args:
+        root: The folder.
+        classes: Number of classes, where it is known.
+        layout: Its layout.
+
+    Returns:
+        What there is, and the training samples, or all where the splits are a question.
 
     Raises:
-        ValueError: If its layout is not recognised, or a label map is damaged.
+        ValueError: If a label map is damaged.
         OSError: If a file cannot be read.
     """
-    preset = _preset(root)
-    layout = _preset_layout(root, preset) if preset else find_layout(root)
-    pairs, skipped = find_pairs(root, layout.train, skip=True)
-    values = measure([*pairs, *_test_pairs(root, layout)])
-    names = next((name for name in _NAMES if (root / name).is_file()), None)
+    preset = find_preset(root)
+    parts = [find_pairs(root, place, skip=True) for place in layout.places]
+    every = list(dict.fromkeys(pair for part, _ in parts for pair in part))
+    pairs, skipped = parts[0] if layout.train else (every, 0)
+    values = measure(every)
+    names = names_file(root)
     if names and not preset:
-        classes = classes or len([x for x in read_text(root / names).splitlines() if x.strip()])
-    readings = _preset_choices(preset) if preset else choices(values, classes)
-    colour = _mean_colour(pairs)
-    return (
-        Findings(root, layout, preset, values, readings, names, len(pairs), skipped, colour),
-        pairs,
+        classes = classes or count_names(root / names)
+    readings = preset_choices(preset) if preset else choices(values, classes)
+    colour = mean_colour([read_image(pair.image) for pair in spread(pairs, _COLOURED)])
+    findings = Findings(
+        root=root,
+        layout=layout,
+        preset=preset,
+        values=values,
+        choices=readings,
+        classes=classes,
+        names=names,
+        samples=len(pairs),
+        skipped=skipped,
+        colour=colour,
     )
-
-
-def _test_pairs(root: Path, layout: Layout) -> list[Pair]:
-    return [] if layout.test is None else find_pairs(root, layout.test, skip=True)[0]
-
-
-def _mean_colour(pairs: Sequence[Pair]) -> tuple[float, float, float]:
-    images = [read_image(pair.image) for pair in pairs[:: max(1, len(pairs) // 32)]]
-    red, green, blue = np.mean([image.reshape(-1, 3).mean(axis=0) for image in images], axis=0)
-    return red / 255, green / 255, blue / 255
-
-
-def _preset(root: Path) -> str | None:
-    """Return the preset whose folders there are, and whose values the label maps hold."""
-    if (root / "images").is_dir() and looks_like_nyudv2(root):
-        return NYUDV2
-    for name in preset_names():
-        preset = read_preset(name)
-        if "train" not in preset:
-            continue
-        try:
-            pairs, _ = find_pairs(root, SplitConfig(**preset["train"]))
-            find_pairs(root, SplitConfig(**preset["test"]))
-            decoder = LabelDecoder(LabelReading(**preset["labels"]), preset["classes"])
-            values = [np.unique(decoder.read(pair.label)) for pair in pairs[:32]]
-        except (ValueError, OSError):
-            continue
-        if preset["classes"] - 1 in np.concatenate(values):
-            return name
-    return None
-
-
-def _preset_layout(root: Path, name: str) -> Layout:
-    preset = read_preset(name)
-    if "train" not in preset:  # NYUDv2, whose reader knows where its files are
-        return replace(find_layout(root), text=f"folders and values of the preset {name}")
-    train, test = (SplitConfig(**preset[split]) for split in ("train", "test"))
-    return Layout(train, test, f"folders and values of the preset {name}")
-
-
-def _preset_choices(name: str) -> list[Choice]:
-    preset = read_preset(name)
-    labels = preset.get("labels", {"offset": 1, "void": (0,)})
-    return [Choice(preset["classes"], LabelReading(**labels), f"as in {name}")]
+    return findings, pairs
 
 
 def _examples(
@@ -162,11 +129,11 @@ def _examples(
     Where the reading is not proven, each value has a colour and its own number as a name: the
     eye answers what it is.
     """
-    shown = pairs[:: max(1, len(pairs) // _SHOWN)][:_SHOWN]
+    shown = spread(pairs, _SHOWN)
     if findings.is_proven or findings.values.is_coloured:
         choice = findings.choices[0]
-        decoder, names = LabelDecoder(choice.reading, choice.classes), None
-        labels = [f"class {index}" for index in range(choice.classes)] if names is None else names
+        decoder = LabelDecoder(choice.reading, choice.classes)
+        labels = [f"class {index}" for index in range(choice.classes)]
     else:
         decoder, labels = _by_value(findings.values)
     return [(pair.name, read_pair(pair, decoder)) for pair in shown], labels

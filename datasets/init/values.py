@@ -63,9 +63,10 @@ def measure(pairs: Sequence[Pair]) -> Values:
         ValueError: If one of them is not a label map; names the file.
         OSError: If a file cannot be opened.
     """
-    step = max(1, len(pairs) // _LOOKED_AT)
-    values = Values(is_coloured=has_colours(pairs[0].label))
-    for pair in tqdm(pairs[::step], "reading label maps", unit="map", delay=2):
+    some = pairs[:: max(1, len(pairs) // _LOOKED_AT)]
+    # One that is black alone has no colours, where others have.
+    values = Values(is_coloured=any(has_colours(pair.label) for pair in some))
+    for pair in tqdm(some, "reading label maps", unit="map", delay=2):
         height, width = image_size(pair.image)
         values.sizes[width, height] += 1
         values.pixels.update(dict(_counted(pair.label, is_coloured=values.is_coloured)))
@@ -104,25 +105,37 @@ def choices(values: Values, classes: int | None) -> list[Choice]:
 
     Args:
         values: What occurs.
-        classes: Number of classes; None where it is not known.
+        classes: Number of classes; None where it is not known: of 0..4 and 255, 0 may be a class
+            of five or void beside four.
     """
     if values.is_coloured:
-        return list(_of_colours(values))
+        every = list(_of_colours(values))
+        return [choice for choice in every if choice.classes == classes] or every
     present = [value for value in values.present if isinstance(value, int)]
     inner = [value for value in present if value != VOID]
     largest = max(inner, default=0)
     numbers = [classes] if classes else sorted({largest + 1, largest, len(inner), 2} - {0, 1})
     numbers = [number for number in numbers if number <= VOID]
-    found = [
+    every = [
         Choice(number, reading, text)
         for number in numbers
-        for text, reading in possible_readings(present, number).items()
-        if _is_plausible(reading, number, present)
+        for text, reading in _readings(present, number).items()
+        if classes or _is_plausible(reading, number, present)
     ]
-    if not found and len(present) <= VOID:
-        found = list(_in_order(present))
-    unique = {(choice.classes, str(choice.reading)): choice for choice in found}
+    if all(choice.reading.map for choice in every) and len(present) <= VOID:
+        every += [choice for choice in _in_order(present) if classes in (None, choice.classes)]
+    unique = {(choice.classes, str(choice.reading)): choice for choice in every}
     return list(unique.values())
+
+
+def _readings(present: Sequence[int], classes: int) -> dict[str, LabelReading]:
+    """Return what values may mean, by words: also that both 0 and 255 are void."""
+    readings = possible_readings(present, classes)
+    both = LabelReading(offset=1, void=(0, VOID))
+    fits = {0, classes, VOID} <= {*present} <= {0, VOID, *range(1, classes + 1)}
+    if fits and str(both) not in map(str, readings.values()):
+        readings[f"classes 1..{classes}, void 0 and {VOID}"] = both
+    return readings
 
 
 def _in_order(present: Sequence[int]) -> Iterator[Choice]:

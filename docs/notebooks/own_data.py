@@ -54,12 +54,12 @@ for index in range(60):
 # %% [markdown]
 # ## What is it?
 #
-# On the command line: `python -m datasets.init shapes --classes 3 --out my.yaml`. It writes a configuration and a contact
-# sheet. With three classes, 0, 1, 2 and 255 can mean one thing only, so nothing is asked here; classes from 1, or a mask
-# of 0 and 255, would be a question in the file.
+# On the command line: `python -m datasets.init shapes --out my.yaml --classes 3`. It writes a configuration and a contact
+# sheet. For three classes, 255 beside 0, 1, 2 can mean one thing only, so nothing is asked here; without `--classes`, 0
+# might be void as well, and that would be a question in the file.
 
 # %%
-assert init([str(data), "--classes", "3", "--out", str(folder / "my.yaml")]) == 0
+assert init([str(data), "--out", str(folder / "my.yaml"), "--classes", "3"]) == 0
 print((folder / "my.yaml").read_text())
 display(Image.open(folder / "my.png"))
 

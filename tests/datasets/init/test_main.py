@@ -64,8 +64,10 @@ def test_doubt_is_a_question_that_stops_the_training_until_it_is_answered(
         "# labels: {offset: 1, void: [0]}    # 3 classes: classes 1..3, void 0",
     ):
         assert line in text
+    assert check([str(out)]) == 1
+    assert "model.classes" in capsys.readouterr().err
     share = ["--set", "data.test_share=0.5"]
-    assert check([str(out), *share]) == 1
+    assert check([str(out), *share, "model.classes=3"]) == 1
     assert "does not prove what they mean" in capsys.readouterr().out
     out.write_text(text.replace("# labels: {offset: 0}", "labels: {offset: 0}"), encoding="utf-8")
     assert check([str(out), *share, "model.classes=4"]) == 0

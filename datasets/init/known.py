@@ -1,0 +1,56 @@
+"""Data sets that a preset knows: recognised by their folders and by what their label maps hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from datasets.init.layout import Layout, find_layout
+from datasets.init.places import shared_files
+from datasets.init.values import Choice
+from datasets.nyudv2.folder import looks_like_nyudv2
+from datasets.segmentation import NYUDV2
+from rsseg.segmentation.labels import LabelDecoder, LabelReading
+from rsseg.segmentation.pairs import SplitConfig, find_pairs
+from rsseg.segmentation.presets import preset_names, read_preset
+
+
+def find_preset(root: Path) -> str | None:
+    """Return the preset whose folders there are, and whose values the label maps hold."""
+    if (root / "images").is_dir() and looks_like_nyudv2(root):
+        return NYUDV2
+    return next((name for name in preset_names() if _fits(root, name)), None)
+
+
+def _fits(root: Path, name: str) -> bool:
+    preset = read_preset(name)
+    if "train" not in preset:
+        return False
+    train, test = (SplitConfig(**preset[split]) for split in ("train", "test"))
+    try:
+        pairs, _ = find_pairs(root, train)
+        find_pairs(root, test)
+        decoder = LabelDecoder(LabelReading(**preset["labels"]), preset["classes"])
+        values = [np.unique(decoder.read(pair.label)) for pair in pairs[:32]]
+    except (ValueError, OSError):
+        return False
+    is_last = preset["classes"] - 1 in np.concatenate(values)
+    return is_last and not shared_files(root, train, test)
+
+
+def preset_layout(root: Path, name: str) -> Layout:
+    """Return the layout of a preset."""
+    preset = read_preset(name)
+    if "train" not in preset:  # NYUDv2, whose reader knows where its files are
+        return replace(find_layout(root), text=f"folders and values of the preset {name}")
+    train, test = (SplitConfig(**preset[split]) for split in ("train", "test"))
+    return Layout(train, test, f"folders and values of the preset {name}")
+
+
+def preset_choices(name: str) -> list[Choice]:
+    """Return what the label maps of a preset mean."""
+    preset = read_preset(name)
+    labels = preset.get("labels", {"offset": 1, "void": (0,)})
+    return [Choice(preset["classes"], LabelReading(**labels), f"as in {name}")]
