@@ -38,15 +38,16 @@ def _head(layout: ImageLayout, measures: Measures, out: Path) -> Iterator[str]:
     yield f"# python train_cls.py {out}"
     for split, counts in measures.counts.items():
         low, high = int(counts.min()), int(counts.max())
+        each = f"{low}" if low == high else f"{low} to {high}"
         yield (
             f"# {split}: {counted(int(counts.sum()), 'image')} of "
-            f"{counted(len(counts), 'class')}, {low} to {high} of each"
+            f"{counted(len(counts), 'class')}, {each} of each"
         )
     if len(measures.classes) <= _MOST:
         numbers = np.stack([*measures.counts.values()], axis=1).tolist()
         names = zip(measures.classes, numbers, strict=True)
-        each = (f"{name} {' + '.join(map(str, some))}" for name, some in names)
-        yield f"# Images of each class ({' + '.join(measures.counts)}): {', '.join(each)}"
+        numbered = (f"{name} {' + '.join(map(str, some))}" for name, some in names)
+        yield f"# Images of each class ({' + '.join(measures.counts)}): {', '.join(numbered)}"
     yield from image_lines(measures.sizes, measures.colour)
     faults = measures.unreadable
     yield f"# Unreadable: {len(faults)} of {counted(measures.read, 'image')} that were read"

@@ -34,7 +34,9 @@ _TAIL: Final = re.compile(r"(?:[^0-9A-Za-z][A-Za-z][0-9A-Za-z]*)*$")
 _MOST_TAILS: Final = 6
 _LISTS: Final = (".txt", ".csv", ".lst")
 _IMAGE_NAMES: Final = re.compile(r"image|img|photo|picture|rgb|input|frame|leftimg", re.I)
-LABEL_NAMES: Final = re.compile(r"label|mask|annot|segm|(?<![a-z])(gt|sem|seg)(?![a-z])", re.I)
+LABEL_NAMES: Final = re.compile(
+    r"label|mask|annot|segm|(?<![a-z])(gt|sem|seg|index)(?![a-z])", re.I
+)
 _FOR_THE_EYE: Final = re.compile(r"colou?r|instance|inst|vis|rgb|panoptic", re.I)
 
 
