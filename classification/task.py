@@ -26,9 +26,8 @@ from rsseg.switchable.complexity import count_macs
 from rsseg.training.evaluate_checkpoint import check_classes
 from rsseg.training.evaluation import Evaluation
 from rsseg.training.job import Mix
-from rsseg.training.step import Loss, Outputs
+from rsseg.training.step import Loss, Outputs, Teach, fixed_teacher
 from rsseg.training.task import EvalData, Task
-from rsseg.training.teacher import Teach, fixed_teacher
 from rsseg.weights.record import Record
 
 

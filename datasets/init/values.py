@@ -19,7 +19,7 @@ from rsseg.segmentation.label_files import (
     read_label_colours,
     read_label_values,
 )
-from rsseg.segmentation.labels import LabelReading, possible_readings
+from rsseg.segmentation.labels import LabelDecoder, LabelReading, possible_readings, proven_reading
 from rsseg.segmentation.pair_lists import Pair
 
 _LOOKED_AT: Final = 256  # label maps
@@ -114,28 +114,20 @@ def choices(values: Values, classes: int | None) -> list[Choice]:
     present = [value for value in values.present if isinstance(value, int)]
     inner = [value for value in present if value != VOID]
     largest = max(inner, default=0)
+    if classes and (proven := proven_reading(present, classes)):
+        return [Choice(classes, proven, str(LabelDecoder(proven, classes)))]
     numbers = [classes] if classes else sorted({largest + 1, largest, len(inner), 2} - {0, 1})
     numbers = [number for number in numbers if number <= VOID]
     every = [
         Choice(number, reading, text)
         for number in numbers
-        for text, reading in _readings(present, number).items()
+        for text, reading in possible_readings(present, number).items()
         if classes or _is_plausible(reading, number, present)
     ]
     if all(choice.reading.map for choice in every) and len(present) <= VOID:
         every += [choice for choice in _in_order(present) if classes in (None, choice.classes)]
     unique = {(choice.classes, str(choice.reading)): choice for choice in every}
     return list(unique.values())
-
-
-def _readings(present: Sequence[int], classes: int) -> dict[str, LabelReading]:
-    """Return what values may mean, by words: also that both 0 and 255 are void."""
-    readings = possible_readings(present, classes)
-    both = LabelReading(offset=1, void=(0, VOID))
-    fits = {0, classes, VOID} <= {*present} <= {0, VOID, *range(1, classes + 1)}
-    if fits and str(both) not in map(str, readings.values()):
-        readings[f"classes 1..{classes}, void 0 and {VOID}"] = both
-    return readings
 
 
 def _in_order(present: Sequence[int]) -> Iterator[Choice]:

@@ -317,9 +317,9 @@ def detect_reading(
         every = np.union1d(every, values[path])
         if len(values) >= _SCANNED and len(every) > classes:
             break
-    meaning = possible_readings(every.tolist(), classes)
-    if proven := _proven(meaning, every.tolist(), classes):
+    if proven := proven_reading(every.tolist(), classes):
         return proven
+    meaning = possible_readings(every.tolist(), classes)
     lines = [f"    {option.format(reading)}    # {text}" for text, reading in meaning.items()]
     if not lines:
         readings = ("{offset: 0, void: [255]}", "{map: {7: 0, 8: 1}, void: rest}")
@@ -333,10 +333,9 @@ def _spread(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys([*first, *paths]))
 
 
-def _proven(
-    meaning: dict[str, LabelReading], values: Sequence[int], classes: int
-) -> LabelReading | None:
-    """Return the one reading that is proven, None if none is."""
+def proven_reading(values: Sequence[int], classes: int) -> LabelReading | None:
+    """Return the one reading that some values prove, see `detect_reading`; None if none is."""
+    meaning = possible_readings(values, classes)
     if len(meaning) == 1 and "in order" not in next(iter(meaning)):  # An order is only proposed.
         return next(iter(meaning.values()))
     complete = [

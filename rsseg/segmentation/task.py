@@ -22,9 +22,8 @@ from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.head import SegmentationHead
 from rsseg.segmentation.model import build_segmenter
 from rsseg.training.evaluation import Evaluation
-from rsseg.training.step import Loss, Outputs
+from rsseg.training.step import Loss, Outputs, Teach
 from rsseg.training.task import EvalData, Task
-from rsseg.training.teacher import Teach
 from rsseg.weights.record import Record
 
 

@@ -46,6 +46,7 @@ class Outputs(NamedTuple):
 
 
 Loss = Callable[[Outputs], MREDLosses]
+Teach = Callable[[Tensor], Tensor]  # from normalised views (B, 3, h, w) to a fixed network's logits
 
 
 class TrainingError(RuntimeError):
@@ -73,6 +74,24 @@ class StepSettings:
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLEST_SCALE = 2.0**-10  # Below, fp16 has nothing left to gain: the loss itself overflows.
+
+
+def fixed_teacher(network: nn.Module, precision: str) -> Teach:
+    """Return a network as a teacher beside the ensemble: in evaluation mode, without gradients.
+
+    Args:
+        network: From normalised images (B, 3, h, w) to logits; it is not trained from here on.
+        precision: Number format of its forward pass, a key of AUTOCAST.
+    """
+    network = network.eval().requires_grad_(False)
+    device, dtype = next(network.parameters()).device, AUTOCAST[precision]
+
+    def teach(views: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype is not None):
+            logits: Tensor = network(views)
+        return logits
+
+    return teach
 
 
 def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:

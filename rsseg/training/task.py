@@ -27,8 +27,7 @@ from rsseg.training.freezing import Freezing
 from rsseg.training.head import Head
 from rsseg.training.job import Batches, Job, Mix
 from rsseg.training.metadata import RunMetadata
-from rsseg.training.step import Loss
-from rsseg.training.teacher import Teach, fixed_teacher
+from rsseg.training.step import Loss, Teach, fixed_teacher
 from rsseg.weights.loading import load_start
 from rsseg.weights.record import Record
 from rsseg.weights.source import Weights, open_weights, unpacked

@@ -156,7 +156,7 @@ def test_any_text_is_a_configuration_or_an_error_of_ours(text: str) -> None:
         ),
         ({"lr": 0.1}, "unknown key 'lr' in run.yaml; did you mean 'optim.lr'?"),
         ({"epohcs": 1}, "did you mean 'epochs'?"),
-        ({"qwertz": 1}, "unknown key 'qwertz' in run.yaml; there are: batch_size, "),
+        ({"qwertz": 1}, "unknown key 'qwertz' in run.yaml; there are: adapt, batch_size, "),
     ],
 )
 def test_suggestion_comes_from_the_block_of_the_key_or_has_its_whole_path(
