@@ -19,6 +19,7 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import RESULTS, mebibytes, number
 from benchmarks.targets import TARGETS, Record, Target, judge
 from rsseg.common.files import written_whole
+from rsseg.common.messages import counted
 
 ORDER = (
     "imports",
@@ -85,7 +86,7 @@ def markdown(records: Sequence[Record], targets: Sequence[Target] = TARGETS) -> 
 
 def _where(record: Record) -> str:
     machine = record["machine"]
-    cores = f"{machine['cores']} cores, {machine['threads']} threads"
+    cores = f"{machine['cores']} cores, {counted(machine['threads'], 'thread')}"
     device = "" if machine["device"] == "cpu" else f"{machine['device']}, "
     return (
         f"{device}{machine['cpu']} ({machine['instructions']}), {cores}, torch {machine['torch']}"
@@ -95,7 +96,9 @@ def _where(record: Record) -> str:
 def _what(record: Record) -> str:
     shown = {name: value for name, value in record["sizes"].items() if name != "unit"}
     sizes = ", ".join(f"{name} {_plain(value)}" for name, value in shown.items())
-    launches = "" if record["launches"] == 1 else f" in each of {record['launches']} processes"
+    launches = (
+        "" if record["launches"] == 1 else f" in each of {counted(record['launches'], 'process')}"
+    )
     return f"{record['rounds']} rounds{launches}, seed {record['seed']}; {sizes}"
 
 

@@ -33,7 +33,7 @@ from datasets.samples import Split
 from datasets.segmentation import open_reader
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.files import check_output
-from rsseg.common.messages import message_of
+from rsseg.common.messages import counted, message_of
 from rsseg.doctor.configuration import read_run
 from rsseg.segmentation.config import DataConfig, SegmentationConfig
 
@@ -110,7 +110,7 @@ def _check_images(data: ImageDataConfig, split: Split, classes: int) -> list[str
     for index, name in enumerate(images.classes):
         print(f"{index:5} {name:24}{counts[index]:8}")
     print(f"  sizes {', '.join(f'{w}x{h} ({n})' for (w, h), n in sizes.most_common(5))}")
-    print(f"  {len(faults)} faults" if faults else "  no faults")
+    print(f"  {counted(len(faults), 'fault')}" if faults else "  no faults")
     print(*(f"  {fault}" for fault in faults[:_MOST]), sep="\n", end="\n" if faults else "")
     return faults
 

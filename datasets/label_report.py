@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from datasets.samples import Reader, Sample, Split
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import VOID
 from rsseg.segmentation.labels import value_ranges
 
@@ -93,7 +94,7 @@ def describe(reports: Mapping[Split, SplitReport], *, limit: int = 20) -> Iterat
         sizes = ", ".join(f"{w}x{h} ({n})" for (w, h), n in report.sizes.most_common(5))
         present = np.flatnonzero(report.pixels)
         values = value_ranges(present) if len(present) else "none"
-        yield f"{split}: {len(report.names)} samples; sizes {sizes or 'unknown'}"
+        yield f"{split}: {counted(len(report.names), 'sample')}; sizes {sizes or 'unknown'}"
         yield f"  labels {values} ({VOID} is void), read as {report.source}"
         read = sum(report.sizes.values())
         if read:
@@ -102,7 +103,7 @@ def describe(reports: Mapping[Split, SplitReport], *, limit: int = 20) -> Iterat
     yield from _table(reports)
     for split, report in reports.items():
         if report.faults:
-            yield f"{split}: {len(report.faults)} faults"
+            yield f"{split}: {counted(len(report.faults), 'fault')}"
             yield from (f"  {fault}" for fault in report.faults[:limit])
             if len(report.faults) > limit:
                 yield f"  ... and {len(report.faults) - limit} more"

@@ -21,6 +21,7 @@ from datasets.imagenet.streams import Part, Stream, StreamSample
 from datasets.loader import Item, TrainBatch, collate_train, hash_of, worker_options
 from rsseg.classifiers.random_crops import RandomCrops
 from rsseg.common.distributed import rank, share_of_batch, world_size
+from rsseg.common.messages import counted
 
 
 class StreamViews(IterableDataset[Item]):
@@ -122,7 +123,7 @@ class StreamLoader:
     ) -> None:
         if stream.samples < batch_size:
             raise ValueError(
-                f"the training set has {stream.samples} images, fewer than one batch of "
+                f"the training set has {counted(stream.samples, 'image')}, fewer than one batch of "
                 f"{batch_size}; lower batch_size"
             )
         self.batch_size = batch_size
@@ -165,10 +166,11 @@ class StreamLoader:
 
 def stream_summary(stream: Stream) -> str:
     """Return one line about a stream, and about what it cannot promise."""
+    classes = counted(len(stream.classes), "class")
     again = "exact with the same number of processes and workers"
     return "; ".join(
         [
-            f"{stream.layout}, {stream.samples} images, {len(stream.classes)} classes",
+            f"{stream.layout}, {counted(stream.samples, 'image')}, {classes}",
             "shares of the classes are not known before it is read",
             "each worker reads its own part, so in an epoch some images may come twice, others not",
             f"going on inside an epoch is {again if stream.exact else 'not exact'}",

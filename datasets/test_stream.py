@@ -16,6 +16,7 @@ from datasets.imagenet.streams import open_tfds, tfds_classes
 from datasets.loader import Item, TestLoader
 from datasets.test_data import TestData
 from rsseg.common.distributed import share_of_items
+from rsseg.common.messages import counted
 from rsseg.images.reading import as_rgb
 
 
@@ -50,7 +51,7 @@ class TestStream(TestData):
     @property
     def summary(self) -> str:
         """One line about the images."""
-        counts = f"{len(self._every)} images, {len(self.classes)} classes"
+        counts = f"{counted(len(self._every), 'image')}, {counted(len(self.classes), 'class')}"
         data = self.config.data
         return f"stream of {data.root} {data.val}, {counts}; shares of the classes are not known"
 

@@ -21,6 +21,7 @@ from rsseg.classifiers.config import CropConfig
 from rsseg.classifiers.random_crops import RandomCrops
 from rsseg.common.config import validate
 from rsseg.common.extras import extra_message
+from rsseg.common.messages import counted
 from rsseg.images.crops import stack_images
 from rsseg.images.preprocessing import Image, LabelMap, Preprocessing
 from rsseg.images.reading import as_rgb, noted_orientation
@@ -170,7 +171,7 @@ def _label_map(labels: object) -> LabelMap:
 
 def _check_sizes(images: Sequence[Image], labels: Sequence[LabelMap]) -> None:
     if len(images) != len(labels):
-        raise ValueError(f"got {len(images)} images and {len(labels)} label maps")
+        raise ValueError(f"got {counted(len(images), 'image')} and {len(labels)} label maps")
     for index, (image, label_map) in enumerate(zip(images, labels, strict=True)):
         if image.shape[:2] != label_map.shape:
             raise ValueError(

@@ -12,6 +12,7 @@ from typing import Final
 
 import yaml
 
+from rsseg.common.messages import counted
 from rsseg.load import head_of
 from rsseg.runtime.benchmark.report import read_accuracies
 from rsseg.runtime.budget.table import Entry, latency_file, read_entries
@@ -148,7 +149,7 @@ def _table(record: RunMetadata, measured: Measured) -> str:
 
 def _latency_head(entry: Entry) -> str:
     machine = entry.machine.cpu if entry.machine.device == "cpu" else entry.machine.device
-    return f"latency, ms ({entry.executor}, {entry.threads} threads, {machine})"
+    return f"latency, ms ({entry.executor}, {counted(entry.threads, 'thread')}, {machine})"
 
 
 def _latency(entry: Entry, side: int) -> str:
@@ -160,7 +161,7 @@ def _classes(record: RunMetadata) -> str:
     names = ", ".join(record.classes[:_SHOWN_CLASSES])
     more = len(record.classes) - _SHOWN_CLASSES
     rest = f" and {more} more, see config.json" if more > 0 else ""
-    return f"{len(record.classes)} classes: {names}{rest}."
+    return f"{counted(len(record.classes), 'class')}: {names}{rest}."
 
 
 def _origin(license_id: str | None, datasets: Sequence[str]) -> str:

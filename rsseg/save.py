@@ -19,6 +19,7 @@ from rsseg.common.checkpoint import CheckpointError, differences, state_digest
 from rsseg.common.checkpoint import save_checkpoint as write_checkpoint
 from rsseg.common.config import plain
 from rsseg.common.files import check_output
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import PHOTO_SIZE, Preprocessing
 from rsseg.load import HEADS, build_net, head_of
 from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
@@ -191,8 +192,8 @@ def _class_names(classes: Sequence[str] | None, count: int) -> tuple[str, ...]:
         return tuple(f"class {index}" for index in range(count))
     if isinstance(classes, str) or len(classes) != count:
         raise ValueError(
-            f"got {len(classes)} names of classes, the network has logits of {count}; give a name "
-            "for each"
+            f"got {counted(len(classes), 'name')} of classes, the network has logits of "
+            f"{count}; give a name for each"
         )
     return tuple(map(str, classes))
 

@@ -23,7 +23,7 @@ from datasets.imagenet.labels import class_numbers, read_class_names
 from datasets.samples import Split
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.extras import extra_message
-from rsseg.common.messages import first_line
+from rsseg.common.messages import counted, first_line
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import Decoder, decode_image
 
@@ -92,8 +92,8 @@ def open_rows(data: ImageDataConfig, split: Split, classes: int) -> Rows:
         labels, readable = numbers - int(order[0]), number_names(order)
     if len(order) != classes:
         raise ValueError(
-            f"{layout} has {len(order)} classes and model.classes is {classes}; set model.classes "
-            f"to {len(order)}, or data.label_key to another column"
+            f"{layout} has {counted(len(order), 'class')} and model.classes is {classes}; set "
+            f"model.classes to {len(order)}, or data.label_key to another column"
         )
     if data.names is not None:
         readable = read_class_names(Path(data.names).expanduser(), order)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datasets.samples import Split
 from rsseg.classifiers.config import ImageDataConfig
-from rsseg.common.messages import listed
+from rsseg.common.messages import counted, listed
 from rsseg.images.preprocessing import Image
 
 _NAMED: Final = 5  # classes that a summary names
@@ -126,7 +126,7 @@ def check_labels(images: LabelledImages, split: Split, data: ImageDataConfig) ->
     absent = [] if split == "test" else absent_classes(images)
     if absent and not data.allow_absent:
         raise ValueError(
-            f"{len(absent)} of {len(images.classes)} classes have no training image "
+            f"{len(absent)} of {counted(len(images.classes), 'class')} have no training image "
             f"({listed(absent)}); a network cannot learn them: add images, lower model.classes, or "
             "set data.allow_absent: true"
         )
@@ -151,12 +151,12 @@ def summary_of(images: LabelledImages) -> str:
     counts = np.bincount(images.labels, minlength=len(images.classes))
     shares = 100 * counts / max(1, counts.sum())
     small, large = int(counts.argmin()), int(counts.argmax())
-    absent = absent_classes(images)
+    absent, classes = absent_classes(images), counted(len(images.classes), "class")
     parts = [
-        f"{images.layout}, {len(images)} images, {len(images.classes)} classes",
+        f"{images.layout}, {counted(len(images), 'image')}, {classes}",
         f"a class has {shares[small]:.2g} % ({images.classes[small]}) to {shares[large]:.2g} % "
         f"({images.classes[large]}) of them",
-        f"{len(absent)} classes without an image ({listed(absent, _NAMED)})"
+        f"{counted(len(absent), 'class')} without an image ({listed(absent, _NAMED)})"
         if absent
         else "no class without an image",
         *_order_note(images.classes),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from datasets.imagenet.synsets import read_synsets
 from rsseg.common.files import read_text
-from rsseg.common.messages import listed
+from rsseg.common.messages import counted, listed
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # First words of a line that names the columns.
@@ -70,7 +70,8 @@ def read_flat_labels(
         order = tuple(sorted(set(names)))
     if not folders and len(order) != classes:
         raise ValueError(
-            f"{path} tells {len(order)} classes ({listed(order)}) and model.classes is {classes}; "
+            f"{path} tells {counted(len(order), 'class')} ({listed(order)}) and model.classes "
+            f"is {classes}; "
             f"set model.classes to {len(order)}, or add the folders of the training images, which "
             "tell all classes"
         )
@@ -158,7 +159,8 @@ def read_class_names(path: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
     if not names.keys() & set(folders):
         if len(lines) != len(folders):
             raise ValueError(
-                f"{path}: {len(lines)} names for {len(folders)} classes, and no line begins with "
+                f"{path}: {counted(len(lines), 'name')} for {counted(len(folders), 'class')}, "
+                "and no line begins with "
                 f"a class folder ({listed(folders, 3)}); give each class one line"
             )
         return tuple(lines)
@@ -186,7 +188,7 @@ def places(path: Path, names: Sequence[str], order: tuple[str, ...]) -> NDArray[
     unknown = set(names) - indices.keys()
     if unknown:
         raise ValueError(
-            f"{path}: {len(unknown)} classes are unknown ({listed(unknown)}); the "
+            f"{path}: {counted(len(unknown), 'unknown class')} ({listed(unknown)}); the "
             f"{len(order)} known ones are {listed(order)}"
         )
     return np.array([indices[name] for name in names], dtype=np.int64)
@@ -218,8 +220,8 @@ def _from_numbers(
     """Return the class folder of each image by ILSVRC2012_ID, and those of all classes."""
     if len(lines) != len(files):
         raise ValueError(
-            f"{path}: {len(lines)} lines for {len(files)} images; line i is for image i in the "
-            "order of the names, so there must be as many"
+            f"{path}: {counted(len(lines), 'line')} for {counted(len(files), 'image')}; line i "
+            "is for image i in the order of the names, so there must be as many"
         )
     synsets = read_synsets(path.with_name("meta.mat"))
     unknown = {line for line in lines if int(line) not in synsets}
@@ -257,8 +259,8 @@ def _from_pairs(
     parts = [f"{len(some)} {case} ({listed(some)})" for case, some in cases.items() if some]
     if parts:
         raise ValueError(
-            f"{path}: {len(pairs)} lines for {len(files)} images: {', '.join(parts)}; give each "
-            "image one line of FILE FOLDER"
+            f"{path}: {counted(len(pairs), 'line')} for {counted(len(files), 'image')}: "
+            f"{', '.join(parts)}; give each image one line of FILE FOLDER"
         )
     return [names[place] for place in range(len(files))]
 

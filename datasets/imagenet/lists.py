@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from datasets.imagenet.labels import HEADERS, is_image, read_lines
-from rsseg.common.messages import listed
+from rsseg.common.messages import counted, listed
 
 SUFFIXES: Final = (".csv", ".tsv", ".txt", ".lst")
 _CLASSES: Final = (
@@ -97,8 +97,8 @@ def _check_unique(path: Path, pairs: Sequence[tuple[str, str]]) -> None:
     different = {file for file, name in pairs if classes[file] != name}
     if different:
         raise ValueError(
-            f"{path}: {len(different)} images have two classes ({listed(different, 3)}); give each "
-            "image one"
+            f"{path}: {counted(len(different), 'image')} with two classes "
+            f"({listed(different, 3)}); give each image one"
         )
 
 

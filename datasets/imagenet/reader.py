@@ -193,8 +193,8 @@ def _check_files(images: ImageFiles, path: Path, root: Path) -> None:
     missing = [images.name(index) for index in indices if not images.path(index).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{path}: of {len(indices)} images that were looked for, {len(missing)} do not exist "
-            f"({listed(missing, 3)}); paths count from data.root, {root}"
+            f"{path}: of {counted(len(indices), 'image')} that were looked for, {len(missing)} "
+            f"do not exist ({listed(missing, 3)}); paths count from data.root, {root}"
         )
 
 
@@ -338,7 +338,7 @@ def _labels_of_list(
     order = folders or tuple(sorted(set(names)))
     if len(order) != classes:
         raise ValueError(
-            f"{trained if trained.exists() else path} names {len(order)} classes "
+            f"{trained if trained.exists() else path} tells {counted(len(order), 'class')} "
             f"({listed(order)}) and model.classes is {classes}; set model.classes to {len(order)}"
         )
     return places(path, lines.names, order), order

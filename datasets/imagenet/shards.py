@@ -27,7 +27,7 @@ from datasets.imagenet.tars import PackedImages, members_of, walk_tar
 from datasets.samples import Split
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.extras import import_extra
-from rsseg.common.messages import first_line
+from rsseg.common.messages import counted, first_line
 
 _KINDS: Final = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 
@@ -227,7 +227,9 @@ def image_kind(kinds: Iterable[str], name: str) -> str:
     """
     images = [kind for kind in kinds if kind in _KINDS]
     if len(images) != 1:
-        raise ValueError(f"{name}: {len(images)} images; expected one ({', '.join(_KINDS)})")
+        raise ValueError(
+            f"{name}: {counted(len(images), 'image')}; expected one ({', '.join(_KINDS)})"
+        )
     return images[0]
 
 

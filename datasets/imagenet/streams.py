@@ -30,7 +30,7 @@ from datasets.imagenet.shards import (
 )
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.distributed import world_size
-from rsseg.common.messages import first_line
+from rsseg.common.messages import counted, first_line
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import Decoder, as_rgb, decode_image
 
@@ -237,8 +237,8 @@ def open_stream(
         stream = TimmStream(reader, names, f"{data.root} {data.train}", first=first)
     if stream.most_parts < parts:
         raise ValueError(
-            f"{stream.layout}: {parts} processes read (the workers of every training process), and "
-            "each needs a shard of its own; set workers to at most "
+            f"{stream.layout}: {counted(parts, 'process')} read (the workers of every training "
+            "process), and each needs a shard of its own; set workers to at most "
             f"{stream.most_parts // world_size()}, or write more, smaller shards"
         )
     return stream
@@ -285,7 +285,7 @@ def tfds_classes(reader: Any, data: ImageDataConfig, classes: int) -> tuple[str,
     order = tuple(sorted(own, key=lambda key: own[key]) or numbers)
     if len(order) != classes:
         raise ValueError(
-            f"{data.root} has {len(order)} classes and model.classes is {classes}; set "
+            f"{data.root} has {counted(len(order), 'class')} and model.classes is {classes}; set "
             f"model.classes to {len(order)}"
         )
     if data.names is not None:

@@ -26,6 +26,7 @@ from datasets.nyudv2.mat import load_tables
 from datasets.nyudv2.packed import PackedFile, StalePackedError, files_state, write_packed
 from datasets.samples import Reader, Sample, Split, check_crop, crop_labels
 from rsseg.common.files import read_json, read_text
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import VOID, LabelMap
 from rsseg.segmentation.label_files import read_label_values
 from rsseg.segmentation.labels import (
@@ -87,7 +88,7 @@ class FolderReader(Reader):
         if self.missing and not partial:
             more = " ..." if len(self.missing) > 5 else ""
             raise FileNotFoundError(
-                f"{root}: {len(self.missing)} files of {split}.txt are missing: "
+                f"{root}: {counted(len(self.missing), 'missing file')} of {split}.txt: "
                 f"{', '.join(self.missing[:5])}{more}; add them or take the names out of "
                 f"{split}.txt"
             )

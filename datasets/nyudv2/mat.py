@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.samples import Reader, Sample, Split, check_crop, crop_labels
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import LabelMap
 
 OFFICIAL_IMAGES: Final = 1449
@@ -165,15 +166,16 @@ def _split_of(
         where = f"{path}: {OWN_SPLIT[split]}"
         if math.prod(own[split].shape) > min(count, _LONGEST_SPLIT):
             raise ValueError(
-                f"{where}: {math.prod(own[split].shape)} indices for {count} images; expected "
-                "each index once"
+                f"{where}: {math.prod(own[split].shape)} indices for {counted(count, 'image')}; "
+                "expected each index once"
             )
         with reading(where):
             indices = np.asarray(file[OWN_SPLIT[split]])
         return _own_frames(indices, count, where)
     if own or (count, width, height) != (OFFICIAL_IMAGES, 640, 480):
         raise ValueError(
-            f"{path}: no split is known for {count} images of {width}x{height} pixels; expected "
+            f"{path}: no split is known for {counted(count, 'image')} of {width}x{height} "
+            "pixels; expected "
             f"the {OFFICIAL_IMAGES} images of 640x480 pixels of the official file, or both "
             f"datasets {' and '.join(OWN_SPLIT.values())} with 1-based indices"
         )

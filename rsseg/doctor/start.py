@@ -19,7 +19,7 @@ from rsseg.classifiers.build import (
 )
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.classifiers.head import ClassificationHead
-from rsseg.common.messages import first_line
+from rsseg.common.messages import counted, first_line
 from rsseg.doctor.checks import Finding
 from rsseg.segmentation.encoders import KEY as ENCODER_KEY
 from rsseg.segmentation.encoders import encoder_record, load_encoder_weights, weight_names
@@ -175,5 +175,6 @@ def examine_classes(model: ClassifierConfig, data: ImageDataConfig) -> Iterator[
     folder = Path(data.root).expanduser() / data.train
     count = len(class_folders(data))
     if count and count != model.classes:
-        found = f"{folder} holds {count} folders of classes, model.classes is {model.classes}"
+        folders = counted(count, "folder")
+        found = f"{folder} holds {folders} of classes, model.classes is {model.classes}"
         yield Finding("classes", "fault", found, f"--set model.classes={count}")

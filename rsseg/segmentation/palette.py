@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import VOID, Image, LabelMap
 
 Classes = int | NDArray[np.uint8]  # their number, or the colour of each, shape (K, 3)
@@ -62,7 +63,9 @@ def class_colours(
     if given is None:
         return palette(classes)
     if len(given) != classes:
-        raise ValueError(f"{len(given)} colours for {classes} classes; give each class one")
+        raise ValueError(
+            f"{len(given)} colours for {counted(classes, 'class')}; give each class one"
+        )
     return np.array(given, dtype=np.uint8)
 
 

@@ -15,7 +15,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from rsseg.common.distributed import is_main_process
-from rsseg.common.messages import listed
+from rsseg.common.messages import counted, listed
 from rsseg.common.state_files import State
 from rsseg.quantization.convert import quantized_convolutions
 from rsseg.quantization.lsq import LearnedStepQuantizer
@@ -61,7 +61,7 @@ class Loaded:
 
     def __str__(self) -> str:
         kinds = [part for part in self.parts if not any(is_below(h, part) for h in self.heads)]
-        kinds += [f"head: {max(self.heads.values())} classes"] if self.heads else []
+        kinds += [f"head: {counted(max(self.heads.values()), 'class')}"] if self.heads else []
         known = [*self.parts, *self.heads]
         rest = [name for name in self.new if not any(is_below(name, part) for part in known)]
         kinds += [listed(rest, _FEW)] if rest else []

@@ -69,7 +69,7 @@ def test_class_may_be_an_index(tmp_path: Path, folders: tuple[str, ...]) -> None
     labels, order = read_flat_labels(write(tmp_path, *lines), FILES, folders, 3)
     assert labels.tolist() == [2, 0, 2, 0]
     assert order == (folders or ("0", "1", "2"))
-    with pytest.raises(ValueError, match=r"1 classes are unknown \(3\); the 3 known .* 0, 1, 2"):
+    with pytest.raises(ValueError, match=r"1 unknown class \(3\); the 3 known .* 0, 1, 2"):
         labels_of(write(tmp_path, *lines[1:], f"{FILES[0]} 3"), folders)
 
 
@@ -106,7 +106,7 @@ def test_images_of_one_stem_need_a_line_each(tmp_path: Path) -> None:
 
 def test_unknown_class_folders_are_named(tmp_path: Path) -> None:
     lines = [f"{file} n0{index}" for index, file in enumerate(FILES)]
-    with pytest.raises(ValueError, match=r"labels\.txt: 2 classes are unknown \(n00, n03\)"):
+    with pytest.raises(ValueError, match=r"labels\.txt: 2 unknown classes \(n00, n03\)"):
         labels_of(write(tmp_path, *lines))
 
 

@@ -69,7 +69,7 @@ def test_class_may_stand_first_where_only_the_second_column_is_an_image(tmp_path
         (["path,label"], "does not name one column of images"),
         (["path,label", "a.png,owl", "notes,tit"], "'notes tit' is not an image and its class"),
         (["a.png,owl", "b.png,"], "is not an image and its class"),
-        (["a.png owl", "b.png tit", "a.png tit"], r"1 images have two classes \(a\.png\)"),
+        (["a.png owl", "b.png tit", "a.png tit"], r"1 image with two classes \(a\.png\)"),
     ],
 )
 def test_list_that_says_less_is_refused(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -108,10 +108,10 @@ def test_numbers_that_prove_nothing_are_refused_with_both_readings(
 
 def test_offset_that_the_values_contradict_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "a.png 0", "b.png 2")
-    with pytest.raises(ValueError, match=r"1 classes are unknown \(0\); the 3 known .* 1, 2, 3"):
+    with pytest.raises(ValueError, match=r"1 unknown class \(0\); the 3 known .* 1, 2, 3"):
         read_flat_labels(path, FILES[:2], (), 3, offset=1)
     both = write(tmp_path / "b.txt", "a.png 0", "b.png 3")
-    with pytest.raises(ValueError, match=r"1 classes are unknown \(3\)"):
+    with pytest.raises(ValueError, match=r"1 unknown class \(3\)"):
         read_flat_labels(both, FILES[:2], (), 3)
 
 
@@ -173,7 +173,7 @@ def test_list_of_tests_goes_by_the_folders_of_the_training(tmp_path: Path) -> No
     flat_list(tmp_path, "val", ["n10", "n01"])
     assert opened(tmp_path, "test", 3, val="val.txt").labels.tolist() == [2, 0]
     flat_list(tmp_path, "val", ["n10", "eel"])
-    with pytest.raises(ValueError, match=r"1 classes are unknown \(eel\)"):
+    with pytest.raises(ValueError, match=r"1 unknown class \(eel\)"):
         opened(tmp_path, "test", 3, val="val.txt")
 
 
@@ -189,7 +189,7 @@ def test_missing_images_and_another_number_of_classes_are_named(tmp_path: Path) 
     write_image(tmp_path / "a.png")
     with pytest.raises(FileNotFoundError, match=r"1 do not exist \(b\.png\); paths count from"):
         opened(tmp_path, "train", 2, train="train.csv")
-    with pytest.raises(ValueError, match=r"train\.csv names 2 classes \(owl, tit\) and .* is 3"):
+    with pytest.raises(ValueError, match=r"train\.csv tells 2 classes \(owl, tit\) and .* is 3"):
         opened(tmp_path, "train", 3, train="train.csv")
 
 

@@ -140,7 +140,7 @@ def test_missing_files_are_counted_and_the_first_five_named(tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError) as caught:
         open_nyudv2(root, "train")
     message = str(caught.value)
-    assert "8 files of train.txt are missing: labels40/a.png" in message
+    assert "8 missing files of train.txt: labels40/a.png" in message
     assert "labels40/e.png ..." in message
     assert "f.png" not in message
 
