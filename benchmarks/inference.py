@@ -28,7 +28,7 @@ if not __package__:  # Run as a script: nothing is installed.
 
 from benchmarks.harness import Case, UnavailableError, Work
 from benchmarks.runner import make_parser, run
-from rsseg.common.checkpoint import load_weights, read_checkpoint, save_checkpoint
+from rsseg.common.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from rsseg.switchable.convert import specialize, switch
 from rsseg.switchable.net import SwitchableNet
 
@@ -164,7 +164,7 @@ def loading(net: SwitchableNet, changes: Sequence[int], folder: Path) -> Work:
     network = copy.deepcopy(specialize(net, changes[0]))
     files = {r: folder / f"{r}.pt" for r in set(changes)}
     for resolution, path in files.items():
-        save_checkpoint(path, {"net": specialize(net, resolution).state_dict()})
+        write_checkpoint(path, {"net": specialize(net, resolution).state_dict()})
 
     def call() -> None:
         for resolution in changes:

@@ -32,7 +32,7 @@ from PIL import Image as Pictures
 from benchmarks.harness import RESULTS
 from benchmarks.http_load import Reply, Server, capacity, load, running
 from benchmarks.machine import describe
-from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import write_checkpoint
 from rsseg.common.files import written_whole
 from rsseg.load import HEADS
 from rsseg.switchable.net import SwitchableNet
@@ -118,7 +118,7 @@ def make_network(folder: Path, name: str) -> Path:
         "classes": [str(index) for index in range(1000)],
     }
     path = folder / f"{name}.pt"
-    save_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
+    write_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
     return path
 
 

@@ -156,6 +156,12 @@ def _image(image: object) -> Image:
 
 def _label_map(labels: object) -> LabelMap:
     array = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if array.dtype == np.bool_:
+        raise ValueError(
+            "expected a label map of integers, shape (H, W), got one of true and false; "
+            "give labels.astype(np.uint8) (of a tensor labels.to(torch.uint8)), in which true is "
+            "class 1"
+        )
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
             f"expected a label map of integers, shape (H, W), got {array.dtype}, shape "

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.common.builder import BuilderError, builder_of
-from rsseg.common.checkpoint import CheckpointError, differences, state_digest
-from rsseg.common.checkpoint import save_checkpoint as write_checkpoint
+from rsseg.common.checkpoint import CheckpointError, differences, state_digest, write_checkpoint
 from rsseg.common.config import plain
 from rsseg.common.files import check_output
 from rsseg.common.messages import counted

@@ -132,10 +132,11 @@ def test_a_given_seed_leaves_the_generator_of_torch_alone() -> None:
         ({"seed": True}, "seed must be a whole number from 0"),
         ({"augmentation": {"crops": "two"}}, "'crops' in the augmentation of views"),
         ({"augmentation": AugmentationConfig()}, "the augmentation of views"),
-        ({"label_maps": []}, "1 images and 0 label maps"),
+        ({"label_maps": []}, "1 image and 0 label maps"),
         ({"label_maps": [np.zeros((50, 40), np.uint8)]}, "50x40 pixels, its label map 40x50"),
         ({"label_maps": [np.zeros((40, 50))]}, "label map of integers"),
         ({"label_maps": [np.zeros((40, 50, 3), np.uint8)]}, "make colours classes first"),
+        ({"label_maps": [np.zeros((40, 50), np.bool_)]}, r"true and false; give labels\.astype"),
         ({"label_maps": [np.full((40, 50), 300)]}, "values from 300 to 300"),
     ],
 )

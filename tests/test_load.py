@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from rsseg.common.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from rsseg.common.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from rsseg.common.config import validate
 from rsseg.load import load_checkpoint
 from rsseg.segmentation.config import SegmentationConfig
@@ -53,7 +53,7 @@ def saved(path: Path, **values: Any) -> tuple[SwitchableNet, RunMetadata]:
     net = build_net(SEGMENTATION, config, torch.device("cpu"))
     randomise(net)
     metadata = describe(SEGMENTATION, config, net, NoSamples())
-    save_checkpoint(path, {"metadata": metadata.plain(), "net": net.state_dict()})
+    write_checkpoint(path, {"metadata": metadata.plain(), "net": net.state_dict()})
     return net.eval(), metadata
 
 
@@ -86,7 +86,7 @@ def test_weights_that_the_encoder_began_with_need_not_be_there_any_more(tmp_path
     saved(path)
     content = read_checkpoint(path)
     content["metadata"]["model"]["encoder_weights"] = "/gone/resnet18.pth"
-    save_checkpoint(path, content)
+    write_checkpoint(path, content)
     _, _, metadata = load_checkpoint(path)
     assert metadata.model["encoder_weights"] == "/gone/resnet18.pth"
 
@@ -97,7 +97,7 @@ def test_weights_of_another_network_are_refused_with_sorted_lists(tmp_path: Path
     content = read_checkpoint(path)
     content["metadata"]["model"]["decoder_channels"] = 6
     content["metadata"]["resolutions"] = [64]
-    save_checkpoint(path, content)
+    write_checkpoint(path, content)
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
     first, extra, reshaped = str(caught.value).splitlines()
@@ -128,7 +128,7 @@ def test_description_that_cannot_be_built_names_file_and_fault(
         "batchnorm": "private",
         "preprocessing": {},
     }
-    save_checkpoint(path, {"metadata": {**metadata, **fault}, "net": {}})
+    write_checkpoint(path, {"metadata": {**metadata, **fault}, "net": {}})
     with pytest.raises(CheckpointError, match="describes no network that can be") as caught:
         load_checkpoint(path)
     assert str(path) in str(caught.value)
@@ -137,6 +137,6 @@ def test_description_that_cannot_be_built_names_file_and_fault(
 
 def test_checkpoint_without_description_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    save_checkpoint(path, {"net": {}})
+    write_checkpoint(path, {"net": {}})
     with pytest.raises(CheckpointError, match="describes no network that can be built: 'metadata'"):
         load_checkpoint(path)

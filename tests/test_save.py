@@ -18,7 +18,7 @@ from torch import nn
 import rsseg
 from rsseg.classifiers.build import ClassifierConfig, build_classifier
 from rsseg.cli.main import main
-from rsseg.common.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from rsseg.common.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.quantization.convert import quantize
 from rsseg.runtime import Predictor
@@ -123,7 +123,7 @@ def test_builder_is_not_imported_unless_allowed(tmp_path: Path) -> None:
     path = save(own_net(), tmp_path / "a.pt", builder=BUILDER)
     content = read_checkpoint(path)
     content["metadata"]["builder"] = {"function": "own_module_that_marks:build", "arguments": {}}
-    save_checkpoint(path, content)
+    write_checkpoint(path, content)
     (tmp_path / "own_module_that_marks.py").write_text("open('mark', 'w')\ndef build(): return 1")
     for options, status in ((["--allow-builder"], True), ([], False)):
         (tmp_path / "mark").unlink(missing_ok=True)

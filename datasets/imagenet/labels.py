@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from datasets.imagenet.synsets import read_synsets
 from rsseg.common.files import read_text
 from rsseg.common.messages import counted, listed
+from rsseg.images.reading import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # First words of a line that names the columns.
 HEADERS: Final = (
     *("imageid", "image_id", "image", "image_path", "file", "filename", "file_name", "filepath"),

@@ -22,12 +22,13 @@ from typing import Any, Final
 import numpy as np
 
 from datasets.imagenet.images import limited, number_names
-from datasets.imagenet.labels import IMAGE_SUFFIXES, class_numbers, read_class_names
+from datasets.imagenet.labels import class_numbers, read_class_names
 from datasets.imagenet.tars import PackedImages, members_of, walk_tar
 from datasets.samples import Split
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.extras import import_extra
 from rsseg.common.messages import counted, first_line
+from rsseg.images.reading import IMAGE_SUFFIXES
 
 _KINDS: Final = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 

@@ -28,6 +28,7 @@ from datasets.samples import Reader, Sample, Split, check_crop, crop_labels
 from rsseg.common.files import read_json, read_text
 from rsseg.common.messages import counted
 from rsseg.images.preprocessing import VOID, LabelMap
+from rsseg.images.reading import IMAGE_SUFFIXES
 from rsseg.segmentation.label_files import read_label_values
 from rsseg.segmentation.labels import (
     PROVEN,
@@ -39,7 +40,6 @@ from rsseg.segmentation.labels import (
 )
 from rsseg.segmentation.pair_lists import Pair
 
-IMAGE_SUFFIXES: Final = (".jpg", ".png", ".jpeg")
 LABEL_FOLDERS: Final = ("labels40", "labels")
 OFFICIAL_CLASSES: Final = 40
 _SCANNED: Final = 16  # label files that tell the two readings of NYUDv2 apart

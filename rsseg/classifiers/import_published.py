@@ -10,7 +10,7 @@ from typing import Any
 from rsseg.classifiers.build import ClassifierConfig
 from rsseg.classifiers.head import ClassificationHead
 from rsseg.classifiers.published import read_published
-from rsseg.common.checkpoint import CheckpointError, save_checkpoint
+from rsseg.common.checkpoint import CheckpointError, write_checkpoint
 from rsseg.common.config import plain
 from rsseg.common.files import check_output
 from rsseg.common.messages import counted
@@ -68,7 +68,7 @@ def import_published(
     )
     settings = _settings(metadata.plain(), scores=net.scores is not None)
     metadata = replace(metadata, config=settings)
-    save_checkpoint(out, {"metadata": metadata.plain(), "net": net.state_dict()})
+    write_checkpoint(out, {"metadata": metadata.plain(), "net": net.state_dict()})
     return metadata
 
 

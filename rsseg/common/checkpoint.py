@@ -38,7 +38,7 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be written, read or used."""
 
 
-def save_checkpoint(
+def write_checkpoint(
     path: Path, content: Mapping[str, Any], *, previous: Path | None = None
 ) -> None:
     """Write a checkpoint to a temporary file, then move it to its name.

@@ -26,6 +26,11 @@ try:
 except ImportError:  # It only makes reading faster.
     simplejpeg = None
 
+# What folders are searched for. A file that is named itself may have any suffix.
+IMAGE_SUFFIXES: Final = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
+    *(".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
 ORIENTATION: Final = 0x0112  # EXIF tag; 1 is upright, 5 to 8 lie on their side.
 _TURNS: Final = {  # what makes a picture of each orientation upright
     2: Pictures.Transpose.FLIP_LEFT_RIGHT,

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from rsseg.common.checkpoint import read_last, save_checkpoint
+from rsseg.common.checkpoint import read_last, write_checkpoint
 from rsseg.common.files import RunError, write_csv, write_whole
 
 
@@ -64,7 +64,7 @@ class RunFolder:
         """
         for stale in self.path.glob("*.pt.part"):  # Of a process that was killed.
             stale.unlink(missing_ok=True)
-        save_checkpoint(path, content, previous=self.previous if path == self.last else None)
+        write_checkpoint(path, content, previous=self.previous if path == self.last else None)
 
     def read_last(self) -> tuple[dict[str, Any], Path]:
         """Read last.pt, or previous.pt if that is broken, with a warning; return the file as well.

@@ -13,7 +13,7 @@ from torch import nn
 from rsseg.analysis.profile import Profile, layout, profile
 from rsseg.classifiers.build import build_classifier
 from rsseg.cli import main as cli
-from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import write_checkpoint
 from rsseg.switchable.net import SwitchableNet
 
 SIDES = (224, 192, 160, 128, 96)
@@ -100,7 +100,7 @@ def saved(path: Path, **values: Any) -> SwitchableNet:
     }
     shared = {"scores": False, "batchnorm": metadata["batchnorm"]}
     net = SwitchableNet(build_classifier(**SMALL), [48, 32], **shared)
-    save_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
+    write_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
     return net
 
 

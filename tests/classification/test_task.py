@@ -12,7 +12,7 @@ from torch import Tensor
 
 from classification.task import CLASSIFICATION, build_teacher
 from datasets.classification import TestImages
-from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import write_checkpoint
 from rsseg.load import load_checkpoint
 from rsseg.training.step import Outputs
 from rsseg.training.task import build_net, describe
@@ -29,7 +29,7 @@ def teacher_file(root: Path, **values: Any) -> Path:
     net = build_net(CLASSIFICATION, config, CPU)
     randomise(net)
     metadata = describe(CLASSIFICATION, config, net, TestImages(config))
-    save_checkpoint(root / "teacher.pt", {"metadata": metadata.plain(), "net": net.state_dict()})
+    write_checkpoint(root / "teacher.pt", {"metadata": metadata.plain(), "net": net.state_dict()})
     return root / "teacher.pt"
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.classifiers.build import build_classifier
-from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import write_checkpoint
 from rsseg.load import load_checkpoint
 from rsseg.switchable.net import SwitchableNet
 from tests.helpers.small_networks import randomise
@@ -69,7 +69,7 @@ def round_trip(path: Path, name: str, side: int) -> None:
         "resolutions": [side],
         "preprocessing": {},
     }
-    save_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
+    write_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
     loaded, _, _ = load_checkpoint(path)
     images = torch.rand(1, 3, side, side)
     with torch.no_grad():

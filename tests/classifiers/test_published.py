@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import rsseg
 from rsseg.classifiers.published import load_published
-from rsseg.common.checkpoint import CheckpointError, save_checkpoint
+from rsseg.common.checkpoint import CheckpointError, write_checkpoint
 from tests.helpers.small_networks import randomise
 
 RESOLUTIONS = (224, 192, 160, 128, 96)
@@ -218,7 +218,7 @@ def test_ordinary_network_is_sent_to_build_classifier(path: Path) -> None:
 
 
 def test_checkpoint_of_rsseg_is_sent_to_load_checkpoint(path: Path) -> None:
-    save_checkpoint(path, {"metadata": {}, "net": {}})
+    write_checkpoint(path, {"metadata": {}, "net": {}})
     (line,) = refusal(path)
     assert line.endswith("not a published one; read it with load_checkpoint(path)")
 

@@ -19,7 +19,7 @@ from rsseg.common.checkpoint import (
     differences,
     load_weights,
     read_checkpoint,
-    save_checkpoint,
+    write_checkpoint,
 )
 
 CONTENT: dict[str, Any] = {
@@ -36,7 +36,7 @@ def fault(path: Path) -> str:
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    save_checkpoint(path, CONTENT)
+    write_checkpoint(path, CONTENT)
     content = read_checkpoint(path)
     assert torch.equal(content["net"]["weight"], CONTENT["net"]["weight"])
     assert content["metadata"] == CONTENT["metadata"]
@@ -52,7 +52,7 @@ def test_write_that_fails_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: Exception
 ) -> None:
     path = tmp_path / "last.pt"
-    save_checkpoint(path, CONTENT)
+    write_checkpoint(path, CONTENT)
     old = path.read_bytes()
 
     def save(content: object, file: Any) -> None:
@@ -61,7 +61,7 @@ def test_write_that_fails_keeps_the_old_file(
 
     monkeypatch.setattr(torch, "save", save)
     with pytest.raises(CheckpointError) as caught:
-        save_checkpoint(path, {"net": {}})
+        write_checkpoint(path, {"net": {}})
     message = str(caught.value)
     assert message.startswith(f"cannot write {path}: {reason}")
     assert "MiB free on this disk" in message
@@ -76,14 +76,14 @@ def test_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, count: int
     path = tmp_path / "last.pt"
     path.with_name("last.pt.part").symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match=r"cannot write .*last\.pt: ") as caught:
-        save_checkpoint(path, {"net": torch.zeros(count)})
+        write_checkpoint(path, {"net": torch.zeros(count)})
     assert "kept" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot write .*gone/last\.pt: .*No such file"):
-        save_checkpoint(tmp_path / "gone" / "last.pt", CONTENT)
+        write_checkpoint(tmp_path / "gone" / "last.pt", CONTENT)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_file_cut_off_anywhere_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    save_checkpoint(path, CONTENT)
+    write_checkpoint(path, CONTENT)
     whole = path.read_bytes()
     for length in [0, 1, 10, *range(64, len(whole), len(whole) // 40), len(whole) - 1]:
         path.write_bytes(whole[:length])

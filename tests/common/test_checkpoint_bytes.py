@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsseg.common.checkpoint import CheckpointError, check_bytes, read_checkpoint, save_checkpoint
+from rsseg.common.checkpoint import CheckpointError, check_bytes, read_checkpoint, write_checkpoint
 from tests.helpers.small_runs import assert_equal
 
 CONTENT: dict[str, Any] = {
@@ -32,7 +32,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(path: Path) -> bytes:
     """The bytes of a whole checkpoint."""
-    save_checkpoint(path, CONTENT)
+    write_checkpoint(path, CONTENT)
     return path.read_bytes()
 
 

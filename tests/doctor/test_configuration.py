@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from classification.config import ClassificationConfig
-from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import write_checkpoint
 from rsseg.common.yaml_files import ConfigError
 from rsseg.doctor import configuration as doctor_run
 from rsseg.doctor import machine
@@ -142,7 +142,7 @@ def test_disk_is_that_of_four_checkpoints(tmp_path: Path) -> None:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     content = {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
-    save_checkpoint(tmp_path / "x.pt", content)
+    write_checkpoint(tmp_path / "x.pt", content)
     written = (tmp_path / "x.pt").stat().st_size
     # Of so small a network the names are a part as well.
     assert doctor_run.disk_bytes(config) == pytest.approx(4 * written, rel=0.12)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common import checkpoint
 from rsseg.load import HEADS
 from rsseg.switchable.net import SwitchableNet
 from tests.helpers.small_networks import randomise
@@ -36,5 +36,5 @@ def write_checkpoint(path: Path, task: str = "classification", **values: Any) ->
         "classes": CLASSES,
         **values,
     }
-    save_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
+    checkpoint.write_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
     return path

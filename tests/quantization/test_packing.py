@@ -17,7 +17,7 @@ from torch import nn
 from rsseg import SwitchableNet, interpolate_set, load_checkpoint
 from rsseg.classifiers.build import build_classifier
 from rsseg.cli import main as cli
-from rsseg.common.checkpoint import CheckpointError, save_checkpoint
+from rsseg.common.checkpoint import CheckpointError, write_checkpoint
 from rsseg.quantization.convert import quantized_convolutions
 from rsseg.quantization.lqnets import WeightQuantizer
 from rsseg.quantization.lsq import LearnedStepQuantizer
@@ -220,7 +220,7 @@ def test_command_packs_a_checkpoint_and_profile_reads_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint, out = tmp_path / "last.pt", tmp_path / "net.safetensors"
-    save_checkpoint(checkpoint, {"metadata": metadata(), "net": made().state_dict()})
+    write_checkpoint(checkpoint, {"metadata": metadata(), "net": made().state_dict()})
     assert cli.main(["pack", str(checkpoint), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "bits as stored" in printed

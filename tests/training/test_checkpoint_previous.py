@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from rsseg.common.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
+from rsseg.common.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from rsseg.training.loop import Training
 from rsseg.training.run_folder import RunFolder, check_unused
 from tests.helpers.small_runs import assert_equal, small_job, small_metadata
@@ -216,13 +216,13 @@ def test_run_on_other_data_names_the_file_that_was_read(tmp_path: Path) -> None:
 
 def test_checkpoint_without_a_previous_name_keeps_none(tmp_path: Path) -> None:
     for step in (1, 2):
-        save_checkpoint(tmp_path / "last.pt", content(step))
+        write_checkpoint(tmp_path / "last.pt", content(step))
     assert names(RunFolder(tmp_path)) == ["last.pt"]
 
 
 def test_network_without_a_run_cannot_be_continued(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     net = small_job().net.state_dict()
-    save_checkpoint(folder.last, {"metadata": {}, "net": net})
+    write_checkpoint(folder.last, {"metadata": {}, "net": net})
     with pytest.raises(CheckpointError, match=r"last\.pt holds a network to use and nothing to"):
         Training.resume(small_job(), folder)

@@ -16,16 +16,11 @@ from typing import Final, TypeVar
 import numpy as np
 
 from rsseg.images.preprocessing import Image
-from rsseg.images.reading import image_size
+from rsseg.images.reading import IMAGE_SUFFIXES, image_size
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
 from rsseg.switchable.resolutions import Resolutions
 
-# What a folder is searched for. A file that is named itself may have any suffix.
-IMAGE_SUFFIXES: Final = (
-    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"),
-    *(".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-)
 _TIMED_PASSES: Final = 5
 _SMALL: Final = (48, 64)  # height and width of an image that warms up
 _Value = TypeVar("_Value", bound=Hashable)

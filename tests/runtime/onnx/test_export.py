@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from rsseg.cli import main as cli
-from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import write_checkpoint
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import HEADS, load_checkpoint
@@ -58,7 +58,7 @@ def checkpoint(path: Path, task: str = "classification", **values: Any) -> Path:
         HEADS[task].network(MODELS[task]), RESOLUTIONS, batchnorm=metadata["batchnorm"]
     )
     randomise(net)
-    save_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
+    write_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
     return path
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rsseg.classifiers.build import build_classifier
 from rsseg.cli import main as cli
-from rsseg.common.checkpoint import save_checkpoint
+from rsseg.common.checkpoint import write_checkpoint
 from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.load import load_checkpoint
 from rsseg.runtime.description import Description
@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "classes": CLASSES,
     }
     path = tmp_path_factory.mktemp("run") / "last.pt"
-    save_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
+    write_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})
     return path
 
 
