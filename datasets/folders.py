@@ -160,7 +160,7 @@ def class_names(names: str | Sequence[str] | None, root: Path, classes: int) -> 
         names = [line.strip() for line in read_text(root / names).splitlines() if line.strip()]
     if len(names) != classes:
         raise ValueError(
-            f"{source}: names {len(names)} classes, expected {classes}; set the number of classes "
+            f"{source}: names {counted(len(names), 'class')}, expected {classes}; set their number "
             f"(model.classes: {len(names)}), and leave void out of the list"
         )
     return tuple(names)
@@ -177,7 +177,7 @@ def _pairs(data: DataConfig, root: Path, split: Split) -> tuple[list[Pair], int]
         parts[is_kept_for_test(pair.name, data.test_share)].append(pair)
     if not parts[True] or not parts[False]:
         raise ValueError(
-            f"data.test_share {data.test_share:g} of {len(pairs)} samples leaves "
+            f"data.test_share {data.test_share:g} of {counted(len(pairs), 'sample')} leaves "
             f"{len(parts[False])} for training and {len(parts[True])} for the test; change it, or "
             "name the test samples in data.test"
         )

@@ -96,8 +96,8 @@ def label_summary(reader: Reader, *, allow_absent: bool) -> str:
     looked_at = f"{counts.maps} of {len(reader)}" if counts.maps < len(reader) else f"{counts.maps}"
     if absent and not allow_absent:
         raise ValueError(
-            f"{len(absent)} of {len(reader.classes)} classes have no pixel in the {looked_at} "
-            f"label maps: {listed(absent)}; the labels are read as {reader.meaning}; "
+            f"{len(absent)} of {counted(len(reader.classes), 'class')} have no pixel in the "
+            f"{looked_at} label maps: {listed(absent)}; the labels are read as {reader.meaning}; "
             "correct data.labels and model.classes, or set data.allow_absent: true if the data "
             "have no such pixels"
         )

@@ -71,7 +71,7 @@ class ImageDataConfig:
         if self.val != "val" or self.val_labels is not None:
             key = "val" if self.val != "val" else "val_labels"
             raise ValueError(
-                f"{key} names the test images, and test_share takes them from train; leave one out"
+                f"{key} is of the test images, and test_share takes them from train; leave one out"
             )
         if self.reader in ("wds", "tfds"):
             raise ValueError(

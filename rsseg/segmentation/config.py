@@ -169,6 +169,6 @@ def _check_classes(data: DataConfig, classes: int) -> None:
     for key, values in (("names", data.names), ("colours", data.colours)):
         if isinstance(values, tuple) and len(values) != classes:
             raise ValueError(
-                f"data.{key} lists {len(values)} for {classes} classes; set model.classes to "
-                f"{len(values)}, and leave void out of the list"
+                f"data.{key} lists {len(values)}, expected {classes}; set "
+                f"model.classes to {len(values)}, and leave void out of the list"
             )

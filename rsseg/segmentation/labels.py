@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import STRICT
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import VOID, LabelMap
 from rsseg.segmentation.label_files import (
     Colour,
@@ -200,7 +201,7 @@ def _classes_error(reading: LabelReading, classes: int) -> str | None:
     if reading.offset is not None:
         if reading.offset + classes <= _VALUES:
             return None
-        return f"labels.offset {reading.offset} leaves no values for {classes} classes"
+        return f"labels.offset {reading.offset} leaves no values for {counted(classes, 'class')}"
     if reading.map is not None:
         return _map_error({*reading.map.values()}, classes)
     if reading.colours is not None:
@@ -217,7 +218,7 @@ def _map_error(mapped: set[int], classes: int) -> str | None:
 
 def _colours_error(colours: Sequence[Colour], classes: int) -> str | None:
     if len(colours) != classes:
-        return f"labels.colours lists {len(colours)} colours for {classes} classes"
+        return f"labels.colours lists {len(colours)} colours for {counted(classes, 'class')}"
     if len({*colours}) != classes:
         return "labels.colours lists a colour twice; each class has one of its own"
     return None
@@ -409,8 +410,8 @@ def _doubt_message(
     return "\n".join(
         [
             f"the {len(values)} label maps that were looked at hold the values "
-            f"{value_ranges(every)} ({example}), which does not prove what they mean for {classes} "
-            f"classes; {advice}",
+            f"{value_ranges(every)} ({example}), which does not prove what they mean for "
+            f"{counted(classes, 'class')}; {advice}",
             *lines,
         ]
     )

@@ -354,7 +354,7 @@ def test_share_of_the_images_is_the_test_and_new_images_move_no_other(tmp_path: 
 
 def test_share_beside_named_test_images_or_of_nothing_is_refused(tmp_path: Path) -> None:
     share: dict[str, Any] = {"root": str(write_tree(tmp_path)), "test_share": 0.5}
-    with pytest.raises(ValueError, match="val names the test images, and test_share takes"):
+    with pytest.raises(ValueError, match="val is of the test images, and test_share takes"):
         ImageDataConfig(**share, val="test")
     with pytest.raises(ValueError, match="needs images by index"):
         ImageDataConfig(root="wds/x", test_share=0.5)
