@@ -22,9 +22,8 @@ from datasets.init.places import Files, shared_files, split_of_files
 from datasets.init.splits import SplitWord, split_word
 from datasets.samples import Split
 from rsseg.common.messages import counted, listed
-from rsseg.images.reading import open_picture
+from rsseg.images.reading import IMAGE_SUFFIXES, open_picture
 from rsseg.segmentation.label_files import has_colours
-from rsseg.segmentation.pair_lists import IMAGE_SUFFIXES
 from rsseg.segmentation.pairs import SplitConfig, find_pairs
 
 _LOOKED_AT: Final = 6  # files of a folder that are opened to tell label maps from images

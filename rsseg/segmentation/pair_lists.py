@@ -14,10 +14,8 @@ from typing import Final, NamedTuple
 
 from rsseg.common.files import read_text
 from rsseg.common.messages import counted
+from rsseg.images.reading import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES: Final = (
-    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif", ".jp2"),
-)
 Files = dict[str, list[Path]]  # by what wildcards stand for
 _COLUMNS: Final = (re.compile(r"\t+"), re.compile(r"\s*[,;]\s*"), re.compile(r"\s+"))
 # Words of a first line that names the columns.

@@ -18,7 +18,8 @@ from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import STRICT
 from rsseg.common.messages import listed
-from rsseg.segmentation.pair_lists import IMAGE_SUFFIXES, Files, Pair, listed_pairs, pair_of
+from rsseg.images.reading import IMAGE_SUFFIXES
+from rsseg.segmentation.pair_lists import Files, Pair, listed_pairs, pair_of
 
 _WILD: Final = re.compile(r"\*\*/?|\*|\?")
 
