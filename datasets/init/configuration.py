@@ -147,7 +147,7 @@ def _labels(findings: Findings) -> Iterator[str]:
     yield f"  {QUESTION}: the label maps hold {text}, which proves no reading{reason}."
     yield "  # Uncomment the line that is right, and set model.classes to its number of classes:"
     for choice in findings.choices:
-        yield f"  # labels: {choice.reading}    # {choice.classes} classes: {choice.text}"
+        yield f"  # labels: {choice.reading}    # {counted(choice.classes, 'class')}: {choice.text}"
     if not findings.choices:
         yield "  # labels: {map: {7: 0, 8: 1}, void: rest}    # the class of each value"
 

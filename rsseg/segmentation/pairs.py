@@ -17,7 +17,7 @@ from typing import Final
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import STRICT
-from rsseg.common.messages import listed
+from rsseg.common.messages import counted, listed
 from rsseg.images.reading import IMAGE_SUFFIXES
 from rsseg.segmentation.pair_lists import Files, Pair, listed_pairs, pair_of
 
@@ -181,4 +181,6 @@ def _unpaired_message(
             "'*_mask.png'"
         )
     examples = listed(unlabelled, 3)
-    return f"{len(unlabelled)} of {len(images)} images in {places} ({examples}); {reason}"
+    return (
+        f"{len(unlabelled)} of {counted(len(images), 'image')} in {places} ({examples}); {reason}"
+    )

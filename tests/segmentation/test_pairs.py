@@ -138,7 +138,7 @@ def test_images_without_label_map_are_refused_or_left_out_and_counted(tmp_path: 
         (["i/a.jpg", "m/a_mask.png"], r"images are named as a, label maps as a_mask; write both"),
         (["i/a.jpg", "m/a.png", "m/b.png"], r"1 of 2 label maps in .*m have no image"),
         (["i/a.jpg", "i/a.png", "m/a.png"], r"a has several images"),
-        (["i/a.txt", "m/a.png"], r"i: no images \(\.jpg"),
+        (["i/a.txt", "m/a.png"], r"i: no images \(\.avif"),
         (["i/a.jpg", "m/a.txt"], r"m: no label maps"),
         (["i/a.jpg"], r"m: no such folder"),
     ],

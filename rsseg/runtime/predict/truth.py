@@ -55,7 +55,8 @@ class TruthFiles:
         if self.place.is_file():
             if len(images) > 1:
                 raise ValueError(
-                    f"{self.place} is one label file for {len(images)} images; give a folder"
+                    f"{self.place} is one label file for {counted(len(images), 'image')}; give a "
+                    "folder"
                 )
             return {images[0]: self.place}
         files = self._by_name()
