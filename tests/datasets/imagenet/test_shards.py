@@ -254,14 +254,14 @@ def test_shards_that_are_missing_or_far_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"val-4\.tar: no such file; 2 of 6 shards"):
         TestImages(config(root, data={"val": "val-{0..5}.tar"}))
     far: dict[str, Any] = {
-        "root": "wds/https://example.org/d",
+        "root": "wds/http://127.0.0.1:9/d",
         "train": "t-{0..1}.tar",
         "label_offset": 0,
     }
     with pytest.raises(ValueError, match="nothing tells the number of samples"):
         open_stream(ImageDataConfig(**far), 3, seed=0, parts=1, batch_size=4)
     with pytest.raises(ValueError, match=r"val-0\.tar is not a local file; training can stream"):
-        TestImages(config(root, data={"root": "wds/https://example.org/d"}))
+        TestImages(config(root, data={"root": "wds/http://127.0.0.1:9/d"}))
 
 
 @pytest.mark.parametrize("text", ["dog", "1.5", "", "nan", "1 2", "9" * 5000])
