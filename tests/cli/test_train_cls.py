@@ -123,8 +123,9 @@ def test_profile_tells_the_share_of_each_part_and_writes_a_trace(
     trace = tmp_path / "trace.json"
     settings = ["--set", "batch_size=2", "memory=checkpoint"]
     assert run(config, "--profile", trace, *settings) == 0
-    images, _, *lines = capsys.readouterr().out.splitlines()
+    images, tests, _, *lines = capsys.readouterr().out.splitlines()
     assert images.startswith("train: class folders, 12 images, 3 classes; ")
+    assert tests.startswith("test: class folders, ")
     shares = {line.split("%")[1].strip(): float(line.split("%")[0]) for line in lines}
     forward = {f"forward {side}" for side in (48, 40, 36, 32)}
     assert set(shares) > forward | {"data wait", "loss", "backward", "optimiser"}

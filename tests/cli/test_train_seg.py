@@ -149,8 +149,9 @@ def test_complete_run_prints_its_results_without_training(
     monkeypatch.setattr("rsseg.training.state.train_step", refuse)
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert run("--resume", whole) == 0
-    summary, head, *rows = capsys.readouterr().out.splitlines()
+    summary, test_summary, head, *rows = capsys.readouterr().out.splitlines()
     assert summary.startswith("train: 9 images, labels 0..894 of the official file")
+    assert test_summary.startswith("test: 2 images, labels 0..894")
     assert head.split()[:3] == ["resolution", "pixel", "accuracy"]
     assert [row.split()[0] for row in rows] == ["64", "32", "ensemble"]
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
