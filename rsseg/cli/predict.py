@@ -181,6 +181,7 @@ def _segment(args: argparse.Namespace, images: list[Path], predictor: Any) -> No
     if args.labels:
         reading = _label_reading(args) or predictor.description.labels
         truth = TruthFiles(args.labels, len(predictor.classes), reading)
+        images = truth.photos(images)
     results = predict_files(
         _networks(args, predictor),
         images,

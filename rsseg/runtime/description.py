@@ -98,10 +98,16 @@ def describe(metadata: RunMetadata, path: Path, *, unseen: str) -> Description:
         "preprocessing": metadata.preprocessing,
         "unseen": unseen,
         "labels": _labels(metadata),
-        "colours": metadata.config.get("data", {}).get("colours"),
+        "colours": _colours(metadata),
         "weights": metadata.weights,
     }
     return validate(Description, values, path.name)
+
+
+def _colours(metadata: RunMetadata) -> Any:
+    """Return the colours of the classes: as given, or else those that the label maps hold."""
+    data = metadata.config.get("data", {})
+    return data.get("colours") or (data.get("labels") or {}).get("colours")
 
 
 def _labels(metadata: RunMetadata) -> Any:

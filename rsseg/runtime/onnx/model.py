@@ -24,6 +24,7 @@ from rsseg.common.messages import first_line
 from rsseg.runtime.onnx.executor import INPUT, OUTPUT
 from rsseg.runtime.onnx.mixing import mixing, ordinary, private_tensors
 from rsseg.runtime.onnx.nodes import optimised
+from rsseg.runtime.onnx.same_padding import as_operators, translations
 from rsseg.runtime.onnx.select import select_sets
 from rsseg.switchable.net import SwitchableNet
 
@@ -90,7 +91,7 @@ def _program(network: nn.Module, resolution: int, sides: Sides) -> ExportedProgr
     batch = Dim("batch", min=1)
     axes = {0: batch, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if sides == "any" else {0: batch}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), as_operators(network):
             return torch.export.export(network, (example,), dynamic_shapes=(axes,), strict=False)
     except Exception as error:  # Each part of torch.export has errors of its own.
         size = "of any size" if sides == "any" else f"of {example.shape[-1]} pixels"
@@ -128,6 +129,7 @@ def _converted(program: ExportedProgram) -> Any:
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 verbose=False,
+                custom_translation_table=translations(),
             )
     except Exception as error:  # The exporter's errors have no common class.
         reason = first_line(error)

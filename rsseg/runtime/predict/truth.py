@@ -68,6 +68,13 @@ class TruthFiles:
             )
         return {image: files[image.stem] for image in images}
 
+    def photos(self, images: Sequence[Path]) -> list[Path]:
+        """Return the images without the label maps among them, which a pattern tells apart."""
+        if "*" not in self.place.name:
+            return list(images)
+        labels = {path.resolve() for path in self._by_name().values()}
+        return [image for image in images if image.resolve() not in labels]
+
     def _by_name(self) -> dict[str, Path]:
         """Return the label files by the names of their images."""
         if not self.place.is_dir() and "*" not in self.place.name:

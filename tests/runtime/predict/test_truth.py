@@ -66,6 +66,10 @@ def test_labels_are_found_by_a_pattern_and_in_capitals(tmp_path: Path) -> None:
         write_labels(tmp_path / name, [[0]])
     files = TruthFiles(tmp_path / "*_mask.png", 3).find([Path("x.jpg"), Path("Y.jpg")])
     assert [path.name for path in files.values()] == ["x_mask.png", "Y_mask.PNG"]
+    every = sorted(tmp_path.iterdir())
+    photos = TruthFiles(tmp_path / "*_mask.png", 3).photos(every)
+    assert photos == [tmp_path / "x.png"]
+    assert TruthFiles(tmp_path, 3).photos(every) == every
 
 
 def test_labels_are_found_by_the_names_of_the_images(tmp_path: Path) -> None:
