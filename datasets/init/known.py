@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from datasets.init.layout import Layout, find_layout
 from datasets.init.places import shared_files
 from datasets.init.values import Choice
 from datasets.nyudv2.folder import looks_like_nyudv2
+from datasets.samples import Split
 from datasets.segmentation import NYUDV2
 from rsseg.segmentation.labels import LabelDecoder, LabelReading
 from rsseg.segmentation.pairs import SplitConfig, find_pairs
@@ -19,9 +21,14 @@ from rsseg.segmentation.presets import preset_names, read_preset
 
 def find_preset(root: Path) -> str | None:
     """Return the preset whose folders there are, and whose values the label maps hold."""
-    if (root / "images").is_dir() and looks_like_nyudv2(root):
+    if (root / "images").is_dir() and looks_like_nyudv2(root) and _has_lists(root):
         return NYUDV2
     return next((name for name in preset_names() if _fits(root, name)), None)
+
+
+def _has_lists(root: Path) -> bool:
+    """Return whether there are the lists of both splits, without which NYUDv2 is not read."""
+    return all((root / f"{split}.txt").is_file() for split in get_args(Split))
 
 
 def _fits(root: Path, name: str) -> bool:
