@@ -104,7 +104,7 @@ def examine(root: Path, classes: int | None, layout: Layout) -> tuple[Findings, 
     names = names_file(root)
     if names and not preset:
         classes = classes or count_names(root / names)
-    readings = preset_choices(preset) if preset else choices(values, classes)
+    readings = preset_choices(preset, values) if preset else choices(values, classes)
     colour = mean_colour([read_image(pair.image) for pair in spread(pairs, _COLOURED)])
     findings = Findings(
         root=root,

@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 import yaml
 
+from datasets.init.absent import absent_in_every, absent_in_training
 from datasets.init.layout import Layout
 from datasets.init.values import Choice, Values
-from rsseg.common.messages import counted
+from rsseg.common.messages import counted, listed
 from rsseg.segmentation.labels import value_ranges
 from rsseg.segmentation.pairs import SplitConfig
 
@@ -71,7 +72,9 @@ def write_configuration(findings: Findings, out: Path) -> str:
         findings: What there is.
         out: Name of the file, for its command.
     """
-    return "\n".join([*_head(findings, out), *_data(findings), *_run(findings), ""])
+    data = [*_data(findings)]
+    absent = _absent(findings, "\n".join(data))
+    return "\n".join([*_head(findings, out), *data, *absent, *_run(findings), ""])
 
 
 def _head(findings: Findings, out: Path) -> Iterator[str]:
@@ -150,6 +153,24 @@ def _labels(findings: Findings) -> Iterator[str]:
         yield f"  # labels: {choice.reading}    # {counted(choice.classes, 'class')}: {choice.text}"
     if not findings.choices:
         yield "  # labels: {map: {7: 0, 8: 1}, void: rest}    # the class of each value"
+
+
+def _absent(findings: Findings, data: str) -> Iterator[str]:
+    """Yield the question whether classes have no pixel, which a training would refuse."""
+    values = findings.values
+    if findings.is_proven:
+        choice = findings.choices[0]
+        names = absent_in_training(data, choice, values) if findings.layout.train else []
+        count = len(names)
+        where = f"of {counted(choice.classes, 'class')} have no pixel in the training samples"
+        where += f" ({listed(names)})"
+    else:
+        count = absent_in_every(findings.choices, values)
+        where = f"classes or more have no pixel in {counted(values.maps, 'label map')}"
+    if count:
+        yield f"  {QUESTION}: {count} {where}. Is that so, and not a wrong reading?"
+        yield "  # Uncomment if it is so:"
+        yield "  # allow_absent: true"
 
 
 def _run(findings: Findings) -> Iterator[str]:

@@ -10,11 +10,12 @@ import numpy as np
 
 from datasets.init.layout import Layout, find_layout
 from datasets.init.places import shared_files
-from datasets.init.values import Choice
+from datasets.init.values import Choice, Values
 from datasets.nyudv2.folder import looks_like_nyudv2
 from datasets.samples import Split
 from datasets.segmentation import NYUDV2
-from rsseg.segmentation.labels import LabelDecoder, LabelReading
+from rsseg.images.preprocessing import VOID
+from rsseg.segmentation.labels import LabelDecoder, LabelReading, complete_reading
 from rsseg.segmentation.pairs import SplitConfig, find_pairs
 from rsseg.segmentation.presets import preset_names, read_preset
 
@@ -56,8 +57,18 @@ def preset_layout(root: Path, name: str) -> Layout:
     return Layout(train, test, f"folders and values of the preset {name}")
 
 
-def preset_choices(name: str) -> list[Choice]:
-    """Return what the label maps of a preset mean."""
+def preset_choices(name: str, values: Values) -> list[Choice]:
+    """Return what the label maps of a preset mean; NYUDv2's 255 tells that its classes begin at 0.
+
+    Args:
+        name: The preset.
+        values: What the label maps hold.
+    """
     preset = read_preset(name)
-    labels = preset.get("labels", {"offset": 1, "void": (0,)})
-    return [Choice(preset["classes"], LabelReading(**labels), f"as in {name}")]
+    labels = preset.get("labels")
+    reading = LabelReading(**labels) if labels else complete_reading(None, _void(values))
+    return [Choice(preset["classes"], reading, f"as in {name}")]
+
+
+def _void(values: Values) -> int:
+    return VOID if VOID in values.present else 0

@@ -99,6 +99,14 @@ class Choice:
     reading: LabelReading
     text: str
 
+    def absent(self, values: Values) -> list[int]:
+        """Return the classes without a pixel in some label maps."""
+        decoder = LabelDecoder(self.reading, self.classes)
+        present = np.array(values.present, dtype=np.int64)
+        pixels = present.reshape(1, -1, 3) if values.is_coloured else present.reshape(1, -1)
+        labels = decoder.decode(pixels, where="values")
+        return sorted({*range(self.classes)} - {*labels.ravel().tolist()})
+
 
 def choices(values: Values, classes: int | None) -> list[Choice]:
     """List what the values may mean; one alone is proven, if the number of classes is known.
