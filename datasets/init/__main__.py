@@ -17,7 +17,7 @@ from typing import Final
 from datasets.class_sheet import write_class_sheet
 from datasets.contact_sheet import write_sheet
 from datasets.folders import read_pair
-from datasets.init.configuration import QUESTION, Findings, write_configuration
+from datasets.init.configuration import Findings, write_configuration
 from datasets.init.image_configuration import write_image_configuration
 from datasets.init.image_layout import ImageLayout
 from datasets.init.image_measures import mean_colour, measure_images, spread
@@ -27,6 +27,7 @@ from datasets.init.numbers import count_names, names_file
 from datasets.init.recognise import CLASSIFICATION, SEGMENTATION, recognise
 from datasets.init.values import Values, choices, measure
 from datasets.samples import Sample
+from rsseg.common.config import QUESTION
 from rsseg.common.files import check_output, write_whole
 from rsseg.common.messages import counted
 from rsseg.images.reading import read_image

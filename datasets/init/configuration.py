@@ -14,11 +14,11 @@ import yaml
 from datasets.init.absent import absent_in_every, absent_in_training
 from datasets.init.layout import Layout
 from datasets.init.values import Choice, Values
+from rsseg.common.config import QUESTION
 from rsseg.common.messages import counted, listed
 from rsseg.segmentation.labels import value_ranges
 from rsseg.segmentation.pairs import SplitConfig
 
-QUESTION: Final = "# QUESTION"
 _CROP: Final = 1.42  # crop by largest resolution (NYUDv2: 500 by 352)
 _LARGEST: Final = 512  # pixels: the largest resolution that is proposed
 _WEIGHTS: Final = "package:efficientnet-lite0"

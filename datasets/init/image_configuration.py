@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from datasets.init.configuration import QUESTION, image_lines, yaml_text
+from datasets.init.configuration import image_lines, yaml_text
 from datasets.init.image_layout import ImageLayout
 from datasets.init.image_measures import Measures
+from rsseg.common.config import QUESTION
 from rsseg.common.messages import counted
 
 _LARGEST: Final = 224  # pixels: the largest resolution that is proposed

@@ -102,9 +102,8 @@ class Choice:
     def absent(self, values: Values) -> list[int]:
         """Return the classes without a pixel in some label maps."""
         decoder = LabelDecoder(self.reading, self.classes)
-        present = np.array(values.present, dtype=np.int64)
-        pixels = present.reshape(1, -1, 3) if values.is_coloured else present.reshape(1, -1)
-        labels = decoder.decode(pixels, where="values")
+        present = np.array(values.present, dtype=np.uint16)[np.newaxis]
+        labels = decoder.decode(present, where="values")
         return sorted({*range(self.classes)} - {*labels.ravel().tolist()})
 
 

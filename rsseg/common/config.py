@@ -16,12 +16,14 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from rsseg.common.files import read_text
 from rsseg.common.messages import close_names, listed
 from rsseg.common.yaml_files import ConfigError, read_yaml, set_value
 
 _CHOICES: Final = ("anyOf", "oneOf", "allOf")
 _DEEPEST: Final = 8  # blocks within blocks; a configuration has two
 _MOST_KEYS: Final = 40  # in a message
+QUESTION: Final = "# QUESTION"  # marks what the user of a configuration has to decide
 _LONGEST: Final = 400  # characters of a value or a reason: longer ones hide the rest
 
 
@@ -127,9 +129,24 @@ def load_config(kind: type[Config], path: Path, overrides: Sequence[str] = ()) -
 
     Raises:
         ConfigError: With all faults at once: unknown keys (and what was probably meant),
-            missing keys, wrong types, values out of range.
+            missing keys, wrong types, values out of range; and the lines of the file that ask a
+            question.
     """
-    return overridden(kind, read_yaml(path), overrides, source=path.name)
+    values = read_yaml(path)
+    try:
+        return overridden(kind, values, overrides, source=path.name)
+    except ConfigError as error:
+        if hint := _questions_hint(path):
+            raise ConfigError(f"{error}\n{hint}") from error
+        raise
+
+
+def _questions_hint(path: Path) -> str:
+    """Return which lines of a file ask a question, as datasets.init writes them; "" if none."""
+    lines = enumerate(read_text(path).splitlines(), 1)
+    numbers = [str(number) for number, line in lines if QUESTION in line]
+    which = f"line{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+    return f"{path.name}: answer the questions marked {QUESTION} in {which}" if numbers else ""
 
 
 def overridden(

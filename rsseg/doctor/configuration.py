@@ -19,11 +19,10 @@ from pydantic.dataclasses import dataclass
 
 from rsseg.classifiers.build import ClassifierConfig, build_classifier
 from rsseg.classifiers.config import CropConfig, ImageDataConfig
-from rsseg.common.config import STRICT, ConfigError, is_given, overridden
+from rsseg.common.config import STRICT, ConfigError, is_given, load_config
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError
 from rsseg.common.messages import first_line
-from rsseg.common.yaml_files import read_yaml
 from rsseg.doctor import checks, machine
 from rsseg.doctor.checks import Finding, attempted
 from rsseg.doctor.start import (
@@ -99,10 +98,10 @@ def read_run(path: Path, overrides: Sequence[str]) -> tuple[str, Run]:
     Raises:
         ConfigError: If neither does; with the faults that the closer one finds.
     """
-    values, faults = read_yaml(path), []
+    faults = []
     for script, kind in SCRIPTS.items():
         try:
-            return script, overridden(kind, values, overrides, source=path.name)
+            return script, load_config(kind, path, overrides)
         except ConfigError as error:
             faults.append(str(error))
     raise ConfigError(min(faults, key=lambda fault: fault.count("\n")))

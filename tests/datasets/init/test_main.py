@@ -65,7 +65,10 @@ def test_doubt_is_a_question_that_stops_the_training_until_it_is_answered(
     ):
         assert line in text
     assert check([str(out)]) == 1
-    assert "model.classes" in capsys.readouterr().err
+    numbers = [n for n, line in enumerate(text.splitlines(), 1) if "QUESTION" in line]
+    errors = capsys.readouterr().err
+    assert "model.classes" in errors
+    assert f"my.yaml: answer the questions marked # QUESTION in lines {numbers[0]}, " in errors
     share = ["--set", "data.test_share=0.5"]
     assert check([str(out), *share, "model.classes=3"]) == 1
     assert "does not prove what they mean" in capsys.readouterr().out
