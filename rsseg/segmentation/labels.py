@@ -264,14 +264,27 @@ def possible_readings(values: Sequence[int], classes: int) -> dict[str, LabelRea
     """List the readings that some values of label maps allow, by what they would mean.
 
     Void is 0, K or 255, 255 beside one of the others, or does not occur. Readings that make the
-    same of these values are listed once.
+    same of these values are listed once, and those that make all of them void are left out.
 
     Args:
         values: Values that occur, each once.
         classes: Number of classes K.
     """
+    readings = _readings_with_void_alone(values, classes)
+    array = np.array([values])
+    return {
+        text: reading
+        for text, reading in readings.items()
+        if (LabelDecoder(reading, classes).decode(array, where="values") != VOID).any()
+    }
+
+
+def _readings_with_void_alone(values: Sequence[int], classes: int) -> dict[str, LabelReading]:
+    """List the readings of `possible_readings`, and those under which every value is void."""
     present, last = {*values}, classes - 1
     candidates: dict[str, LabelReading] = {}
+    if classes == 2 and present == {0, VOID}:
+        candidates["0 and 255 are the two classes"] = LabelReading(binary=True)
     for offset in (0, 1):
         inside = {*range(offset, offset + classes)}
         # 255 may be void beside another, as along the edges of things.
@@ -280,8 +293,6 @@ def possible_readings(values: Sequence[int], classes: int) -> dict[str, LabelRea
                 text = f"classes {offset}..{offset + last}, "
                 text += f"void {' and '.join(map(str, void))}" if void else "no void"
                 candidates[text] = LabelReading(offset=offset, void=void)
-    if classes == 2 and present == {0, VOID}:
-        candidates["0 and 255 are the two classes"] = LabelReading(binary=True)
     results: dict[bytes, str] = {}
     for text, reading in candidates.items():
         labels = LabelDecoder(reading, classes).decode(np.array([values]), where="values")
@@ -336,7 +347,8 @@ def _spread(paths: Sequence[Path]) -> list[Path]:
 
 def proven_reading(values: Sequence[int], classes: int) -> LabelReading | None:
     """Return the one reading that some values prove, see `detect_reading`; None if none is."""
-    meaning = possible_readings(values, classes)
+    # Label maps of void alone are possible, if useless: their reading leaves a doubt.
+    meaning = _readings_with_void_alone(values, classes)
     if len(meaning) == 1 and "in order" not in next(iter(meaning)):  # An order is only proposed.
         return next(iter(meaning.values()))
     complete = [

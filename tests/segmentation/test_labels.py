@@ -99,6 +99,25 @@ def test_the_true_reading_is_among_the_possible_ones(
     assert expected in [decoded(reading, classes, *sorted(values)) for reading in readings]
 
 
+def test_masks_of_0_and_255_are_two_classes_first_and_never_void_alone() -> None:
+    first, *others = possible_readings([0, 255], 2).values()
+    assert first == LabelReading(binary=True)
+    assert others == [LabelReading(offset=0, void=(255,))]
+
+
+@given(st.sets(st.integers(0, 6) | st.just(255), min_size=1), st.integers(2, 5))
+def test_every_possible_reading_has_a_pixel_of_a_class(values: set[int], classes: int) -> None:
+    for reading in possible_readings(sorted(values), classes).values():
+        assert {*decoded(reading, classes, *sorted(values))} != {255}
+
+
+def test_one_offer_left_beside_void_alone_is_not_a_proof(tmp_path: Path) -> None:
+    assert len(possible_readings([0], 3)) == 1
+    with pytest.raises(ValueError, match="does not prove") as error:
+        detect_reading([write(tmp_path / "a.png", 0)], 3)
+    assert str(error.value).count("labels: {") == 1
+
+
 def test_half_a_reading_is_completed() -> None:
     from_one = LabelReading(offset=1, void=(0,))
     from_zero = LabelReading(offset=0, void=(255,))

@@ -140,3 +140,12 @@ def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert f"{name} exists" in capsys.readouterr().err
         assert (tmp_path / name).read_text(encoding="utf-8") == "mine"
         (tmp_path / name).unlink()
+
+
+def test_masks_of_0_and_255_are_offered_as_two_classes_first(tmp_path: Path) -> None:
+    root, out = labelled(tmp_path / "set", 0, 255), tmp_path / "my.yaml"
+    assert main([str(root), "--out", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("  # labels: ")]
+    assert lines[0].startswith("  # labels: {binary: true}    # 2 classes: ")
+    assert "void: [0, 255]" not in text
