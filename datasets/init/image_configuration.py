@@ -102,7 +102,7 @@ def _run(layout: ImageLayout, measures: Measures) -> Iterator[str]:
     yield f"epochs: {max(1, min(90, round(1_000_000 / max(1, total))))}"
     yield f"batch_size: {max(2, min(64, total))}"
     yield "optim: {lr: 0.05, momentum: 0.9, weight_decay: 1.0e-4}"
-    yield "schedule: {kind: cosine, warmup_epochs: 1}"
+    yield "schedule: {kind: cosine, warmup_epochs: 0.5}"
 
 
 def _classes_question(layout: ImageLayout) -> str:

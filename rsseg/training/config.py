@@ -267,12 +267,19 @@ class RunConfig:
                 )
         if self.schedule.kind == "staged" and not isinstance(self.optim.lr, tuple):
             raise ValueError("a staged schedule needs a list of learning rates in optim.lr")
-        late = max(self.schedule.milestones, default=0)
-        if self.epochs and (late >= self.epochs or self.schedule.warmup_epochs >= self.epochs):
-            raise ValueError(
-                f"the run has {counted(self.epochs, 'epoch')}; milestones "
-                f"({list(self.schedule.milestones)}) "
-                f"and warmup_epochs ({self.schedule.warmup_epochs:g}) must lie below that"
-            )
+        self._check_length()
         if self.schedule.kind != "staged" and self.schedule.milestones:
             raise ValueError(f"schedule '{self.schedule.kind}' takes no milestones")
+
+    def _check_length(self) -> None:
+        milestones, warmup = self.schedule.milestones, self.schedule.warmup_epochs
+        late = []
+        if max(milestones, default=0) >= self.epochs:
+            late.append(f"milestones ({list(milestones)})")
+        if warmup >= self.epochs:
+            late.append(f"warmup_epochs ({warmup:g})")
+        if self.epochs and late:
+            raise ValueError(
+                f"the run has {counted(self.epochs, 'epoch')}; {' and '.join(late)} must lie below "
+                "that"
+            )

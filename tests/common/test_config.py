@@ -82,6 +82,12 @@ def test_schedule_longer_than_the_run_is_refused(schedule: dict[str, Any]) -> No
     assert "the run has 2 epochs" in fault({**SMALL, **rate, "schedule": schedule})
 
 
+def test_run_that_is_too_short_for_its_warmup_names_no_milestones() -> None:
+    message = fault({**SMALL, "schedule": {"warmup_epochs": 2.5}})
+    assert "warmup_epochs (2.5) must lie below that" in message
+    assert "milestones" not in message
+
+
 def test_unknown_variant_lists_the_known_ones() -> None:
     assert "expected one of ['dense', 'from_largest', 'full'" in fault(
         {**SMALL, "distillation": "fully"}
