@@ -19,7 +19,8 @@ from PIL import ImageDraw, ImageFont
 from datasets.samples import Sample
 from rsseg.common.files import written_whole
 from rsseg.images.preprocessing import VOID, Image, LabelMap
-from rsseg.segmentation.palette import VOID_COLOUR, overlay, palette
+from rsseg.segmentation.label_files import Colour
+from rsseg.segmentation.palette import VOID_COLOUR, class_colours, overlay
 
 _BOX: Final = (400, 300)  # width and height of a picture
 _PAIRS: Final = 2  # samples in a row
@@ -30,16 +31,25 @@ _LEGEND_ROW: Final = 24  # height in pixels
 _NAMED: Final = 0.015  # share of a picture from which a region gets its name
 
 
-def contact_sheet(samples: Sequence[tuple[str, Sample]], classes: Sequence[str]) -> Image:
+def contact_sheet(
+    samples: Sequence[tuple[str, Sample]],
+    classes: Sequence[str],
+    colours: Sequence[Colour] | None = None,
+) -> Image:
     """Draw samples side by side with their labels, above a legend.
 
     Args:
         samples: A caption and a sample for each pair of pictures.
         classes: Names of the classes.
+        colours: Colour of each class, RGB; default: a palette.
 
     Returns:
         The sheet, RGB, uint8, shape (H, W, 3).
+
+    Raises:
+        ValueError: If there are more or fewer colours than classes.
     """
+    table = class_colours(len(classes), colours)
     rows = -(-len(samples) // _PAIRS)
     width = 2 * _PAIRS * _BOX[0]
     legend_rows = -(-(len(classes) + 1) // _LEGEND_COLUMNS)
@@ -48,15 +58,20 @@ def contact_sheet(samples: Sequence[tuple[str, Sample]], classes: Sequence[str])
     for place, (caption, sample) in enumerate(samples):
         row, column = divmod(place, _PAIRS)
         corner = (2 * column * _BOX[0], row * (_BOX[1] + _CAPTION))
-        _draw_pair(sheet, corner, caption, sample, classes)
-    _draw_legend(sheet, rows * (_BOX[1] + _CAPTION) + _LEGEND_ROW // 2, classes)
+        _draw_pair(sheet, corner, caption, sample, classes=classes, colours=table)
+    _draw_legend(sheet, rows * (_BOX[1] + _CAPTION) + _LEGEND_ROW // 2, classes, table)
     return np.array(sheet, dtype=np.uint8)
 
 
-def write_sheet(path: Path, samples: Sequence[tuple[str, Sample]], classes: Sequence[str]) -> None:
+def write_sheet(
+    path: Path,
+    samples: Sequence[tuple[str, Sample]],
+    classes: Sequence[str],
+    colours: Sequence[Colour] | None = None,
+) -> None:
     """Write a contact sheet as PNG, whole or not at all; see `contact_sheet`."""
     with written_whole(path) as temporary:
-        Pictures.fromarray(contact_sheet(samples, classes)).save(temporary, format="PNG")
+        Pictures.fromarray(contact_sheet(samples, classes, colours)).save(temporary, format="PNG")
 
 
 def _draw_pair(
@@ -64,7 +79,9 @@ def _draw_pair(
     corner: tuple[int, int],
     caption: str,
     sample: Sample,
+    *,
     classes: Sequence[str],
+    colours: NDArray[np.uint8],
 ) -> None:
     """Draw one sample: caption, image and overlay with names."""
     left, top = corner
@@ -75,7 +92,7 @@ def _draw_pair(
     pen.text((left + 6, top + 3), caption, fill="black", font=ImageFont.load_default(15))
     top += _CAPTION
     sheet.paste(Pictures.fromarray(sample.image).resize(size), (left, top))
-    coloured = overlay(sample.image, sample.labels, len(classes))
+    coloured = overlay(sample.image, sample.labels, colours)
     left += _BOX[0] - _GAP // 2
     sheet.paste(Pictures.fromarray(coloured).resize(size), (left, top))
     small = cv2.resize(sample.labels, size, interpolation=cv2.INTER_NEAREST)
@@ -104,11 +121,13 @@ def _regions(labels: LabelMap) -> list[tuple[int, int, int]]:
     return regions
 
 
-def _draw_legend(sheet: Pictures.Image, top: int, classes: Sequence[str]) -> None:
+def _draw_legend(
+    sheet: Pictures.Image, top: int, classes: Sequence[str], colours: NDArray[np.uint8]
+) -> None:
     pen = ImageDraw.Draw(sheet)
     step = sheet.width // _LEGEND_COLUMNS
-    colours = [tuple(map(int, colour)) for colour in palette(len(classes))]
-    entries = [(f"{i} {name}", colours[i]) for i, name in enumerate(classes)]
+    fills = [tuple(map(int, colour)) for colour in colours]
+    entries = [(f"{i} {name}", fills[i]) for i, name in enumerate(classes)]
     for place, (text, colour) in enumerate([*entries, ("void", VOID_COLOUR)]):
         row, column = divmod(place, _LEGEND_COLUMNS)
         x, y = column * step + 8, top + row * _LEGEND_ROW

@@ -16,21 +16,21 @@ from typing import Final
 
 from datasets.class_sheet import write_class_sheet
 from datasets.contact_sheet import write_sheet
-from datasets.folders import read_pair
+from datasets.folders import class_names, read_pair
 from datasets.init.configuration import Findings, write_configuration
 from datasets.init.image_configuration import write_image_configuration
 from datasets.init.image_layout import ImageLayout
 from datasets.init.image_measures import mean_colour, measure_images, spread
-from datasets.init.known import find_preset, preset_choices
+from datasets.init.known import find_preset, preset_choices, preset_class_names, preset_colours
 from datasets.init.layout import Layout
 from datasets.init.numbers import count_names, names_file
 from datasets.init.recognise import CLASSIFICATION, SEGMENTATION, recognise
 from datasets.init.values import Values, choices, measure
-from datasets.samples import Sample
 from rsseg.common.config import QUESTION
 from rsseg.common.files import check_output, write_whole
 from rsseg.common.messages import counted
 from rsseg.images.reading import read_image
+from rsseg.segmentation.label_files import Colour
 from rsseg.segmentation.labels import LabelDecoder, LabelReading
 from rsseg.segmentation.pair_lists import Pair
 from rsseg.segmentation.pairs import find_pairs
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> None:
     else:
         findings, pairs = examine(root, options.classes, layout)
         text = write_configuration(findings, options.out)
-        write_sheet(sheet, *_examples(findings, pairs))
+        _write_sheet(sheet, findings, pairs)
     write_whole(options.out, text)
     _report(options.out, sheet, text)
 
@@ -122,22 +122,33 @@ def examine(root: Path, classes: int | None, layout: Layout) -> tuple[Findings, 
     return findings, pairs
 
 
-def _examples(
-    findings: Findings, pairs: Sequence[Pair]
-) -> tuple[list[tuple[str, Sample]], list[str]]:
-    """Return samples for the contact sheet, and the names of their labels.
+def _write_sheet(path: Path, findings: Findings, pairs: Sequence[Pair]) -> None:
+    """Write the contact sheet of some samples, with the names and the colours of their labels.
 
-    Where the reading is not proven, each value has a colour and its own number as a name: the
-    eye answers what it is.
+    Where the reading is not proven, each value has a colour and its own number as a name, and each
+    colour its own: the eye answers what it is.
     """
-    shown = spread(pairs, _SHOWN)
+    colours: Sequence[Colour] | None = None
     if findings.is_proven or findings.values.is_coloured:
         choice = findings.choices[0]
-        decoder = LabelDecoder(choice.reading, choice.classes)
-        labels = [f"class {index}" for index in range(choice.classes)]
+        decoder, names = LabelDecoder(choice.reading, choice.classes), _class_names(findings)
+        colours = choice.reading.colours
     else:
-        decoder, labels = _by_value(findings.values)
-    return [(pair.name, read_pair(pair, decoder)) for pair in shown], labels
+        decoder, names = _by_value(findings.values)
+    if findings.preset:
+        colours = preset_colours(findings.preset) or colours
+    samples = [(pair.name, read_pair(pair, decoder)) for pair in spread(pairs, _SHOWN)]
+    write_sheet(path, samples, names, colours)
+
+
+def _class_names(findings: Findings) -> Sequence[str]:
+    """Return the names of the classes: a preset's, those of the file, or else RGB or numbers."""
+    choice = findings.choices[0]
+    if findings.preset:
+        return preset_class_names(findings.preset, findings.root)
+    if choice.reading.colours:
+        return [str(list(colour)) for colour in choice.reading.colours]
+    return class_names(findings.names, findings.root, choice.classes)
 
 
 def _by_value(values: Values) -> tuple[LabelDecoder, list[str]]:

@@ -8,13 +8,16 @@ from typing import get_args
 
 import numpy as np
 
+from datasets.folders import class_names
 from datasets.init.layout import Layout, find_layout
 from datasets.init.places import shared_files
 from datasets.init.values import Choice, Values
 from datasets.nyudv2.folder import looks_like_nyudv2
+from datasets.nyudv2.mat import load_tables
 from datasets.samples import Split
 from datasets.segmentation import NYUDV2
 from rsseg.images.preprocessing import VOID
+from rsseg.segmentation.label_files import Colour
 from rsseg.segmentation.labels import LabelDecoder, LabelReading, complete_reading
 from rsseg.segmentation.pairs import SplitConfig, find_pairs
 from rsseg.segmentation.presets import preset_names, read_preset
@@ -72,3 +75,20 @@ def preset_choices(name: str, values: Values) -> list[Choice]:
 
 def _void(values: Values) -> int:
     return VOID if VOID in values.present else 0
+
+
+def preset_class_names(name: str, root: Path) -> tuple[str, ...]:
+    """Return the names of a preset's classes, as a training on the folder has them."""
+    preset = read_preset(name)
+    if name != NYUDV2:
+        return class_names(preset.get("names"), root, preset["classes"])
+    file = "classes.txt"
+    if (root / file).is_file():
+        return class_names(file, root, preset["classes"])
+    return load_tables().classes
+
+
+def preset_colours(name: str) -> list[Colour] | None:
+    """Return the colour of each class of a preset, None where it has none."""
+    colours: list[Colour] | None = read_preset(name).get("colours")
+    return colours

@@ -26,3 +26,13 @@ def test_contact_sheet_of_odd_shapes_and_void_alone_is_drawn() -> None:
         ("wide", Sample(np.zeros((5, 900, 3), np.uint8), np.zeros((5, 900), np.uint8), "w")),
     ]
     assert contact_sheet(samples, ["a class with a very long name"]).shape[1] == 1600
+
+
+def test_contact_sheet_has_the_colours_that_are_given() -> None:
+    sample = Sample(np.zeros((30, 40, 3), np.uint8), np.ones((30, 40), np.uint8), "a")
+    colours = [(200, 10, 20), (1, 250, 3)]
+    sheet = contact_sheet([("a", sample)], ["x", "y"], colours)
+    for colour in colours:
+        assert (sheet[330:] == colour).all(axis=-1).sum() > 400
+    expected = overlay(sample.image, sample.labels, np.array(colours, np.uint8))
+    assert (sheet[60, 500] == expected[0, 0]).all()
