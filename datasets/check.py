@@ -17,9 +17,11 @@ from typing import Final
 import numpy as np
 from tqdm import tqdm
 
+from datasets.class_sheet import write_class_sheet
 from datasets.contact_sheet import write_sheet
 from datasets.imagenet.images import LabelledImages, summary_of
 from datasets.imagenet.reader import open_images
+from datasets.init.image_measures import class_rows
 from datasets.label_report import (
     SplitReport,
     classes_of,
@@ -35,7 +37,9 @@ from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.files import check_output
 from rsseg.common.messages import counted, message_of
 from rsseg.doctor.configuration import read_run
+from rsseg.images.preprocessing import Image
 from rsseg.segmentation.config import DataConfig, SegmentationConfig
+from rsseg.segmentation.label_files import Colour
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 _MOST: Final = 20  # faults of a split that are shown
@@ -59,15 +63,12 @@ def _run(options: argparse.Namespace) -> int:
         check_output(options.sheet)  # now, and not when all images have been read
     _, config = read_run(options.config, options.overrides)
     if not isinstance(config, SegmentationConfig):
-        if options.sheet:
-            raise ValueError("a contact sheet shows label maps; leave out --sheet")
-        faults = [_check_images(config.data, split, config.model.classes) for split in _SPLITS]
-        return int(any(faults))
+        return _check_classes(config.data, config.model.classes, options.sheet)
     reports = check_samples(config.data, config.model.classes)
     print(*describe(reports, limit=_MOST), sep="\n")
     examples = examples_of(reports)
     if options.sheet and examples:
-        write_sheet(options.sheet, examples, classes_of(reports))
+        write_sheet(options.sheet, examples, classes_of(reports), _colours(config.data))
         print(f"contact sheet: {options.sheet}")
     return int(any(report.faults for report in reports.values()))
 
@@ -96,17 +97,37 @@ def _absent(report: SplitReport, data: DataConfig, split: Split) -> Iterator[str
                 yield f"class {index} ({name}) has no pixel; set data.allow_absent: true if so"
 
 
-def _check_images(data: ImageDataConfig, split: Split, classes: int) -> list[str]:
+def _colours(data: DataConfig) -> Sequence[Colour] | None:
+    """Return the colours of the classes that the settings give, for pictures or as labels."""
+    return data.colours or (data.labels.colours if data.labels else None)
+
+
+def _check_classes(data: ImageDataConfig, classes: int, sheet: Path | None) -> int:
+    """Read every image with a class of both splits, and draw some; return the exit code."""
+    rows: list[tuple[str, list[Image]]] = []
+    faults = []
+    for split in _SPLITS:
+        try:
+            images = open_images(data, split, classes)
+        except (ValueError, OSError) as error:
+            print(f"{split}: {error}")
+            faults.append(str(error))
+            continue
+        faults += _check_images(images, split)
+        if sheet:
+            rows += [(f"{split} {caption}", pictures) for caption, pictures in class_rows(images)]
+    if sheet and rows:
+        write_class_sheet(sheet, rows)
+        print(f"contact sheet: {sheet}")
+    return int(bool(faults))
+
+
+def _check_images(images: LabelledImages, split: Split) -> list[str]:
     """Read every image of a split, print what there is, and return the faults."""
-    try:
-        images = open_images(data, split, classes)
-    except (ValueError, OSError) as error:
-        print(f"{split}: {error}")
-        return [str(error)]
     print(f"{split}: {summary_of(images)}")
     sizes: Counter[tuple[int, int]] = Counter()
     faults = [*_faults(images, lambda height, width: sizes.update([(width, height)]), split)]
-    counts = np.bincount(images.labels, minlength=classes)
+    counts = np.bincount(images.labels, minlength=len(images.classes))
     for index, name in enumerate(images.classes):
         print(f"{index:5} {name:24}{counts[index]:8}")
     print(f"  sizes {', '.join(f'{w}x{h} ({n})' for (w, h), n in sizes.most_common(5))}")

@@ -35,7 +35,7 @@ def write_image_configuration(layout: ImageLayout, measures: Measures, out: Path
 def _head(layout: ImageLayout, measures: Measures, out: Path) -> Iterator[str]:
     yield f"# {layout.text}"
     yield from (f"# {note}" for note in layout.notes)
-    yield f"# python -m datasets.check {out}    # read every image once"
+    yield f"# python -m datasets.check {out} --sheet sheet.png    # look at it first"
     yield f"# python train_cls.py {out}"
     for split, counts in measures.counts.items():
         low, high = int(counts.min()), int(counts.max())

@@ -93,7 +93,7 @@ def measure_images(layout: ImageLayout) -> Measures:
             measures.sizes[image.shape[1], image.shape[0]] += 1
             colours.append(mean_colour([image]))
         if split == "train":
-            measures.rows = _rows(images)
+            measures.rows = class_rows(images)
     if not colours:
         raise ValueError(f"no image can be read, such as {measures.unreadable[0]}")
     red, green, blue = np.mean(colours, axis=0).tolist()
@@ -112,7 +112,11 @@ def _splits(layout: ImageLayout) -> dict[Split, ImageDataConfig]:
     return {"train": config, "test": config} if has_test else {"train": config}
 
 
-def _rows(images: LabelledImages) -> list[tuple[str, list[Image]]]:
+def class_rows(images: LabelledImages) -> list[tuple[str, list[Image]]]:
+    """Return captions and images of some classes, for a contact sheet of them.
+
+    Images that cannot be read are left out.
+    """
     rows = []
     for label in spread(range(len(images.classes)), _ROWS):
         own = np.flatnonzero(images.labels == label)
@@ -121,6 +125,6 @@ def _rows(images: LabelledImages) -> list[tuple[str, list[Image]]]:
             try:
                 pictures.append(images.read(index))
             except (ValueError, OSError):
-                continue  # It is among the unreadable ones where it was looked at.
+                continue  # It is counted where all images are looked at.
         rows.append((f"{label} {images.classes[label]} ({len(own)})", pictures))
     return rows

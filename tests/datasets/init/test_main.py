@@ -100,6 +100,9 @@ def test_class_folders_become_the_configuration_of_a_classifier(
         str(tmp_path / "set"),
     )
     read_run(out, ["epochs=1"])  # A first try may be as short as that.
+    assert check([str(out), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    with Pictures.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height > 6 * 160  # A row for each class of both splits.
     capsys.readouterr()
     assert check([str(out)]) == 0
     assert "0 ant" in (text := capsys.readouterr().out)

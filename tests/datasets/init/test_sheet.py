@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets.contact_sheet import write_sheet
 from datasets.init import __main__ as program
 from datasets.nyudv2.mat import load_tables
 from tests.datasets.init.test_main import SIZE, labelled, photo, save
@@ -20,11 +21,10 @@ Legend = tuple[Sequence[str], Sequence[tuple[int, int, int]] | None]
 def legends(monkeypatch: pytest.MonkeyPatch) -> list[Legend]:
     """The names and colours of each contact sheet that is drawn."""
     drawn: list[Legend] = []
-    write = program.write_sheet
 
     def write_and_note(path, samples, classes, colours=None):  # type: ignore[no-untyped-def]
         drawn.append((classes, colours))
-        write(path, samples, classes, colours)
+        write_sheet(path, samples, classes, colours)
 
     monkeypatch.setattr(program, "write_sheet", write_and_note)
     return drawn
