@@ -156,7 +156,12 @@ class Script(Generic[C]):
             print(f"train: {batches.summary}\ntest: {data.summary}", flush=True)
         device = choose_device(config.device)
         net = tasks.build_net(
-            self.task, config, device, pretrained=pretrained, classes=data.classes
+            self.task,
+            config,
+            device,
+            pretrained=pretrained,
+            classes=data.classes,
+            labels=data.fingerprint.get("labels"),
         )
         return tasks.build_job(self.task, config, net, batches, data)
 

@@ -6,8 +6,9 @@ A `Task` holds what makes a kind of training special; the functions do the rest.
 from __future__ import annotations
 
 import re
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.common.config import plain
+from rsseg.common.distributed import is_main_process
 from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.switchable.net import SwitchableNet
@@ -33,6 +35,7 @@ from rsseg.weights.record import Record
 from rsseg.weights.source import Weights, open_weights, unpacked
 
 _UNNAMED: Final = re.compile(r"class \d+")
+_LONGEST: Final = 200  # characters of a reading in a message
 
 
 class DataFiles(Protocol):
@@ -149,6 +152,7 @@ def build_net(
     *,
     pretrained: bool = True,
     classes: Sequence[str] = (),
+    labels: Mapping[str, Any] | None = None,
     announced: bool = True,
 ) -> SwitchableNet:
     """Build the network of a run; it holds scores only when an ensemble teaches.
@@ -160,6 +164,7 @@ def build_net(
         pretrained: Load the weights that the settings name, if any; a run that is continued has
             its weights in its checkpoint. `init` takes the place of pretrained weights.
         classes: Names of the classes, if known: a head for others starts anew.
+        labels: How the label maps of the data are read, as plain values, if known.
         announced: Say what became of the weights of `init`.
 
     Raises:
@@ -180,6 +185,8 @@ def build_net(
         report = load_start(net, weights, key="init", new_head=new_head)
         if announced:
             report.announce()
+            if not report.heads and is_main_process():
+                _warn_of_reading(weights, classes, labels)
     Freezing(net, config.freeze)  # Names of parts are checked before a run begins.
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     return net.to(device).to(memory_format=layout)
@@ -199,6 +206,55 @@ def other_classes(weights: Weights, classes: Sequence[str]) -> str:
                 f"{own!r}"
             )
     return ""
+
+
+def other_reading(
+    weights: Weights, classes: Sequence[str], labels: Mapping[str, Any] | None
+) -> str:
+    """Return that a checkpoint's label maps were read otherwise; an empty text if not known.
+
+    Names that are known on both sides say which class is which, whatever values stand for them.
+
+    Args:
+        weights: Those of the start, whose head is taken over.
+        classes: Names of the classes of the data.
+        labels: How their label maps are read, as plain values.
+    """
+    data = weights.checkpoint.get("data")
+    trained = data.get("labels") if isinstance(data, Mapping) else None
+    names = [*classes, *weights.classes]
+    if not labels or not isinstance(trained, Mapping):
+        return ""
+    if weights.classes and not any(_UNNAMED.fullmatch(name) for name in names):
+        return ""
+    if _way(trained) == _way(labels):  # Void pixels teach no class.
+        return ""
+    return (
+        f"init {weights.name}: its label maps were read as {_text_of(trained)}, those of the data "
+        f"are read as {_text_of(labels)}, and not all classes have names: a class of the head may "
+        "be another one than that of the data; compare the order of the classes, or name them all "
+        "in both"
+    )
+
+
+def _way(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a reading sets, without void."""
+    return {
+        key: v for key, v in labels.items() if key != "void" and v is not None and v is not False
+    }
+
+
+def _text_of(labels: Mapping[str, Any]) -> str:
+    values = {**_way(labels), **({"void": labels["void"]} if labels.get("void") else {})}
+    text = ", ".join(f"{key}: {value}" for key, value in values.items())
+    return f"{{{text if len(text) <= _LONGEST else text[:_LONGEST] + ' ...'}}}"
+
+
+def _warn_of_reading(
+    weights: Weights, classes: Sequence[str], labels: Mapping[str, Any] | None
+) -> None:
+    if text := other_reading(weights, classes, labels):
+        warnings.warn(text, stacklevel=3)
 
 
 def original_teacher(
