@@ -1,7 +1,8 @@
 """Files that hold a state dict, read without running code.
 
-What training scripts write beside the weights (their settings, numbers of numpy, paths, dates) is
-read by an allow-list of plain values; a file that names anything else is refused as a whole.
+What training scripts write beside the weights (their settings, numbers and arrays of numpy, paths,
+dates) is read by an allow-list of plain values, arrays without their content; a file that names
+anything else is refused as a whole.
 """
 
 from __future__ import annotations
@@ -47,6 +48,21 @@ class _Mapping:
         return OrderedDict()
 
 
+class _Array:
+    """Stands for arrays of numpy, such as the state of a generator: nothing needs their content."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _array(*_: object) -> _Array:
+    """Return the stand-in of an array that torch would have numpy make."""
+    return _Array()
+
+
 # The scalars of numpy and what describes their type.
 _NUMPY: Final[dict[str, Any]] = {
     f"numpy.{core}.multiarray.scalar": np.array(0.0)[()].__reduce__()[0]
@@ -66,6 +82,8 @@ ALLOWED: Final[list[Callable[..., Any] | tuple[Callable[..., Any], str]]] = [
     *_TYPES,
     *((function, name) for name, function in _NUMPY.items()),
     *((kind, f"builtins.{kind.__name__}") for kind in (int, float, str, bool, list, dict, tuple)),
+    (_Array, "numpy.ndarray"),
+    *((_array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     (PurePosixPath, "pathlib.PosixPath"),
     (PureWindowsPath, "pathlib.WindowsPath"),
     (PurePosixPath, "pathlib.PurePosixPath"),

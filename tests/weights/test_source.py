@@ -32,6 +32,9 @@ BESIDE: dict[str, Any] = {
     "args": argparse.Namespace(lr=0.1, out=pathlib.Path("/runs/1"), sizes=[1, 2], device=None),
     "best": np.float64(71.5),
     "top": np.float32(0.5),
+    "rng": np.random.default_rng(0).bit_generator.state,
+    "old rng": np.random.RandomState(0).get_state(),
+    "arrays": [np.zeros((2, 3), np.float16), np.array(["a"]), np.array([None, 1], object)],
     "epoch": np.int64(3),
     "done": np.bool_(True),
     "path": pathlib.PureWindowsPath("c:/runs"),
@@ -109,6 +112,24 @@ def test_program_beside_the_weights_is_refused_and_not_run(
     with pytest.raises(ValueError, match=r"init: .*w\.pth cannot be read as a state dict"):
         open_weights(str(tmp_path / "w.pth"))
     assert not (tmp_path / "marker").exists()
+
+
+def test_program_in_an_array_beside_the_weights_is_refused_and_not_run(tmp_path: Path) -> None:
+    array = np.array([System(tmp_path / "marker")], object)
+    torch.save({"state_dict": STATE, "rng": array}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"init: .*w\.pth cannot be read as a state dict"):
+        open_weights(str(tmp_path / "w.pth"))
+    assert not (tmp_path / "marker").exists()
+
+
+def test_array_of_an_older_numpy_beside_the_weights_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    content = {"state_dict": STATE, "rng": np.arange(3)}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    assert b"numpy._core.multiarray" in whole
+    path.write_bytes(whole.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert torch.equal(read_wrapped(path)[0]["conv.weight"], STATE["conv.weight"])
 
 
 def test_whole_network_in_a_file_is_named(tmp_path: Path) -> None:
