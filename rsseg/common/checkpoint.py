@@ -24,6 +24,7 @@ from rsseg.common.file_kinds import (
     CHECKPOINTS,
     FileKind,
     file_kind,
+    foreign_kind,
     wrong_kind_message,
 )
 from rsseg.common.files import move_whole
@@ -147,7 +148,7 @@ def _read(path: Path, remedy: str = "") -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # Bytes of another kind can raise anything in torch.load.
-        fault = f"{path} {FileKind.OTHER.value} ({load_error_message(error)}){remedy}"
+        fault = f"{path} {FileKind.OTHER.value} ({load_error_message(error, path)}){remedy}"
         raise CheckpointError(_other_kind_message(path) or fault) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         kind = type(content).__name__
@@ -206,8 +207,13 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_error_message(error: Exception) -> str:
+def load_error_message(error: Exception, path: Path) -> str:
     """Return why `torch.load` refused a file, without its advice to run what the file says."""
+    kind = _foreign_kind(path)
+    if kind or isinstance(error, EOFError) or "unexpected EOF" in str(error):
+        return f"it is {kind or 'cut short'}"
+    if "not fully covered" in str(error):  # Of safetensors.
+        return "it has not the length that its header tells; it is cut short, or damaged"
     if "weights_only" in str(error):
         name = re.search(r"GLOBAL ([\w.]+) was not", str(error))
         what = f" ({name[1]})" if name else ""
@@ -215,6 +221,13 @@ def load_error_message(error: Exception) -> str:
             f"it holds something else than tensors and plain values, and none of it was run{what}"
         )
     return first_line(error)
+
+
+def _foreign_kind(path: Path) -> str:
+    try:
+        return foreign_kind(path)
+    except OSError:
+        return ""
 
 
 def differences(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

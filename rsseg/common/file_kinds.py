@@ -48,6 +48,23 @@ _LARGEST_HEADER: Final = 100 * 2**20  # bytes, the limit of safetensors
 _GRAPH, _METADATA = 7, 14  # numbers of fields in the ModelProto of ONNX
 _VARINT, _EIGHT, _LENGTH, _FOUR = 0, 1, 2, 5  # wire types of protobuf
 
+_TEXT: Final = 4096  # bytes that show whether a file is text
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # as no text has them
+_ZIP_END: Final = (b"PK\x05\x06", 2**16 + 22)  # how the last record begins, and its largest size
+_FOREIGN: Final = {  # by their first bytes
+    b"\xff\xd8\xff": "a JPEG",
+    b"\x89PNG": "a PNG",
+    b"GIF8": "a GIF",
+    b"II*\x00": "a TIFF",
+    b"MM\x00*": "a TIFF",
+    b"RIFF": "a RIFF file (WebP, AVI or WAV)",
+    b"%PDF": "a PDF",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "an array of numpy (.npy)",
+    b"\x1f\x8b": "compressed by gzip",
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with `git lfs pull`",
+}
+
 
 def file_kind(path: Path) -> FileKind:
     """Return what a file is.
@@ -63,6 +80,34 @@ def file_kind(path: Path) -> FileKind:
         return FileKind.OTHER
     with path.open("rb") as stream:
         return _content_kind(stream, path.stat().st_size)
+
+
+def foreign_kind(path: Path) -> str:
+    """Return what a file is that no reader of weights could read, empty if that is not known.
+
+    Raises:
+        OSError: If it cannot be read.
+
+    Example:
+        >>> foreign_kind(Path(__file__))
+        'a text file'
+    """
+    with path.open("rb") as stream:
+        start = stream.read(_TEXT)
+        if start.startswith(_ZIP):
+            mark, length = _ZIP_END
+            stream.seek(max(0, path.stat().st_size - length))
+            return "" if mark in stream.read() else "cut short"
+    names = (name for first, name in _FOREIGN.items() if start.startswith(first))
+    return next(names, "a text file" if _is_text(start) else "")
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        start[: _TEXT - 4].decode()
+    except UnicodeDecodeError as error:  # The last letter may be cut.
+        return error.start >= _TEXT - 8
+    return bool(start) and _CONTROLS.search(start) is None
 
 
 def wrong_kind_message(path: Path, expected: Collection[FileKind]) -> str:

@@ -116,7 +116,7 @@ def read_wrapped(path: Path) -> tuple[State, str]:
         content = _content(path)
     except Exception as error:  # damaged files raise errors of many kinds
         raise ValueError(
-            f"{path} cannot be read as a state dict: {load_error_message(error)}"
+            f"{path} cannot be read as a state dict: {load_error_message(error, path)}"
         ) from error
     keys: list[str] = []
     while len(keys) < _DEEPEST:

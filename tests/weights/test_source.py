@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,19 @@ def photo(path: Path) -> None:
     path.write_bytes(b"\xff\xd8\xff\xe0 a photo")
 
 
+def pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n")
+
+
+def old(state: dict[str, torch.Tensor], path: Path) -> None:
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+def cut(write: Callable[[dict[str, torch.Tensor], Path], None], path: Path) -> None:
+    write({"weight": torch.ones(1000)}, path)
+    path.write_bytes(path.read_bytes()[:-500])
+
+
 def run(path: Path) -> None:
     path.mkdir()
     write_checkpoint(path / "last.pt")
@@ -189,7 +203,13 @@ def without_weights(path: Path) -> None:
 
 WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing": ("nowhere.pth", lambda path: None, "there is no file .*nowhere.pth.*; give a"),
-    "photo": ("photo.jpg", photo, r"photo\.jpg cannot be read as a state dict.*; give a"),
+    "photo": ("photo.jpg", photo, r"jpg cannot be read as a state dict: it is a JPEG; give a"),
+    "text": ("w.pth", lambda path: path.write_text("é" * 5000), "it is a text file; give a"),
+    "text as ONNX": ("w.onnx", lambda path: path.write_text("weights"), "it is a text file; give"),
+    "pointer": ("w.pth", pointer, "it is a pointer of Git LFS; fetch the file itself with"),
+    "cut": ("w.pth", partial(cut, torch.save), "it is cut short; give a"),
+    "cut of the old form": ("w.pth", partial(cut, old), "it is cut short; give a"),
+    "cut safetensors": ("w.safetensors", partial(cut, save_file), "it is cut short, or damaged"),
     "empty": ("w.pth", lambda path: path.write_bytes(b""), "w.pth is empty; write it again"),
     "run": ("run", run, r"that is a run; give .*last\.pt"),
     "folder": ("folder", without_weights, r"holds no model\.safetensors.*; give a checkpoint"),
