@@ -311,7 +311,7 @@ def _largest(names: Collection[str]) -> str:
 
 def _origin(name: str, names: Collection[str]) -> str:
     a, b, share = neighbours(sides_of([name])[0], sides_of(names))
-    return f"of {a}" if share == 1 else f"of {b}" if share == 0 else f"between {a} and {b}"
+    return f"from {a}" if share == 1 else f"from {b}" if share == 0 else f"between {a} and {b}"
 
 
 def _of_set(sets: Sets, name: str, *, blend: bool) -> Tensor:

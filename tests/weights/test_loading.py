@@ -214,7 +214,7 @@ def test_sets_go_to_their_resolution_and_others_are_interpolated() -> None:
     net = SwitchableNet(classifier(seed=2), [96, 80, 32])
     values = weights(source.state_dict(), checkpoint={"resolutions": [96, 64]})
     loaded = load_start(net, values, key="init")
-    assert loaded.notes == ("BatchNorm sets: 80 between 96 and 64, 32 of 64",)
+    assert loaded.notes == ("BatchNorm sets: 80 between 96 and 64, 32 from 64",)
     pairs = zip(switchable_layers(source), switchable_layers(net), strict=True)
     for ours, theirs in pairs:
         for tensor in ("weight", "bias", "running_mean", "running_var"):
