@@ -19,6 +19,7 @@ from rsseg.classifiers.build import (
 )
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.classifiers.head import ClassificationHead
+from rsseg.common.config import plain
 from rsseg.common.messages import counted, first_line
 from rsseg.doctor.checks import Finding
 from rsseg.segmentation.encoders import KEY as ENCODER_KEY
@@ -28,8 +29,8 @@ from rsseg.segmentation.model import ModelConfig
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import RunConfig
 from rsseg.training.freezing import Freezing
-from rsseg.training.task import other_classes
-from rsseg.weights.loading import Loaded, load_start
+from rsseg.training.task import load_init
+from rsseg.weights.loading import Loaded
 from rsseg.weights.record import text_of
 from rsseg.weights.source import open_weights, unpacked
 
@@ -98,12 +99,12 @@ def _loaded(
     if key == "init":
         head = SegmentationHead() if isinstance(model, ModelConfig) else ClassificationHead()
         weights = unpacked(open_weights(source), head.network)
-        return load_start(net, weights, key=key, new_head=other_classes(weights, classes))
+        return load_init(net, weights, head=head, model=plain(model), classes=classes)
     lines = io.StringIO()
     with contextlib.redirect_stderr(lines):
         if isinstance(model, ModelConfig):
-            plain = net.specialize(net.resolutions[0])
-            load_encoder_weights(plain.get_submodule("encoder"), model.encoder_name, source)
+            inner = net.specialize(net.resolutions[0])
+            load_encoder_weights(inner.get_submodule("encoder"), model.encoder_name, source)
         else:
             build_classifier(model)
     return lines.getvalue().strip()

@@ -30,7 +30,7 @@ from rsseg.training.head import Head
 from rsseg.training.job import Batches, Job, Mix
 from rsseg.training.metadata import RunMetadata
 from rsseg.training.step import Loss, Teach, fixed_teacher
-from rsseg.weights.loading import load_start
+from rsseg.weights.loading import Loaded, load_start
 from rsseg.weights.record import Record
 from rsseg.weights.source import Weights, open_weights, unpacked
 
@@ -181,8 +181,8 @@ def build_net(
     )
     if pretrained and config.init is not None:
         weights = unpacked(open_weights(config.init), task.head.network)
-        new_head = other_classes(weights, classes)
-        report = load_start(net, weights, key="init", new_head=new_head)
+        model = plain(config)["model"]
+        report = load_init(net, weights, head=task.head, model=model, classes=classes)
         if announced:
             report.announce()
             if not report.heads and is_main_process():
@@ -190,6 +190,48 @@ def build_net(
     Freezing(net, config.freeze)  # Names of parts are checked before a run begins.
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     return net.to(device).to(memory_format=layout)
+
+
+def load_init(
+    net: SwitchableNet,
+    weights: Weights,
+    *,
+    head: Head,
+    model: Mapping[str, Any],
+    classes: Sequence[str],
+) -> Loaded:
+    """Load the weights of `init` into the network of a run in place.
+
+    Args:
+        net: The network.
+        weights: What `open_weights` has read, see also `unpacked`.
+        head: Its output.
+        model: The settings that it was built from, as plain values.
+        classes: Names of the classes, if known: a head for others starts anew.
+
+    Raises:
+        ValueError: If they do not fit; of a checkpoint the message begins with the two networks.
+    """
+    try:
+        return load_start(net, weights, key="init", new_head=other_classes(weights, classes))
+    except ValueError as error:
+        values = weights.checkpoint
+        trained = values.get("task"), _model_text(values.get("model"))
+        own = head.name, _model_text(model)
+        if not values or trained == own:
+            raise
+        raise ValueError(
+            f"init {weights.name} is a checkpoint of {' with '.join(map(str, trained))}, the "
+            f"configuration is of {' with '.join(own)}; choose the model of the checkpoint, or "
+            f"another checkpoint; {error}"
+        ) from error
+
+
+def _model_text(model: object) -> str:
+    """Return the names of a network in the settings of its model."""
+    values = model if isinstance(model, Mapping) else {}
+    names = (str(values[key]) for key in ("name", "architecture", "encoder_name") if key in values)
+    return " on ".join(names) or "a network of a builder"
 
 
 def other_classes(weights: Weights, classes: Sequence[str]) -> str:

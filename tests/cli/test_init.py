@@ -15,6 +15,7 @@ import train_cls
 from rsseg.classifiers.build import build_classifier
 from rsseg.load import load_checkpoint
 from tests.helpers import processes, small_scripts
+from tests.helpers.small_checkpoint import write_checkpoint
 from tests.helpers.small_images import write_run
 from tests.helpers.small_runs import assert_runs_are_equal, stop_after
 from tests.helpers.small_scripts import results
@@ -147,6 +148,24 @@ def test_wrong_start_is_named_before_a_folder_is_made(
 ) -> None:
     assert message in refusal(capsys, config, "--run", tmp_path / "run", *options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "network"),
+    [
+        ("classification", "classification with mobilenetv2_035"),
+        ("segmentation", "segmentation with unet on resnet18"),
+    ],
+)
+def test_checkpoint_of_another_network_is_named_with_both_networks(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str, network: str
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "other.pt", task, preprocessing={})
+    message = refusal(capsys, config, "--run", tmp_path / "run", "--init", checkpoint)
+    own = "the configuration is of classification with test_resnet; choose"
+    start = f"init {checkpoint} is a checkpoint of {network}, {own}"
+    assert start in message
+    assert message.index(start) < message.index("does not fit")
 
 
 def train(arguments: list[str]) -> int:
