@@ -6,7 +6,6 @@ A `Task` holds what makes a kind of training special; the functions do the rest.
 from __future__ import annotations
 
 import re
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rsseg.common.config import plain
-from rsseg.common.distributed import is_main_process
+from rsseg.common.distributed import warn_first
 from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.switchable.net import SwitchableNet
@@ -185,8 +184,10 @@ def build_net(
         report = load_init(net, weights, head=task.head, model=model, classes=classes)
         if announced:
             report.announce()
-            if not report.heads and is_main_process():
+            if not report.heads:
                 _warn_of_reading(weights, classes, labels)
+        if announced and config.adapt is not None:
+            _warn_of_resolutions(weights, config.resolutions)
     Freezing(net, config.freeze)  # Names of parts are checked before a run begins.
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     return net.to(device).to(memory_format=layout)
@@ -296,7 +297,19 @@ def _warn_of_reading(
     weights: Weights, classes: Sequence[str], labels: Mapping[str, Any] | None
 ) -> None:
     if text := other_reading(weights, classes, labels):
-        warnings.warn(text, stacklevel=3)
+        warn_first(text)
+
+
+def _warn_of_resolutions(weights: Weights, resolutions: Sequence[int]) -> None:
+    """Warn if the network that is adapted was trained at none of the resolutions."""
+    trained = [int(side) for side in weights.checkpoint.get("resolutions", ())]
+    if trained and not set(trained) & set(resolutions):
+        warn_first(
+            f"init {weights.name} was trained at {', '.join(map(str, trained))} pixels, which is "
+            f"not among the resolutions of this run ({', '.join(map(str, resolutions))}): its own "
+            f"accuracy is lost from view, and it teaches from {resolutions[0]} pixels; add "
+            f"{trained[0]} to resolutions unless that is meant"
+        )
 
 
 def original_teacher(

@@ -125,6 +125,20 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_teacher_and_start(
     assert results(again)["start"] == results(folder / "adapted")["start"]
 
 
+@pytest.mark.parametrize(("resolutions", "warned"), [("[48,32]", True), ("[64,48]", False)])
+def test_resolutions_without_that_of_the_original_are_warned_of(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    resolutions: str,
+    warned: bool,
+) -> None:
+    options = ("--init", folder / "plain/last.pt", "--run", tmp_path / "run", "--set", "epochs=0")
+    assert run(folder / "adapt.yaml", *options, f"resolutions={resolutions}") == 0
+    text = "was trained at 64 pixels, which is not among the resolutions of this run (48, 32)"
+    assert (text in capsys.readouterr().err) is warned
+
+
 def test_adapt_without_a_network_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
