@@ -72,7 +72,7 @@ def save_checkpoint(
         TypeError: If `net` is not a SwitchableNet.
     """
     path = Path(path)
-    check_output(path, overwrite=overwrite)
+    check_output(path, overwrite=overwrite, option="overwrite=True")
     metadata = describe_net(
         net,
         model=model,

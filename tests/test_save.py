@@ -164,7 +164,7 @@ def test_every_verb_takes_an_own_network(
 def test_file_that_exists_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     path.write_text("precious")
-    with pytest.raises(ValueError, match="exists"):
+    with pytest.raises(ValueError, match=r"exists; choose another name, or give overwrite=True"):
         save(own_net(), path, builder=BUILDER)
     assert path.read_text() == "precious"
     with pytest.raises(CheckpointError, match="builds another network"):

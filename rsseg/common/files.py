@@ -113,18 +113,19 @@ class RunError(ValueError):
     """A run folder that cannot be used."""
 
 
-def check_output(path: Path, *, overwrite: bool | None = None) -> None:
+def check_output(path: Path, *, overwrite: bool | None = None, option: str = "--overwrite") -> None:
     """Check that a file can be written later, before the work whose result it will hold.
 
     Args:
         path: The file.
         overwrite: Whether the user allows to write over a file; None where that is not an option.
+        option: How the user allows it.
 
     Raises:
         ValueError: If it exists and may not be written over, or there is no folder for it.
     """
     if path.exists() and not overwrite:
-        remedy = "choose another name" + ("" if overwrite is None else ", or give --overwrite")
+        remedy = "choose another name" + ("" if overwrite is None else f", or give {option}")
         raise ValueError(f"{path} exists; {remedy}")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} for {path.name}; make it first")
