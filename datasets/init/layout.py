@@ -23,7 +23,7 @@ from datasets.init.splits import SplitWord, split_word
 from datasets.samples import Split
 from rsseg.common.messages import counted, listed
 from rsseg.images.reading import IMAGE_SUFFIXES, open_picture
-from rsseg.segmentation.label_files import has_colours
+from rsseg.segmentation.label_files import OTHER_LABELS, has_colours
 from rsseg.segmentation.pairs import SplitConfig, find_pairs
 
 _LOOKED_AT: Final = 6  # files of a folder that are opened to tell label maps from images
@@ -160,10 +160,25 @@ def find_layout(root: Path) -> Layout:
     used = {group for pair in pairs for group in pair}
     unused = [group for group in [*images, *labels] if group not in used]
     notes = [f"not used: {_described(unused, most=8)}"] if unused else []
+    notes += _refused_notes(unused, pairs)
     layout = _by_folders(root, pairs, notes)
     if layout is None or layout.question:
         layout = _by_lists(root, pairs, notes) or layout
     return layout or _undivided(root, pairs, notes)
+
+
+def _refused_notes(unused: Sequence[Group], pairs: Sequence[Both]) -> list[str]:
+    """Return which files among the label maps are no PNG, such as a JPEG, in words."""
+    folders = {pair.label.folder for pair in pairs} - {pair.image.folder for pair in pairs}
+    files = [
+        f"{group.folder}/{path.name}"
+        for group in unused
+        if group.folder in folders and group.kind != ".png"
+        for path in group.files.values()
+    ]
+    if not files:
+        return []
+    return [f"refused as label maps: {listed(files)}; {OTHER_LABELS}"]
 
 
 def _groups(root: Path) -> Iterable[Group]:

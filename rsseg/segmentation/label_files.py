@@ -19,6 +19,7 @@ from rsseg.images.reading import open_picture
 
 Colour = tuple[int, int, int]  # red, green, blue, 0..255
 Values = NDArray[np.uint8] | NDArray[np.uint16]
+OTHER_LABELS: Final = "label maps are PNG, as JPEG changes their values; write PNGs from the source"
 _LARGEST: Final = 2**28  # bytes: more than one for each pixel that Pillow opens
 # First row and column, and steps to the next ones, of the seven passes of an interlaced file.
 _PASSES: Final = (

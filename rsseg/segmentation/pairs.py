@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 from rsseg.common.config import STRICT
 from rsseg.common.messages import counted, listed
 from rsseg.images.reading import IMAGE_SUFFIXES
+from rsseg.segmentation.label_files import OTHER_LABELS
 from rsseg.segmentation.pair_lists import Files, Pair, listed_pairs, pair_of
 
 _WILD: Final = re.compile(r"\*\*/?|\*|\?")
@@ -106,6 +107,14 @@ def _label_maps(root: Path, place: str) -> Files:
     return pngs or matches  # Files of another kind are refused when they are read, with the reason.
 
 
+def _other_label_files(root: Path, split: SplitConfig, names: Sequence[str]) -> list[str]:
+    """Return the files of another kind than PNG that stand in the place of label maps."""
+    images = {path for paths in _matches(root, str(split.images)).values() for path in paths}
+    matches = _matches(root, str(split.labels))
+    paths = [path for name in names for path in matches.get(name, ()) if path not in images]
+    return [str(path) for path in paths if path.suffix.lower() != ".png"]
+
+
 def _matches(root: Path, place: str) -> Files:
     """Return the pictures of a folder or pattern by what its wildcards stand for."""
     folder, pattern = _divide(place)
@@ -180,6 +189,8 @@ def _unpaired_message(
             "both as patterns whose * stand for the same, such as images: '*.jpg' and labels: "
             "'*_mask.png'"
         )
+    elif others := _other_label_files(root, split, unlabelled):
+        reason = f"{listed(others, 3)}: {OTHER_LABELS}"
     examples = listed(unlabelled, 3)
     return (
         f"{len(unlabelled)} of {counted(len(images), 'image')} in {places} ({examples}); {reason}"

@@ -153,3 +153,18 @@ def test_masks_of_0_and_255_are_offered_as_two_classes_first(tmp_path: Path) -> 
     lines = [line for line in text.splitlines() if line.startswith("  # labels: ")]
     assert lines[0].startswith("  # labels: {binary: true}    # 2 classes: ")
     assert "void: [0, 255]" not in text
+
+
+def test_jpeg_among_the_label_maps_is_named_where_they_are_described_and_where_they_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = labelled(tmp_path / "set", 0, 1, 2, 255, count=12), tmp_path / "my.yaml"
+    (root / "gt/3.png").unlink()
+    save(root / "gt/3.jpg", np.zeros(SIZE, dtype=np.uint8))
+    assert main([str(root), "--out", str(out), "--classes", "3"]) == 0
+    text = out.read_text(encoding="utf-8")
+    assert "# refused as label maps: gt/3.jpg; label maps are PNG, as JPEG changes" in text
+    out.write_text(text.replace("unlabelled: skip", "unlabelled: refuse"), encoding="utf-8")
+    capsys.readouterr()
+    assert check([str(out)]) == 1
+    assert "gt/3.jpg: label maps are PNG, as JPEG changes" in capsys.readouterr().out

@@ -26,7 +26,7 @@ def legends(monkeypatch: pytest.MonkeyPatch) -> list[Legend]:
         drawn.append((classes, colours))
         write_sheet(path, samples, classes, colours)
 
-    monkeypatch.setattr(program, "write_sheet", write_and_note)
+    monkeypatch.setattr("datasets.init.__main__.write_sheet", write_and_note)
     return drawn
 
 
