@@ -30,7 +30,7 @@ def find_lists(root: Path, count: int | None) -> ImageLayout:
         except ValueError as error:
             reasons.append(str(error))
     if not lists:
-        raise ValueError("; ".join(["lists: none of images and classes", *reasons[:2]]))
+        raise ValueError("\n  lists: ".join(["lists: none of images and classes", *reasons[:2]]))
     words = {path: split_word(path.stem) for path in lists}
     train, test = (_list_of(words, split) for split in ("train", "test"))
     one = next(iter(lists)) if len(lists) == 1 else None

@@ -16,6 +16,7 @@ from datasets.init.layout import LABEL_NAMES, Layout, NoLabelMapsError, find_lay
 
 SEGMENTATION: Final = "segmentation"
 CLASSIFICATION: Final = "classification"
+_NO_CLASSES: Final = "no images with a class each"
 
 
 def recognise(root: Path, task: str | None, classes: int | None) -> Layout | ImageLayout:
@@ -62,7 +63,16 @@ def _without_label_maps(root: Path, classes: int | None, reason: ValueError) -> 
     try:
         return find_image_layout(root, classes)
     except ValueError as error:
-        raise ValueError(f"{reason}; {error}") from error
+        text = f"{root}: neither images with label maps nor images with a class each"
+        raise ValueError(
+            "\n  ".join([text, *_reasons(reason, root), *_reasons(error, root)])
+        ) from error
+
+
+def _reasons(error: Exception, root: Path) -> list[str]:
+    """Return the reasons of an error, one each line, without the folder that all begin with."""
+    lines = [line.strip().removeprefix(f"{root}: ") for line in str(error).splitlines()]
+    return [line for line in lines if line != _NO_CLASSES]
 
 
 def _without_layout(root: Path, classes: int | None, reason: Exception) -> ImageLayout:
@@ -97,7 +107,7 @@ def find_image_layout(root: Path, count: int | None) -> ImageLayout:
         except (ValueError, OSError, ImportError) as error:
             reasons.append(str(error))
     if not layouts:
-        raise ValueError(f"{root}: no images with a class each: {'; '.join(reasons)}")
+        raise ValueError("\n  ".join([f"{root}: {_NO_CLASSES}", *reasons]))
     first, *others = layouts
     notes = [*first.notes, *(f"also there: {other.text}" for other in others)]
     return replace(first, notes=tuple(notes))

@@ -168,3 +168,18 @@ def test_jpeg_among_the_label_maps_is_named_where_they_are_described_and_where_t
     capsys.readouterr()
     assert check([str(out)]) == 1
     assert "gt/3.jpg: label maps are PNG, as JPEG changes" in capsys.readouterr().out
+
+
+def test_folder_of_neither_task_is_one_sentence_and_a_line_for_each_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "readme.txt").write_text("x", encoding="utf-8")
+    assert main([str(root), "--out", str(tmp_path / "my.yaml")]) == 1
+    first, *reasons = capsys.readouterr().err.splitlines()
+    sentence = "neither images with label maps nor images with a class each"
+    assert first == f"error: {root}: {sentence}"
+    for word in ("no label maps", "class folders: ", "lists: none", "readme.txt", "parquet: "):
+        assert sum(word in line for line in reasons) == 1
+    assert all(line.startswith("  ") for line in reasons)
