@@ -84,6 +84,7 @@ def views(
         >>> [tuple(view.shape) for view in batch]
         [(2, 3, 64, 64), (2, 3, 32, 32)]
     """
+    _check_list(images)
     pictures = list(images)
     arrays = [_image(picture) for picture in pictures]
     if not arrays:
@@ -130,6 +131,17 @@ def _segmentation_views(  # noqa: PLR0917 One call, the whole batch.
     items = [joint(*parts) for parts in zip(images, labels, seeds, strict=True)]
     stacked = [stack_images(same) for same in zip(*(v for v, _ in items), strict=True)]
     return Views(stacked, torch.stack([label_map for _, label_map in items]))
+
+
+def _check_list(images: object) -> None:
+    """Refuse one image in the place of a list of images."""
+    text = ""
+    if isinstance(images, np.ndarray | Tensor) and images.ndim == 3:
+        text = f"of shape {tuple(images.shape)}"
+    elif isinstance(images, Pictures.Image):
+        text = f"of {images.width}x{images.height} pixels"
+    if text:
+        raise ValueError(f"got one image, {text}; give a list of images, [image]")
 
 
 def _check_orientation(image: object) -> None:

@@ -124,6 +124,9 @@ def test_a_given_seed_leaves_the_generator_of_torch_alone() -> None:
     ("change", "message"),
     [
         ({"images": []}, "no image given"),
+        ({"images": noise(40, 50)}, r"one image, of shape \(40, 50, 3\); give a list of images"),
+        ({"images": torch.zeros(3, 9, 8, dtype=torch.uint8)}, r"\(3, 9, 8\); give a list of im"),
+        ({"images": Pictures.new("RGB", (8, 9))}, "one image, of 8x9 pixels; give a list of im"),
         ({"images": torch.zeros(1, 40, 50, 3, dtype=torch.uint8)}, r"shape \(B, 3, H, W\)"),
         ({"images": torch.zeros(1, 3, 40, 50)}, "float32"),
         ({"images": [np.zeros((40, 50, 3))]}, "expected an RGB array, uint8"),
