@@ -7,10 +7,11 @@ module imports huggingface_hub, `import rsseg` does not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 
@@ -23,6 +24,8 @@ from rsseg.runtime.executors import TorchExecutor
 from rsseg.runtime.predictor import Predictor
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.metadata import RunMetadata
+
+_IDENTIFIER: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 class HubNet(ModelHubMixin):
@@ -98,6 +101,22 @@ class HubNet(ModelHubMixin):
         self._place = self._repository or str(save_directory)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> HubNet:
+        """Open a folder, or download one; see `huggingface_hub.ModelHubMixin`.
+
+        Args:
+            pretrained_model_name_or_path: The folder, or "NAME/NETWORK" on the hub.
+            **options: Those of the mixin, and `allow_builder`, see `rsseg.load_checkpoint`.
+
+        Raises:
+            FileNotFoundError: If there is no such folder, and no network can have that name.
+        """
+        if not Path(pretrained_model_name_or_path).is_dir():
+            _check_identifier(str(pretrained_model_name_or_path))
+        net: HubNet = super().from_pretrained(pretrained_model_name_or_path, **options)
+        return net
+
+    @classmethod
     def _from_pretrained(  # type: ignore[override]  # As the mixin asks: options by name.
         cls,
         *,
@@ -159,4 +178,13 @@ class HubNet(ModelHubMixin):
                 datasets=datasets,
                 text=text,
             )
+        )
+
+
+def _check_identifier(model_id: str) -> None:
+    """Raise FileNotFoundError for what can only be a folder, before a hub is asked for it."""
+    if not _IDENTIFIER.fullmatch(model_id):
+        raise FileNotFoundError(
+            f"there is no folder {model_id!r}, and it is not an identifier of a hub, "
+            "'NAME/NETWORK'; give one of the two"
         )

@@ -270,6 +270,18 @@ def test_damaged_folder_and_folder_of_another_library_are_told_apart(tmp_path: P
         rsseg.load_checkpoint(folder)
 
 
+@pytest.mark.parametrize("name", ["nope_dir", "./nope", "../nope", "/nope/dir", "a/b/c", "~/n"])
+def test_folder_that_does_not_exist_is_named_before_a_hub_is_asked(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the hub is asked")
+
+    monkeypatch.setattr("rsseg.hub.snapshot_download", asked)
+    with pytest.raises(FileNotFoundError, match=f"there is no folder '{name}', and it is not an"):
+        HubNet.from_pretrained(name)
+
+
 def test_networks_that_share_tensors_are_written(tmp_path: Path) -> None:
     own = own_hub_net()
     body = own.net.get_submodule("network.network.body")
