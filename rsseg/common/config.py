@@ -98,6 +98,27 @@ def _without_repeats(lines: Iterable[str]) -> list[str]:
     return list(shown)
 
 
+_NUMBERS: Final = ("float_type", "float_parsing", "int_type", "int_parsing")
+
+
+def _joined_alternatives(faults: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Return the faults, of a number or a list of them one where neither was given."""
+    joined: list[ErrorDetails] = []
+    for fault in faults:
+        before = joined[-1] if joined else None
+        if (
+            before is not None
+            and before["type"] in _NUMBERS
+            and fault["type"] in ("tuple_type", "list_type")
+            and before["loc"][:-1] == fault["loc"][:-1]
+            and before["input"] is fault["input"]
+        ):
+            joined[-1] = {**before, "msg": "Input should be a number, or a list of numbers"}
+        else:
+            joined.append(fault)
+    return joined
+
+
 def _text_of(value: object) -> str:
     try:
         return _short(repr(value))
@@ -218,7 +239,9 @@ def _validated(
     except ValidationError as error:
         blocks = blocks_of(adapter.json_schema())
         faults = error.errors()[:_MOST_FAULTS]
-        lines = _without_repeats(describe(fault, blocks, source_of) for fault in faults)
+        lines = _without_repeats(
+            describe(fault, blocks, source_of) for fault in _joined_alternatives(faults)
+        )
         more = error.error_count() - _MOST_FAULTS
         if more > 0:
             lines.append(f"and {more} more faults in {source_of(())}")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsseg.common.config import ConfigError, load_config, overridden, plain, validate
-from rsseg.training.config import RunConfig
+from rsseg.training.config import OptimConfig, RunConfig
 
 SMALL: dict[str, Any] = {
     "resolutions": [64, 32],
@@ -193,3 +193,11 @@ def test_fault_of_the_file_names_the_file_whatever_is_set() -> None:
     values = {**SMALL, "optim": {"lr": 0.1, "momentm": 0.9}}
     with pytest.raises(ConfigError, match=r"^unknown key 'optim.momentm' in run.yaml; did"):
         overridden(RunConfig, values, ["optim.lr=0.2", "seed=1"], source="run.yaml")
+
+
+@pytest.mark.parametrize("value", ["fast", None])
+def test_neither_a_number_nor_a_list_is_one_fault(value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(OptimConfig, {"lr": value}, "a.yaml")
+    message = "'lr' in a.yaml: Input should be a number, or a list of numbers, got "
+    assert str(caught.value) == f"{message}{value!r}"
