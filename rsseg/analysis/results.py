@@ -146,6 +146,7 @@ def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
     Shares (0..1) are shown in percent; the share alpha of the ensemble and the multiply-adds
     (in units of 1e9) are added where they are known.
     """
+    metrics = _telling(results, metrics)
     head = ["resolution", *(name.replace("_", " ") for name in metrics), "alpha", "GMACs"]
     alpha = results.get("alpha") or {}
     lines = [head]
@@ -157,6 +158,12 @@ def results_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
     return text_table(lines, ">")
 
 
+def _telling(results: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    """Return the metrics without top5 where there are at most 5 classes: there it is always 1."""
+    classes = len(results.get("classes") or ())
+    return [name for name in metrics if name != "top5" or not 0 < classes <= 5]
+
+
 def adaptation_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
     """Lay out what adapting a network has changed, one line for each resolution, in percent.
 
@@ -164,6 +171,7 @@ def adaptation_table(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
         results: Content of results.json with the metrics of the start under "start".
         metrics: Names of the metrics.
     """
+    metrics = _telling(results, metrics)
     head = ["resolution"]
     for name in metrics:
         head += [f"{name.replace('_', ' ')}: original", "adapted", "change"]

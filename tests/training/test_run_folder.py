@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rsseg.analysis.results import head_of_metrics, results_table
+from rsseg.analysis.results import adaptation_table, head_of_metrics, results_table
 from rsseg.common.config import load_config, plain
 from rsseg.common.files import RunError, check_output, write_csv, write_whole
 from rsseg.training.config import RunConfig
@@ -228,3 +228,11 @@ def test_folder_of_a_run_that_never_began_can_be_used(tmp_path: Path) -> None:
     (path / "notes.txt").touch()
     with pytest.raises(RunError, match="exists; continue that run with --resume"):
         RunFolder.create(path, {})
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(0, True), (2, False), (5, False), (6, True)])
+def test_tables_show_top5_of_more_than_five_classes(classes: int, shown: bool) -> None:
+    metrics = {"64": {"top1": 0.5, "top5": 1.0}}
+    results = {"metrics": metrics, "start": metrics, "classes": list("abcdef"[:classes])}
+    for table in (results_table, adaptation_table):
+        assert ("top5" in table(results, ["top1", "top5"])) is shown
