@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -16,6 +16,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from rsseg.common.distributed import all_sum
 from rsseg.images.preprocessing import VOID
 from rsseg.segmentation.label_maps import predict_labels
+
+_STRAY: Final = 1e-3  # share of the predicted pixels
 
 
 class ClassRow(TypedDict):
@@ -171,12 +173,20 @@ class SegmentationEvaluator:
         }
 
     def only_answer(self) -> tuple[int, float] | None:
-        """Return the class of all predicted pixels though others occur, see `Evaluator`."""
+        """Return the class of all predicted pixels though others occur, see `Evaluator`.
+
+        A collapsed segmenter has stray pixels of other classes: they count only where there are
+        more of them than a tenth of the pixels that others have in truth, or 1 in 1000.
+        """
         _, truth, predicted = self._totals()
-        answers = predicted.nonzero().flatten().tolist()
-        if len(answers) != 1 or truth[answers[0]] == truth.sum():
+        if not truth.sum():
             return None
-        return answers[0], float(truth[answers[0]] / truth.sum())
+        answer = int(predicted.argmax())
+        others = truth.sum() - truth[answer]
+        stray = predicted.sum() - predicted[answer]
+        if not others or stray > min(_STRAY * predicted.sum(), others / 10):
+            return None
+        return answer, float(truth[answer] / truth.sum())
 
     def per_class(self) -> list[ClassRow]:
         """Return the measures of every class, in the order of the classes."""

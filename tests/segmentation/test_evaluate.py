@@ -222,3 +222,24 @@ def test_one_answer_to_all_pixels_is_told_with_the_share_of_its_class(
     evaluator = SegmentationEvaluator(3)
     evaluator.update_labels(torch.tensor(prediction), torch.tensor(target))
     assert evaluator.only_answer() == (expected and pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("stray", "true", "expected"),
+    [
+        (0, 200, (0, 0.98)),
+        (9, 200, (0, 0.98)),
+        (11, 200, None),  # More than 1 pixel in 1000.
+        (9, 20, None),  # As many as a network could find of a rare class.
+        (0, 0, None),
+    ],
+)
+def test_stray_pixels_do_not_hide_a_collapsed_network(
+    stray: int, true: int, expected: tuple[int, float] | None
+) -> None:
+    prediction, target = torch.zeros(2, 1, 100, 100, dtype=torch.long)
+    prediction[0, 0, :stray] = 1
+    target[0].view(-1)[:true] = 1
+    evaluator = SegmentationEvaluator(2)
+    evaluator.update_labels(prediction, target)
+    assert evaluator.only_answer() == (expected and pytest.approx(expected))
