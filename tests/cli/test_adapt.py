@@ -15,6 +15,7 @@ import yaml
 import train_seg
 from datasets.rooms.room import write_rooms
 from datasets.segmentation import TestSamples, training_batches
+from rsseg.common.checkpoint import read_checkpoint, write_checkpoint
 from rsseg.common.config import validate
 from rsseg.load import load_checkpoint
 from rsseg.segmentation.config import SegmentationConfig
@@ -137,6 +138,21 @@ def test_resolutions_without_that_of_the_original_are_warned_of(
     assert run(folder / "adapt.yaml", *options, f"resolutions={resolutions}") == 0
     text = "was trained at 64 pixels, which is not among the resolutions of this run (48, 32)"
     assert (text in capsys.readouterr().err) is warned
+
+
+def test_another_reading_of_label_maps_is_warned_of_at_the_start(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The names of the classes are taken away from the checkpoint, as where none were known."""
+    content = read_checkpoint(folder / "plain/last.pt")
+    names = [f"class {index}" for index in range(40)]
+    metadata = {**content["metadata"], "classes": names, "data": {"labels": {"offset": 1}}}
+    write_checkpoint(tmp_path / "w.pt", {"metadata": metadata, "net": content["net"]})
+    config = validate(SegmentationConfig, settings(folder, init=str(tmp_path / "w.pt")), "test")
+    for offset in (1, 0):
+        build_net(SEGMENTATION, config, CPU, classes=names, labels={"offset": offset})
+        text = "were read as {offset: 1}, those of the data are read as {offset: 0}"
+        assert (text in capsys.readouterr().err) is (offset == 0)
 
 
 def test_adapt_without_a_network_is_refused(
