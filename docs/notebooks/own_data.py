@@ -86,8 +86,8 @@ small = [
     "resolutions=[64,48,32]",
     "augmentation={scale: [0.7, 1.4], shorter_side: 64, crop: 64}",
     "optim={kind: adamw, lr: 2.0e-3}",
-    "epochs=50",
-    "evaluate_every=50",
+    "epochs=80",
+    "evaluate_every=80",
     "workers=0",
     "device=cpu",
 ]
