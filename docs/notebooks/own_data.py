@@ -3,7 +3,7 @@
 #
 # From a folder of images and label maps to a network that switches, without writing a reader: `datasets.init` looks at
 # the folder, `datasets.check` at every file, `train_seg.py` trains. The images here are drawn, so that the notebook runs
-# anywhere in a minute; put your folder in their place. Run it from a checkout of the project.
+# anywhere in a few minutes; put your folder in their place. Run it from a checkout of the project.
 
 # %%
 import tempfile
@@ -86,8 +86,8 @@ small = [
     "resolutions=[64,48,32]",
     "augmentation={scale: [0.7, 1.4], shorter_side: 64, crop: 64}",
     "optim={kind: adamw, lr: 2.0e-3}",
-    "epochs=80",
-    "evaluate_every=80",
+    "epochs=60",
+    "evaluate_every=60",
     "workers=0",
     "device=cpu",
 ]
