@@ -508,12 +508,11 @@ def refusal(layout: Layout, root: Path, samples: Sequence[Drawn]) -> str:
     return ""
 
 
-def trains(layout: Layout, root: Path, folder: Path) -> bool:
-    """Train on a layout for an epoch; return whether that ends well."""
-    config = folder / "run.yaml"
-    settings = {
-        "data": {"root": str(root), **layout.data},
-        "model": {**RUN, "classes": layout.classes},
+def run_settings(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """Return the settings of an epoch over some data, as small as can be."""
+    return {
+        "data": dict(data),
+        "model": {**RUN, "classes": classes},
         "resolutions": [64, 32],
         "augmentation": {"shorter_side": 64, "crop": 64},
         "epochs": 1,
@@ -522,6 +521,12 @@ def trains(layout: Layout, root: Path, folder: Path) -> bool:
         "workers": 0,
         "device": "cpu",
     }
+
+
+def trains(layout: Layout, root: Path, folder: Path) -> bool:
+    """Train on a layout for an epoch; return whether that ends well."""
+    config = folder / "run.yaml"
+    settings = run_settings({"root": str(root), **layout.data}, layout.classes)
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         script = Script(SEGMENTATION, training_batches, TestSamples, "train_seg.py")

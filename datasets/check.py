@@ -23,15 +23,15 @@ from datasets.imagenet.images import LabelledImages, summary_of
 from datasets.imagenet.reader import open_images
 from datasets.init.image_measures import class_rows
 from datasets.label_report import (
+    SPLITS,
     SplitReport,
     classes_of,
     describe,
     examples_of,
-    note_shared,
-    report_of,
+    reports_of,
 )
 from datasets.nyudv2.check import folder_faults
-from datasets.samples import Split
+from datasets.samples import Reader, Split
 from datasets.segmentation import open_reader
 from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.files import check_output
@@ -41,7 +41,6 @@ from rsseg.images.preprocessing import Image
 from rsseg.segmentation.config import DataConfig, SegmentationConfig
 from rsseg.segmentation.label_files import Colour
 
-_SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 _MOST: Final = 20  # faults of a split that are shown
 
 
@@ -75,18 +74,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def check_samples(data: DataConfig, classes: int) -> dict[Split, SplitReport]:
     """Read every sample of both splits; faults are in the reports and are not raised."""
-    reports: dict[Split, SplitReport] = {}
-    for split in _SPLITS:
-        try:
-            reader = open_reader(data, split, classes)
-        except (ValueError, OSError) as error:
-            reports[split] = SplitReport(faults=[str(error)])
-        else:
-            reports[split] = report_of(reader, split)
-            reports[split].faults += folder_faults(reader)
-            reports[split].faults += _absent(reports[split], data, split)
-    note_shared(reports, data.root)
-    return reports
+
+    def more_faults(reader: Reader, report: SplitReport, split: Split) -> list[str]:
+        return [*folder_faults(reader), *_absent(report, data, split)]
+
+    return reports_of(lambda split: open_reader(data, split, classes), more_faults, data.root)
 
 
 def _absent(report: SplitReport, data: DataConfig, split: Split) -> Iterator[str]:
@@ -106,7 +98,7 @@ def _check_classes(data: ImageDataConfig, classes: int, sheet: Path | None) -> i
     """Read every image with a class of both splits, and draw some; return the exit code."""
     rows: list[tuple[str, list[Image]]] = []
     faults = []
-    for split in _SPLITS:
+    for split in SPLITS:
         try:
             images = open_images(data, split, classes)
         except (ValueError, OSError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +16,7 @@ from rsseg.common.messages import counted
 from rsseg.images.preprocessing import VOID
 from rsseg.segmentation.labels import value_ranges
 
+SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 _EXAMPLES: Final = 4  # samples of a split on the contact sheet
 
 
@@ -68,10 +69,33 @@ def report_of(reader: Reader, split: Split) -> SplitReport:
     return report
 
 
-def note_shared(reports: Mapping[Split, SplitReport], where: object) -> None:
-    """Note the samples that are in both splits as faults of the test split."""
+def reports_of(
+    open_split: Callable[[Split], Reader],
+    more_faults: Callable[[Reader, SplitReport, Split], Iterable[str]],
+    where: object,
+) -> dict[Split, SplitReport]:
+    """Read every sample of both splits.
+
+    Args:
+        open_split: Opens the samples of a split.
+        more_faults: Returns what else is wrong with them.
+        where: What names the data set in faults.
+
+    Returns:
+        The report of each split; faults are in it and are not raised.
+    """
+    reports: dict[Split, SplitReport] = {}
+    for split in SPLITS:
+        try:
+            reader = open_split(split)
+        except (ValueError, OSError) as error:
+            reports[split] = SplitReport(faults=[str(error)])
+        else:
+            reports[split] = report_of(reader, split)
+            reports[split].faults += more_faults(reader, reports[split], split)
     both = {*reports["train"].names} & {*reports["test"].names}
     reports["test"].faults += [f"{where}: {name} is in train and in test" for name in sorted(both)]
+    return reports
 
 
 def examples_of(reports: Mapping[Split, SplitReport]) -> list[tuple[str, Sample]]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from datasets.imagenet.shards import list_samples
 from datasets.imagenet.tars import TAR, list_tars, walk_tar
 from datasets.init.image_layout import SHARE, ImageLayout, known_classes, subfolders, sure_names
 from datasets.init.numbers import Classes, classes_of_numbers, count_names, names_file
-from datasets.init.parquet import parquet_classes
 from datasets.init.splits import SplitWord, split_word
 from rsseg.common.messages import listed
 
@@ -189,7 +189,7 @@ def find_parquet(root: Path, count: int | None) -> ImageLayout:
     files = sorted(root.rglob("*.parquet"))
     if not files:
         raise ValueError("parquet: there are no parquet files")
-    table = parquet_classes(files)
+    table = _parquet_classes(files)
     words = {file: split_word(file.stem) or split_word(file.parent.name) for file in files}
     splits = {split_name(word) for word in words.values() if word}
     data: dict[str, Any] = {"image_key": table.image, "label_key": table.label}
@@ -209,3 +209,51 @@ def find_parquet(root: Path, count: int | None) -> ImageLayout:
 def split_name(word: SplitWord) -> str:
     """Return what the library of Hugging Face calls a split."""
     return "train" if word.split == "train" else "validation" if word.is_val else "test"
+
+
+class _ParquetClasses(NamedTuple):
+    """The columns of images and classes.
+
+    Attributes:
+        image: Column of the images.
+        label: Column of the classes.
+        names: Names of the classes, where the files tell them.
+        numbers: The numbers that occur, where they do not.
+    """
+
+    image: str
+    label: str
+    names: tuple[str, ...]
+    numbers: list[int]
+
+
+def _parquet_classes(files: Sequence[Path]) -> _ParquetClasses:
+    """Read which columns of parquet files are images and classes.
+
+    Raises:
+        ValueError: If there is not one of each.
+        ImportError: If pyarrow is not installed.
+    """
+    try:
+        library = importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ImportError(
+            "parquet files need pyarrow, which is not installed; pip install 'rsseg[readers]'",
+            name="pyarrow",
+        ) from error
+    schema: Any = library.read_schema(files[0])
+    images = [f.name for f in schema if str(f.type).startswith("struct") and "bytes" in str(f.type)]
+    labels = [f.name for f in schema if str(f.type).startswith(("int", "uint"))]
+    if len(images) != 1 or len(labels) != 1:
+        raise ValueError(
+            f"parquet: {files[0].name} has {len(images)} columns of images ({listed(images)}) and "
+            f"{len(labels)} of whole numbers ({listed(labels)}), expected one of each; write "
+            "data.image_key and data.label_key as in configs/own/huggingface.yaml"
+        )
+    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    feature = metadata.get("info", {}).get("features", {}).get(labels[0], {})
+    names = tuple(feature.get("names", ()))
+    numbers: set[int] = set()
+    for file in [] if names else files:
+        numbers |= {*library.read_table(file, columns=labels)[labels[0]].unique().to_pylist()}
+    return _ParquetClasses(images[0], labels[0], names, sorted(numbers))

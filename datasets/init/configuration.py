@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import yaml
 
-from datasets.init.absent import absent_in_every, absent_in_training
 from datasets.init.layout import Layout
 from datasets.init.values import Choice, Values
-from rsseg.common.config import QUESTION
+from datasets.label_counts import count_labels
+from datasets.segmentation import open_reader
+from rsseg.common.config import QUESTION, validate
 from rsseg.common.messages import counted, listed
+from rsseg.segmentation.config import DataConfig
 from rsseg.segmentation.labels import value_ranges
 from rsseg.segmentation.pairs import SplitConfig
 
@@ -160,17 +162,39 @@ def _absent(findings: Findings, data: str) -> Iterator[str]:
     values = findings.values
     if findings.is_proven:
         choice = findings.choices[0]
-        names = absent_in_training(data, choice, values) if findings.layout.train else []
+        names = _absent_in_training(data, choice, values) if findings.layout.train else []
         count = len(names)
         where = f"of {counted(choice.classes, 'class')} have no pixel in the training samples"
         where += f" ({listed(names)})"
     else:
-        count = absent_in_every(findings.choices, values)
+        count = _absent_in_every(findings.choices, values)
         where = f"classes or more have no pixel in {counted(values.maps, 'label map')}"
     if count:
         yield f"  {QUESTION}: {count} {where}. Is that so, and not a wrong reading?"
         yield "  # Uncomment if it is so:"
         yield "  # allow_absent: true"
+
+
+def _absent_in_training(data: str, choice: Choice, values: Values) -> list[str]:
+    """Return the names of the classes without a pixel in the training samples.
+
+    Args:
+        data: The block `data` of a configuration, YAML.
+        choice: What the label maps mean.
+        values: What some label maps hold: it decides where the training cannot be opened.
+    """
+    settings: dict[str, Any] = yaml.safe_load(data)["data"]
+    try:
+        reader = open_reader(validate(DataConfig, settings, "data"), "train", choice.classes)
+        counts = count_labels(reader)
+    except (ValueError, OSError):  # A test share that is too small, for example.
+        return [f"class {index}" for index in choice.absent(values)]
+    return counts.absent(reader.classes) if counts.maps else []
+
+
+def _absent_in_every(choices: Sequence[Choice], values: Values) -> int:
+    """Return how many classes have no pixel at least, whichever choice is right."""
+    return min((len(choice.absent(values)) for choice in choices), default=0)
 
 
 def _run(findings: Findings) -> Iterator[str]:

@@ -6,46 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Protocol
 
+from datasets.init.groups import Both, Group
 from rsseg.segmentation.pairs import SplitConfig, find_pairs
 
-Files = set[tuple[Path, Path]]  # image and label map of samples
 
-
-class FileGroup(Protocol):
-    """Files of one folder with one ending."""
-
-    @property
-    def folder(self) -> str:
-        """The folder below the root, with "/"."""
-
-    @property
-    def suffix(self) -> str:
-        """What every name ends with before the file's suffix."""
-
-    @property
-    def kind(self) -> str:
-        """Suffix of the files."""
-
-
-class PairOfGroups(Protocol):
-    """Groups of images and of their label maps."""
-
-    @property
-    def image(self) -> FileGroup:
-        """The images."""
-
-    @property
-    def label(self) -> FileGroup:
-        """The label maps."""
-
-    @property
-    def files(self) -> Files:
-        """Image and label map of each sample."""
-
-
-def split_of_files(root: Path, pairs: Sequence[PairOfGroups]) -> SplitConfig:
+def split_of_files(root: Path, pairs: Sequence[Both]) -> SplitConfig:
     """Return the places of images and label maps that give exactly the samples of some pairs.
 
     Raises:
@@ -82,7 +48,7 @@ def shared_files(root: Path, train: SplitConfig, test: SplitConfig) -> list[str]
     return [str(p.relative_to(base)) if base in p.parents else str(p) for p in files[0] & files[1]]
 
 
-def _places(groups: Sequence[FileGroup]) -> Iterator[str]:
+def _places(groups: Sequence[Group]) -> Iterator[str]:
     """Yield folders and patterns that may stand for some groups, the plainest first."""
     folders = sorted({group.folder for group in groups})
     suffixes, kinds = {group.suffix for group in groups}, {group.kind for group in groups}

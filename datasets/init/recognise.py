@@ -10,9 +10,10 @@ from typing import Final
 from datasets.init.archives import find_parquet, find_shards, find_tars
 from datasets.init.class_folders import find_class_folders
 from datasets.init.class_lists import find_lists
+from datasets.init.groups import LABEL_NAMES
 from datasets.init.image_layout import ImageLayout, image_names
 from datasets.init.known import find_preset, preset_layout
-from datasets.init.layout import LABEL_NAMES, Layout, NoLabelMapsError, find_layout
+from datasets.init.layout import Layout, NoLabelMapsError, find_layout
 
 SEGMENTATION: Final = "segmentation"
 CLASSIFICATION: Final = "classification"

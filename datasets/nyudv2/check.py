@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Final
 
-from datasets.label_report import SplitReport, note_shared, report_of
+from datasets.label_report import SplitReport, reports_of
 from datasets.nyudv2.folder import FolderReader
 from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Reader, Split
-
-_SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 
 
 def check(
@@ -34,26 +32,17 @@ def check(
     Returns:
         The report of each split; faults are in it and are not raised.
     """
-    reports: dict[Split, SplitReport] = {}
-    for split in _SPLITS:
-        try:
-            reader = open_nyudv2(
-                root,
-                split,
-                crop=crop,
-                label_offset=label_offset,
-                void_value=void_value,
-                classes=classes,
-                partial=True,
-                packed=False,
-            )
-        except (ValueError, OSError) as error:
-            reports[split] = SplitReport(faults=[str(error)])
-        else:
-            reports[split] = report_of(reader, split)
-            reports[split].faults += folder_faults(reader)
-    note_shared(reports, root)
-    return reports
+    open_split = partial(
+        open_nyudv2,
+        root,
+        crop=crop,
+        label_offset=label_offset,
+        void_value=void_value,
+        classes=classes,
+        partial=True,
+        packed=False,
+    )
+    return reports_of(open_split, lambda reader, *_: folder_faults(reader), root)
 
 
 def folder_faults(reader: Reader) -> list[str]:

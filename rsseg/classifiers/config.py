@@ -11,10 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rsseg.common.config import STRICT, Count, Positive
+from rsseg.common.config import STRICT, Count, Positive, Share
 from rsseg.images.reading import Decoder
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

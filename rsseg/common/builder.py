@@ -131,9 +131,9 @@ def _is_plain(value: object) -> bool:
 def _resolved(place: str) -> Callable[..., object]:
     module, _, name = place.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        target: Any = importlib.import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except ImportError as error:
         raise BuilderError(
             f"cannot import {module}, which builds the network ({error}); start in the folder of "
@@ -141,9 +141,9 @@ def _resolved(place: str) -> Callable[..., object]:
         ) from error
     except AttributeError as error:
         raise BuilderError(f"{module} has no {name} that builds the network") from error
-    if not callable(found):
+    if not callable(target):
         raise BuilderError(f"{place} is not a function that builds a network")
-    function: Callable[..., object] = found
+    function: Callable[..., object] = target
     return function
 
 

@@ -134,6 +134,7 @@ __all__ = ["ConfigError", "is_given", "load_config", "overridden", "plain", "val
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Config = TypeVar("Config")

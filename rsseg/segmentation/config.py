@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from rsseg.common.config import STRICT, Count, Positive, plain
+from rsseg.common.config import STRICT, Count, Positive, Share, plain
 from rsseg.segmentation.labels import Byte, LabelDecoder, LabelReading, complete_reading
 from rsseg.segmentation.model import ModelConfig
 from rsseg.segmentation.pairs import SplitConfig
@@ -18,7 +18,6 @@ from rsseg.training.config import RunConfig
 
 SMALLEST_VIEW = 32  # The encoders halve their input five times.
 Orientation = Literal["applied", "ignored"]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
@@ -114,6 +115,7 @@ class LabelDecoder:
         table = sorted({**codes, **dict.fromkeys(void, VOID)}.items())
         self._keys = np.array([key for key, _ in table], dtype=np.int64)
         self._labels = np.array([label for _, label in table], dtype=np.uint8)
+        self._byte_labels, self._byte_known = self._byte_table()
 
     def __str__(self) -> str:
         reading, last = self.reading, self.classes - 1
@@ -147,34 +149,32 @@ class LabelDecoder:
         Raises:
             ValueError: If a value is neither a class nor void; `where` names the file.
         """
-        codes = _joined(values) if values.ndim == 3 else values.astype(np.int64)
-        if codes.max(initial=0) < 256 and values.ndim == 2:
-            table, known = self._byte_table()
-            labels, valid = table[codes], known[codes]
+        codes: NDArray[Any] = _joined(values) if values.ndim == 3 else values
+        if codes.dtype == np.uint8:  # Most label maps: by a table, not by indices of 8 bytes.
+            labels = np.asarray(cv2.LUT(codes, self._byte_labels), dtype=np.uint8)
+            valid = np.asarray(cv2.LUT(codes, self._byte_known), dtype=np.uint8).view(np.bool_)
         else:
             places = np.searchsorted(self._keys, codes).clip(max=len(self._keys) - 1)
             valid = self._keys[places] == codes
             labels = np.where(valid, self._labels[places], np.uint8(VOID))
         if self.reading.void != "rest" and not valid.all():
             raise ValueError(self._foreign_message(np.unique(codes[~valid]), codes, where))
-        if self.reading.binary and {1, 255} <= {*np.unique(codes).tolist()}:
+        if self.reading.binary and (codes == 1).any() and (codes == VOID).any():
             raise ValueError(
                 f"{where}: holds 1 and 255, which labels.binary would make one class; state "
                 "which is void: labels: {offset: 0, void: [255]}"
             )
         return labels
 
-    def _byte_table(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Return class and validity of the values 0..255, each of shape (256,)."""
-        table, known = np.full(256, VOID, dtype=np.uint8), np.zeros(256, dtype=np.bool_)
+    def _byte_table(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return class and validity (0 or 1) of the values 0..255, each of shape (256,)."""
+        table, known = np.full(256, VOID, dtype=np.uint8), np.zeros(256, dtype=np.uint8)
         inside = self._keys < 256
         table[self._keys[inside]] = self._labels[inside]
-        known[self._keys[inside]] = True
+        known[self._keys[inside]] = 1
         return table, known
 
-    def _foreign_message(
-        self, foreign: NDArray[np.int64], codes: NDArray[np.int64], where: object
-    ) -> str:
+    def _foreign_message(self, foreign: NDArray[Any], codes: NDArray[Any], where: object) -> str:
         if self.reading.colours is not None:
             texts = [_code_text(int(code), self.reading) for code in foreign[:5]]
             more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""

@@ -14,7 +14,7 @@ from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.distillation import VARIANTS
 from rsseg.switchable.resolutions import Resolutions
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+Kept = Annotated[float, Field(ge=0, lt=1)]
 
 
 _MOMENTUM: Final = 0.9
@@ -51,7 +51,7 @@ class OptimConfig:
     encoder_lr: Positive | tuple[Positive, ...] | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] = _MOMENTUM
     nesterov: bool = False
-    betas: tuple[Share, Share] = _BETAS
+    betas: tuple[Kept, Kept] = _BETAS
     eps: Positive = _EPS
     weight_decay: NotNegative = 1e-4
     no_decay: bool = False

@@ -11,21 +11,11 @@ import yaml
 from PIL import Image as Pictures
 
 import train_seg
-from benchmarks.layouts import LAYOUTS, RUN, draw
+from benchmarks.layouts import LAYOUTS, draw, run_settings
 from rsseg.cli.main import main as rsseg
 from rsseg.segmentation.label_files import read_label_values
 
 COLOURS = [[9, 9, 9], [200, 0, 0], [0, 200, 0], [0, 0, 200], [200, 200, 0]]
-SETTINGS = {
-    "model": {**RUN, "classes": 5},
-    "resolutions": [64, 32],
-    "augmentation": {"shorter_side": 64, "crop": 64},
-    "epochs": 1,
-    "batch_size": 2,
-    "optim": {"lr": 0.01},
-    "workers": 0,
-    "device": "cpu",
-}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layout.make(root / "data", draw(5, void=True))
     names = [f"thing {index}" for index in range(5)]
     data = {"root": str(root / "data"), **layout.data, "names": names, "colours": COLOURS}
-    (root / "own.yaml").write_text(yaml.safe_dump({**SETTINGS, "data": data}), encoding="utf-8")
+    (root / "own.yaml").write_text(yaml.safe_dump(run_settings(data, 5)), encoding="utf-8")
     assert train_seg.main([str(root / "own.yaml"), "--run", str(root / "run")]) == 0
     assert rsseg(["export", str(root / "run/last.pt"), "--out", str(root / "net.onnx")]) == 0
     return root
