@@ -75,13 +75,15 @@ def loader(sides: list[int]) -> DataLoader:
 
 # %%
 plain = build_classifier(**model)
-optimizer = torch.optim.SGD(plain.parameters(), lr=0.02, momentum=0.9)
-for _ in range(5):
+optimizer = torch.optim.AdamW(plain.parameters(), lr=2e-3)
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6 * (len(train) // 32))
+for _ in range(6):
     for (views,), labels in loader(resolutions[:1]):
         loss = torch.nn.functional.cross_entropy(plain(views), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
 torch.save(plain.state_dict(), folder / "pretrained.pth")
 
 # %% [markdown]
@@ -119,8 +121,9 @@ print(before)
 # all. The optimiser is made after the conversion, and the ensemble's scores need no weight decay.
 
 # %%
-optimizer = torch.optim.SGD(net.network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+optimizer = torch.optim.AdamW(net.network.parameters(), lr=1e-3)
 optimizer.add_param_group({"params": [net.scores], "weight_decay": 0.0})
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4 * (len(train) // 32))
 net.train()
 for _ in range(4):
     for views, labels in loader(resolutions):
@@ -128,6 +131,7 @@ for _ in range(4):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
 after = accuracy(net)
 
 # %% [markdown]
