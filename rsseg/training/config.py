@@ -154,6 +154,12 @@ class RunConfig:
         distillation_scale: Factor on the distillation loss.
         sandwich: Train the largest, the smallest and one other resolution drawn at random in each
             step, instead of all.
+        random_resolution: Train one resolution drawn at random in each step, instead of all; with
+            `distillation` "none", as one alone has no ensemble, and `batchnorm` "shared" it is the
+            usual training with images of random size.
+        order: "all" resolutions train from the first step on, or from "large_to_small": the
+            largest from the first step, the others join it one after the other, at equal
+            distances, and all train in the second half of the run.
         ema_decay: Keep an average of all weights and BatchNorm statistics, which moves by
             1 - ema_decay of the way at each step; it is what is evaluated and used. Default: none.
         batchnorm: "private" sets for each resolution, or one "shared" by all (Fig. 4).
@@ -192,6 +198,8 @@ class RunConfig:
     distillation: str = "full"
     distillation_scale: NotNegative = 1.0
     sandwich: bool = False
+    random_resolution: bool = False
+    order: Literal["all", "large_to_small"] = "all"
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     batchnorm: Literal["private", "shared"] = "private"
     freeze_batchnorm: bool = False
@@ -248,12 +256,38 @@ class RunConfig:
                 "'two_pass', which sends gradients as they are; choose memory 'normal' or "
                 "'checkpoint', or gradient_compression 'none'"
             )
+        self._check_drawing()
         self._check_schedule()
 
     @property
-    def draws_resolutions(self) -> bool:
-        """Whether a step leaves out resolutions: of up to three, a sandwich step takes all."""
+    def leaves_out_resolutions(self) -> bool:
+        """Whether some steps leave out resolutions: of up to three, a sandwich step takes all."""
+        several = self.random_resolution or self.order != "all"
+        return (several and len(self.resolutions) > 1) or self.draws_sandwich
+
+    @property
+    def draws_sandwich(self) -> bool:
+        """Whether the resolutions between the largest and the smallest are drawn."""
         return self.sandwich and len(self.resolutions) > 3
+
+    def _check_drawing(self) -> None:
+        if self.random_resolution and (self.sandwich or self.order != "all"):
+            raise ValueError(
+                "random_resolution trains one resolution in each step, sandwich and order several; "
+                "choose one of them"
+            )
+        if self.sandwich and self.order != "all":
+            raise ValueError("sandwich and order both choose the resolutions of a step; choose one")
+        if self.random_resolution and self.distillation != "none":
+            raise ValueError(
+                f"distillation '{self.distillation}' needs all resolutions in a step, "
+                "random_resolution trains one; set distillation to none, or leave it out"
+            )
+        if self.random_resolution and self.adapt is not None and self.adapt.teacher:
+            raise ValueError(
+                "the original teaches from the largest views, which random_resolution leaves out "
+                "in most steps; set adapt.teacher to 0, or leave random_resolution out"
+            )
 
     def _check_schedule(self) -> None:
         stages = len(self.schedule.milestones) + 1 if self.schedule.kind == "staged" else 1

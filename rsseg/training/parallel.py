@@ -74,7 +74,7 @@ def data_parallel(net: SwitchableNet, config: RunConfig) -> DistributedDataParal
     if world_size() == 1 or config.memory == "two_pass":
         return None
     # A step with drawn resolutions leaves out the private sets of the others.
-    same_parameters = not config.draws_resolutions or config.batchnorm == "shared"
+    same_parameters = not config.leaves_out_resolutions or config.batchnorm == "shared"
     with warnings.catch_warnings(), lost_process_errors():
         # torch 2.13 calls it forward_sync_buffers, which earlier versions do not know.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)

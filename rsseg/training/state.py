@@ -30,6 +30,7 @@ from rsseg.images.crops import CropBatch
 from rsseg.losses.mred import MREDLosses
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.compile import compile_network
+from rsseg.training.config import RunConfig
 from rsseg.training.ema import WeightAverage
 from rsseg.training.freezing import Freezing
 from rsseg.training.job import Job, Progress
@@ -245,19 +246,37 @@ class Stepper:
         return MREDLosses(*torch.full((4,), math.nan))
 
     def _members(self) -> list[int] | None:
-        """Draw the resolutions of a sandwich step: the largest, the smallest and one between."""
-        if not self.job.config.draws_resolutions:
+        """Return the resolutions of the next step as indices; None for all."""
+        config, batches = self.job.config, self.job.batches
+        if not config.leaves_out_resolutions:
             return None
-        count = len(self.job.net.resolutions)
         # Seeded by the step: a run that is continued draws as if it had not stopped.
-        draw = random.Random(f"{self.job.config.seed} {self.global_step}")
-        return [0, draw.randrange(1, count - 1), count - 1]
+        draw = random.Random(f"{config.seed} {self.global_step}")
+        return resolutions_of_step(config, self.global_step / (config.epochs * batches.steps), draw)
 
     def _input(self, view: Tensor) -> Tensor:
         view = view.to(self.device, non_blocking=True)
         images = self.job.config.preprocessing.normalise(view)
         layout = torch.channels_last if self.job.config.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=layout)
+
+
+def resolutions_of_step(config: RunConfig, part: float, draw: random.Random) -> list[int]:
+    """Return which resolutions a step trains, as indices, largest first.
+
+    Args:
+        config: Settings of the run.
+        part: Part of the run that lies behind, 0..1.
+        draw: Source of the random choice.
+    """
+    count = len(config.resolutions)
+    if config.random_resolution:
+        return [draw.randrange(count)]
+    if config.draws_sandwich:
+        return [0, draw.randrange(1, count - 1), count - 1]
+    if config.order == "large_to_small":
+        return list(range(min(count, 1 + math.floor(2 * part * (count - 1)))))
+    return list(range(count))
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:

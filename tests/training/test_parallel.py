@@ -40,7 +40,7 @@ def test_sandwich_of_three_resolutions_leaves_none_out(
     sandwich: bool, resolutions: list[int], expected: bool
 ) -> None:
     config = small_config(sandwich=sandwich, resolutions=resolutions)
-    assert config.draws_resolutions is expected
+    assert config.leaves_out_resolutions is expected
 
 
 def test_compression_without_effect_is_refused() -> None:
