@@ -1,15 +1,16 @@
-"""A metric against the resolution or the multiply-adds, for several results in one picture.
+"""A metric against resolution, multiply-adds or milliseconds, for several results in one picture.
 
 Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Fig. 1 and Fig. 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rsseg.analysis.results import head_of_metrics, results_file
@@ -17,8 +18,13 @@ from rsseg.common.files import RunError, read_json
 from rsseg.common.messages import counted
 from rsseg.training.evaluation import ENSEMBLE
 
-Axis = Literal["resolution", "macs"]
-LABELS = {"resolution": "resolution (pixels)", "macs": "multiply-adds (1e9)"}
+Axis = Literal["resolution", "macs", "milliseconds"]
+LABELS = {
+    "resolution": "resolution (pixels)",
+    "macs": "multiply-adds (1e9)",
+    "milliseconds": "milliseconds for one image",
+}
+Point = tuple[float, float, bool]
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Curve:
     Args:
         name: Folder of the results.
         metric: Name of the metric.
-        x: Resolutions in pixels, or multiply-adds in 1e9, rising.
+        x: Resolutions in pixels, multiply-adds in 1e9, or milliseconds, rising.
         y: The metric there, percent.
         trained: For each point, whether the network was trained at it.
     """
@@ -40,11 +46,20 @@ class Curve:
     trained: tuple[bool, ...]
 
 
-def read_curve(path: Path, metric: str | None, axis: Axis) -> Curve:
+def read_curve(
+    path: Path, metric: str | None, axis: Axis, times: Mapping[int, float] | None = None
+) -> Curve:
     """Read one line from results.json, or from the folder that holds it.
 
+    Args:
+        path: The file or the folder.
+        metric: Name of the metric; None takes that of the task.
+        axis: What it is drawn against.
+        times: Milliseconds of one image by resolution, for that axis.
+
     Raises:
-        RunError: If the file is missing, is not a results file, or lacks the metric.
+        RunError: If the file is missing, is not a results file, or lacks the metric; if a
+            resolution has no time.
     """
     path = results_file(path)
     try:
@@ -52,10 +67,7 @@ def read_curve(path: Path, metric: str | None, axis: Axis) -> Curve:
         rows = {name: row for name, row in results["metrics"].items() if name != ENSEMBLE}
         key = metric or head_of_metrics(next(iter(rows.values()))).metric
         trained = {str(resolution) for resolution in results["resolutions"]}
-        points = sorted(
-            (results["macs"][name] / 1e9 if axis == "macs" else float(name.split("_")[0]), name)
-            for name in rows
-        )
+        points = sorted((_place(results, name, axis, times or {}), name) for name in rows)
         values = tuple(100 * rows[name][key] for _, name in points)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         request = f" with the metric {metric}" if metric else ""
@@ -69,22 +81,37 @@ def read_curve(path: Path, metric: str | None, axis: Axis) -> Curve:
     )
 
 
+def _place(results: Mapping[str, Any], name: str, axis: Axis, times: Mapping[int, float]) -> float:
+    """Return where the results at one resolution are drawn."""
+    side = int(name.split("_", maxsplit=1)[0])
+    if axis == "macs":
+        return float(results["macs"][name]) / 1e9
+    if axis == "milliseconds":
+        if side not in times:
+            raise ValueError(f"no time of {side} pixels, there are those of {sorted(times)}")
+        return times[side]
+    return side
+
+
 def plot_accuracy(
     paths: Sequence[Path],
     *,
     metric: str | None = None,
     axis: Axis = "resolution",
     names: Sequence[str] | None = None,
+    times: Mapping[int, float] | None = None,
 ) -> Figure:
     """Draw a metric of several results; trained resolutions are filled, others hollow.
 
     Args:
-        paths: results.json files, or the folders that hold them. Those of one name are joined
-            to one line, as I-Nets of several resolutions are.
+        paths: results.json files, or the folders that hold them. Those of one name are joined to
+            one line, as I-Nets of several resolutions are. Where they meet at one point, as runs
+            of several seeds do, their mean is drawn with a bar from the smallest to the largest.
         metric: Name of a metric that is a share, 0..1; None takes that of
             the task.
         axis: What it is drawn against.
         names: Name of each of the results; default is that of its folder.
+        times: Milliseconds of one image by resolution, for that axis; the same for all results.
 
     Raises:
         RunError: If results cannot be read, or there are not as many names.
@@ -93,20 +120,31 @@ def plot_accuracy(
         raise RunError(
             f"{counted(len(paths), 'result')} for the picture, but {counted(len(names), 'name')}"
         )
-    curves = [read_curve(path, metric, axis) for path in paths]
+    curves = [read_curve(path, metric, axis, times) for path in paths]
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    joined: dict[str, list[tuple[float, float, bool]]] = {}
+    joined: dict[str, list[Point]] = {}
     for curve, name in zip(curves, names or [curve.name for curve in curves], strict=True):
         joined.setdefault(name, []).extend(zip(curve.x, curve.y, curve.trained, strict=True))
     for name, points in joined.items():
-        x, y, trained = zip(*sorted(points), strict=True)
-        (line,) = axes.plot(x, y, label=name)
-        for place, value, is_trained in zip(x, y, trained, strict=True):
-            face = line.get_color() if is_trained else "white"
-            axes.plot(place, value, "o", color=line.get_color(), markerfacecolor=face)
+        _draw_line(axes, name, points)
     drawn = " / ".join(dict.fromkeys(curve.metric.replace("_", " ") for curve in curves))
     axes.set(xlabel=LABELS[axis], ylabel=f"{drawn} (%)")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
+
+
+def _draw_line(axes: Axes, name: str, points: Sequence[Point]) -> None:
+    """Draw the means of points with equal x as one line, and their range as bars."""
+    groups: dict[tuple[float, bool], list[float]] = {}
+    for x, y, trained in sorted(points):
+        groups.setdefault((x, trained), []).append(y)
+    middle = {place: sum(values) / len(values) for place, values in groups.items()}
+    (line,) = axes.plot([x for x, _ in middle], list(middle.values()), label=name)
+    for (x, trained), mean in middle.items():
+        low, high = min(groups[x, trained]), max(groups[x, trained])
+        face = line.get_color() if trained else "white"
+        axes.plot(x, mean, "o", color=line.get_color(), markerfacecolor=face)
+        if high > low:
+            axes.vlines(x, low, high, color=line.get_color(), linewidth=1)

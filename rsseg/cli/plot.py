@@ -1,4 +1,4 @@
-"""The verb `rsseg plot`: a metric against the resolution or the multiply-adds, drawn."""
+"""The verb `rsseg plot`: a metric against resolution, multiply-adds or milliseconds, drawn."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from rsseg.cli.options import add_out
 def add_plot(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     verb.description = (
-        "Draw a metric of several results against the resolution or the multiply-adds. Results "
-        "of one name become one line; hollow points are resolutions that were not trained."
+        "Draw a metric of several results against the resolution, the multiply-adds or the "
+        "milliseconds of one image. Results of one name become one line, those of several seeds "
+        "its mean and range; hollow points are resolutions that were not trained."
     )
     verb.set_defaults(run=_plot)
     add = verb.add_argument
     add("results", type=Path, nargs="+", metavar="RESULTS", help="results.json, or its folder")
     add("--metric", help="default: that of the task")
-    add("--against", choices=("resolution", "macs"), default="resolution")
+    add("--against", choices=("resolution", "macs", "milliseconds"), default="resolution")
+    latency = "NAME.latency.json of `rsseg profile --measure`, for milliseconds"
+    add("--latency", type=Path, metavar="FILE", help=latency)
+    add("--executor", help="whose times; default: the first in the file")
     add("--names", nargs="+", metavar="NAME", help="one for each of the results")
     add_out(verb, "PNG")
 
@@ -28,6 +32,34 @@ def _plot(args: argparse.Namespace) -> None:
     from rsseg.common.figures import check_figure, save_figure
 
     check_figure(args.out, overwrite=args.overwrite)
-    figure = plot_accuracy(args.results, metric=args.metric, axis=args.against, names=args.names)
+    figure = plot_accuracy(
+        args.results,
+        metric=args.metric,
+        axis=args.against,
+        names=args.names,
+        times=_times(args),
+    )
     save_figure(figure, args.out)
     print(f"plot: {args.out}")
+
+
+def _times(args: argparse.Namespace) -> dict[int, float] | None:
+    """Read the milliseconds of one image by resolution; None where they are not asked for."""
+    if (args.against == "milliseconds") != (args.latency is not None):
+        raise ValueError(
+            "--against milliseconds and --latency FILE go together; FILE is written by "
+            "`rsseg profile CHECKPOINT --measure`"
+        )
+    if args.latency is None:
+        return None
+    from rsseg.runtime.budget.table import read_entries
+
+    entries = read_entries(args.latency)
+    names = list(dict.fromkeys(entry.executor for entry in entries))
+    chosen = [entry for entry in entries if args.executor in (None, entry.executor)]
+    if not chosen:
+        raise ValueError(
+            f"{args.latency} has no times of executor {args.executor}; it has those of "
+            f"{', '.join(names) or 'none'}"
+        )
+    return {row.resolution: row.median_ms for row in chosen[0].rows}

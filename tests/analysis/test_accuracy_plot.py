@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from PIL import Image as Pictures
 
 from rsseg.analysis.accuracy_plot import plot_accuracy, read_curve
 from rsseg.cli import main as cli
 from rsseg.common.files import RunError
+from rsseg.runtime.budget.table import Entry, Machine, Row, update_entries
 
 
 def results(folder: Path, rows: dict[str, float], trained: list[int], **more: Any) -> Path:
@@ -78,3 +80,57 @@ def test_command_writes_a_picture_and_no_picture_over_another(
     assert np.asarray(Pictures.open(out)).std() > 0
     assert cli.main(command) == 2
     assert "exists; choose another name" in capsys.readouterr().err
+
+
+def test_results_of_several_seeds_are_their_mean_and_range(tmp_path: Path) -> None:
+    seeds = [
+        results(tmp_path / f"seed{n}", {"64": 0.6 + n / 100, "32": 0.5}, [64, 32]) for n in range(3)
+    ]
+    (axes,) = plot_accuracy(seeds, names=["RS-Net"] * 3).axes
+    (line,) = [line for line in axes.lines if line.get_label() == "RS-Net"]
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), [[32, 50], [64, 61]])
+    (bar,) = axes.collections  # None where all seeds agree.
+    assert isinstance(bar, LineCollection)
+    np.testing.assert_allclose(bar.get_segments()[0], [[64, 60], [64, 62]])
+
+
+def latency(path: Path, rows: dict[int, float], executor: str = "torch") -> Entry:
+    times = [
+        Row(resolution=r, median_ms=ms, p95_ms=2 * ms, network_ms=ms / 2) for r, ms in rows.items()
+    ]
+    return Entry(
+        machine=Machine(cpu="any", cores=2),
+        executor=executor,
+        threads=1,
+        file=path.name,
+        rows=tuple(times),
+        runs=3,
+        image=(480, 640),
+    )
+
+
+def test_milliseconds_are_those_of_whole_predictions(folders: list[Path], tmp_path: Path) -> None:
+    table = tmp_path / "last.latency.json"
+    fast = latency(tmp_path / "x.onnx", {64: 1.0, 48: 0.8, 32: 0.5}, "onnxruntime")
+    update_entries(table, [latency(tmp_path / "last.pt", {64: 9.0, 48: 7.0, 32: 4.0}), fast])
+    command = ["plot", str(folders[0]), "--against", "milliseconds", "--latency", str(table)]
+    assert cli.main([*command, "--out", str(tmp_path / "a.png")]) == 0
+    curve = read_curve(folders[0], None, "milliseconds", {64: 9.0, 48: 7.0, 32: 4.0})
+    assert (curve.x, curve.y) == ((4, 7, 9), (60, 65, 70))
+    assert cli.main([*command, "--executor", "onnxruntime", "--out", str(tmp_path / "b.png")]) == 0
+    first, second = (np.asarray(Pictures.open(tmp_path / f"{n}.png")) for n in "ab")
+    assert (first != second).any()
+
+
+def test_times_that_are_missing_are_named(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, table = ["--out", str(tmp_path / "x.png")], tmp_path / "last.latency.json"
+    update_entries(table, [latency(tmp_path / "last.pt", {64: 9.0})])
+    command = ["plot", str(folders[0]), "--against", "milliseconds"]
+    assert cli.main([*command, *out]) == 2
+    assert "go together" in capsys.readouterr().err
+    assert cli.main([*command, "--latency", str(table), *out]) == 2
+    assert "no time of 48 pixels, there are those of [64]" in capsys.readouterr().err
+    assert cli.main([*command, "--latency", str(table), "--executor", "openvino", *out]) == 2
+    assert "no times of executor openvino; it has those of torch" in capsys.readouterr().err
