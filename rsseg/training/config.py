@@ -118,6 +118,21 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
+class FixedStatisticsConfig:
+    """When BatchNorms normalise with the statistics that they have, as in evaluation.
+
+    Gamma and beta are trained all the same.
+
+    Args:
+        first: So many epochs at the beginning, while a new head settles, for example.
+        last: So many epochs at the end: what is trained last is then what is used.
+    """
+
+    first: Annotated[int, Field(ge=0)] = 0
+    last: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class AdaptConfig:
     """How the trained network that `init` names becomes switchable.
 
@@ -164,6 +179,8 @@ class RunConfig:
             1 - ema_decay of the way at each step; it is what is evaluated and used. Default: none.
         batchnorm: "private" sets for each resolution, or one "shared" by all (Fig. 4).
         freeze_batchnorm: Keep statistics, gamma and beta of every BatchNorm as loaded.
+        fixed_statistics: Epochs in which every BatchNorm keeps its statistics and normalises with
+            them; default: none, a batch is normalised with its own.
         sync_batchnorm: Normalise over the images of all processes, not of each one's share.
         precision: Number format of the forward pass: "fp32", or "bf16" or "fp16" (autocast; fp16
             with a scaled loss).
@@ -203,6 +220,7 @@ class RunConfig:
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     batchnorm: Literal["private", "shared"] = "private"
     freeze_batchnorm: bool = False
+    fixed_statistics: FixedStatisticsConfig = field(default_factory=FixedStatisticsConfig)
     sync_batchnorm: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     memory: Literal["normal", "checkpoint", "two_pass"] = "normal"
@@ -258,6 +276,11 @@ class RunConfig:
             )
         self._check_drawing()
         self._check_schedule()
+
+    def fixes_statistics(self, epoch: int) -> bool:
+        """Return whether BatchNorms keep their statistics in an epoch, counted from 0."""
+        fixed = self.fixed_statistics
+        return epoch < fixed.first or epoch >= self.epochs - fixed.last
 
     @property
     def leaves_out_resolutions(self) -> bool:

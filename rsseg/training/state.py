@@ -97,7 +97,11 @@ class Stepper:
         All processes have to call this.
         """
         job, epoch = self.job, self.progress.epoch
-        set_training_mode(job.net, freeze_batchnorm=job.config.freeze_batchnorm)
+        set_training_mode(
+            job.net,
+            freeze_batchnorm=job.config.freeze_batchnorm,
+            fixed_statistics=job.config.fixes_statistics(epoch),
+        )
         if self.freezing.apply(epoch) and self.parallel is not None:
             # The wrapper knows what required gradients when it was made. The old one goes first:
             # it has hooks on the parameters.

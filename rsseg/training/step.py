@@ -269,10 +269,15 @@ def _sets_that_are_not_finite(net: nn.Module) -> str:
     return f" (not finite at resolution {', '.join(sorted(bad))})" if bad else ""
 
 
-def set_training_mode(net: nn.Module, *, freeze_batchnorm: bool) -> None:
-    """Set training mode; frozen BatchNorms keep statistics, gamma and beta."""
+def set_training_mode(
+    net: nn.Module, *, freeze_batchnorm: bool, fixed_statistics: bool = False
+) -> None:
+    """Set training mode; frozen BatchNorms keep statistics, gamma and beta, or statistics alone."""
     net.train()
-    if freeze_batchnorm:
-        for layer in net.modules():
-            if isinstance(layer, _BatchNorm):
-                layer.eval().requires_grad_(False)
+    if not (freeze_batchnorm or fixed_statistics):
+        return
+    for layer in net.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.eval()
+            if freeze_batchnorm:
+                layer.requires_grad_(False)

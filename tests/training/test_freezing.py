@@ -141,3 +141,32 @@ def test_layers_that_never_trained_stay_so() -> None:
 def test_parts_are_written_as_names_or_with_epochs(value: Any, expected: Any) -> None:
     config = small_config(freeze=value)
     assert [(part.part, part.epochs) for part in config.freeze] == expected
+
+
+@pytest.mark.parametrize(
+    ("fixed", "epochs_that_count"), [({"first": 1}, 2), ({"last": 2}, 1), ({"first": 3}, 0)]
+)
+def test_fixed_statistics_stay_while_gamma_and_beta_are_trained(
+    tmp_path: Path, fixed: dict[str, int], epochs_that_count: int
+) -> None:
+    config = small_config(epochs=3, fixed_statistics=fixed)
+    before, after = trained(tmp_path / "run", config)
+    counts = {int(v) for key, v in after.items() if key.endswith("num_batches_tracked")}
+    assert counts == {epochs_that_count * STEPS}
+    kinds = ("running_mean", "running_var")
+    fixed_keys = {key for key in before if key.endswith(kinds)} if not epochs_that_count else set()
+    assert {key for key in kept(before, after) if "num_batches" not in key} == fixed_keys
+
+
+def test_batches_are_normalised_with_fixed_statistics(tmp_path: Path) -> None:
+    job = small_job(small_config(fixed_statistics={"first": 1}))
+    run = Training(job, RunFolder(tmp_path))
+    run.stepper.begin_epoch()
+    for layer in job.net.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.eval()
+    view = torch.rand(2, 3, *[job.net.resolutions[0]] * 2)
+    with torch.no_grad():
+        trained, whole = job.net.predict(view), job.net.predict(view[:1])
+    # Statistics of a batch would make an image's answer depend on the other images.
+    torch.testing.assert_close(trained[:1], whole)
