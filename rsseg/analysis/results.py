@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rsseg.common.files import RunError, read_json
-from rsseg.common.messages import listed, percent, text_table
+from rsseg.common.messages import counted, listed, percent, text_table
 from rsseg.load import HEADS
 from rsseg.training.evaluation import ENSEMBLE
 from rsseg.training.head import Head
@@ -132,6 +132,43 @@ def comparison_table(runs: Sequence[RunResults]) -> str:
                 line.append("/".join(row.get(name, "-") for name in own) if row else "-")
     caption = " / ".join(metric.replace("_", " ") for metric in metrics)
     return f"{caption}, %\n{text_table(lines)}"
+
+
+def grouped_table(runs: Sequence[RunResults], names: Sequence[str]) -> str:
+    """Lay out the results of several runs of one task, those of one name together.
+
+    One line for each name and metric, one column for each resolution. Runs of one name at one
+    resolution, as those of several seeds are, give their mean and, in brackets, the smallest and
+    the largest value, in percent; runs at different resolutions, as I-Nets are, fill one line.
+
+    Args:
+        runs: The runs.
+        names: Name of each of them.
+
+    Raises:
+        RunError: If there are not as many names.
+    """
+    if len(runs) != len(names):
+        raise RunError(f"{counted(len(runs), 'result')}, but {counted(len(names), 'name')}")
+    metrics = list(dict.fromkeys(m for run in runs for row in run.metrics.values() for m in row))
+    columns = sorted({name for run in runs for name in run.metrics}, key=_place)
+    lines = [["name", "runs", "metric", *columns]]
+    for name in dict.fromkeys(names):
+        group = [run for run, own in zip(runs, names, strict=True) if own == name]
+        for metric in metrics:
+            rows = [[run.metrics.get(column, {}) for run in group] for column in columns]
+            values = [[row[metric] for row in column if metric in row] for column in rows]
+            cells = map(_mean_and_range, values)
+            lines.append([name, str(len(group)), metric.replace("_", " "), *cells])
+    return text_table(lines)
+
+
+def _mean_and_range(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    mean = percent(sum(values) / len(values))
+    low, high = percent(min(values)), percent(max(values))
+    return mean if len(values) == 1 else f"{mean} ({low} to {high})"
 
 
 def _place(name: str) -> tuple[float, str]:

@@ -270,6 +270,30 @@ def test_runs_of_one_name_are_shown_with_their_paths(
     assert [row.split()[0] for row in rows] == list(map(str, files))
 
 
+def test_compare_joins_results_of_one_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(name: str, rows: dict[str, float]) -> str:
+        (tmp_path / name).mkdir()
+        metrics = {side: {"top1": value, "top5": 1.0} for side, value in rows.items()}
+        (tmp_path / name / "results.json").write_text(json.dumps({"metrics": metrics}))
+        return str(tmp_path / name)
+
+    seeds = [run(f"s{n}", {"64": 0.5 + n / 10, "32": 0.25}) for n in range(3)]
+    inets = [run("i64", {"64": 0.7}), run("i32", {"32": 0.6})]
+    names = ["--names", "RS", "RS", "RS", "I", "I", "--metrics", "top1"]
+    assert cli.main(["compare", *seeds, *inets, *names]) == 0
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()] == [
+        "name runs metric 64 32",
+        "RS 3 top1 60.0 (50.0 to 70.0) 25.0 (25.0 to 25.0)",
+        "I 2 top1 70.0 60.0",
+    ]
+    assert cli.main(["compare", *seeds, "--names", "RS"]) == 2
+    assert "3 results, but 1 name" in capsys.readouterr().err
+    assert cli.main(["compare", *seeds, "--names", "RS", "--json"]) == 2
+    assert "leave out --names" in capsys.readouterr().err
+
+
 def test_compare_shows_the_metrics_of_the_task(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
