@@ -291,8 +291,8 @@ def _check_class_logits(logits: Logits, classes: Sequence[str], name: str) -> No
 def _label_map(logits: Logits, size: Sequence[int], classes: Sequence[str], name: str) -> LabelMap:
     """Check the logits of a segmenter; return the class of each pixel, uint8, shape `size`."""
     _check_shape(logits, (1, len(classes)), ", h, w", name)
-    labels = predict_labels(torch.from_numpy(logits[0]), size)
-    label_map: LabelMap = labels.to(torch.uint8).numpy()
+    labels = predict_labels(torch.from_numpy(logits[0]), size, dtype=torch.uint8)
+    label_map: LabelMap = labels.numpy()
     return label_map
 
 

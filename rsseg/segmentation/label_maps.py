@@ -8,26 +8,54 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rsseg.segmentation import cells
+
 # Classes resized together: enough to be fast, few enough to stay in cache; fewer for a large image,
 # as one of 24 megapixels with 40 classes has 1e9 logits.
 _CLASSES_AT_ONCE = 16
 _LOGITS_AT_ONCE = 2**26  # 256 MiB as float32
+_LARGEST = 1e37  # sums of larger logits may overflow
 
 
-def predict_labels(logits: Tensor, size: Sequence[int]) -> Tensor:
+def predict_labels(
+    logits: Tensor, size: Sequence[int], *, dtype: torch.dtype = torch.int64
+) -> Tensor:
     """Resize the logits of one image bilinearly and take the best class of each pixel.
 
-    The same classes as from resizing all logits at once, without holding these in memory.
+    A draw goes to the first class. On a CPU only the pixels between classes are computed, by the
+    formula of `cells`, which gives one label map on every machine. On a GPU, and where logits are
+    not finite, it is `torch.nn.functional.interpolate` over some classes at a time; the two may
+    differ where the best two values of a pixel are equal but for rounding. Neither holds the
+    resized logits of all classes in memory.
 
     Args:
         logits: Any float dtype, shape (K, h, w).
         size: Height and width of the result.
+        dtype: Type of the result; one byte is enough for 256 classes.
 
     Returns:
-        Classes, int64, shape (*size).
+        Classes, shape (*size).
+
+    Raises:
+        ValueError: If the logits or the result have no pixel.
     """
+    if logits.numel() == 0 or min(size) < 1:
+        raise ValueError(
+            f"expected logits (K, h, w) and a size of at least 1x1, got {tuple(logits.shape)} "
+            f"and {tuple(size)}"
+        )
     if logits.shape[-2:] == tuple(size):
-        return _best_class(logits)
+        return _best_class(logits).to(dtype)
+    if logits.is_cpu:
+        single = logits.detach().float().contiguous()
+        low, high = (float(value) for value in single.aminmax())
+        if low > -_LARGEST and high < _LARGEST:  # both are false of NaN
+            return torch.from_numpy(cells.label_map(single.numpy(), size)).to(dtype)
+    return best_class_in_parts(logits, size).to(dtype)
+
+
+def best_class_in_parts(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize some classes at a time, and keep the best so far; int64, as `predict_labels`."""
     best = labels = torch.empty(0)
     step = min(_CLASSES_AT_ONCE, max(1, _LOGITS_AT_ONCE // (size[0] * size[1])))
     for start in range(0, len(logits), step):

@@ -1,4 +1,4 @@
-"""Facts about rsseg/segmentation/evaluate.py and label_maps.py."""
+"""Facts about rsseg/segmentation/evaluate.py, and what it takes from label_maps.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from rsseg.images.preprocessing import VOID
-from rsseg.segmentation import label_maps as label_maps_module
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.label_maps import predict_labels
 
@@ -123,17 +122,6 @@ def test_logits_are_resized_to_the_labels_before_the_best_class_is_taken(
     valid = target != VOID
     matrix = confusion_matrix(target[valid], expected[valid], labels=list(range(classes)))
     assert evaluator.confusion.tolist() == matrix.tolist()
-
-
-@pytest.mark.parametrize("at_once", [1, 700, 2**26])
-def test_classes_in_parts_give_the_argmax_of_all(
-    at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(label_maps_module, "_LOGITS_AT_ONCE", at_once)
-    logits = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
-    logits[3] = logits[1]  # a draw, which the first class wins
-    resized = F.interpolate(logits[None], size=(13, 20), mode="bilinear", align_corners=False)
-    assert torch.equal(predict_labels(logits, (13, 20)), resized[0].argmax(dim=0))
 
 
 def test_logits_of_the_labels_size_are_taken_as_they_are() -> None:
