@@ -21,7 +21,7 @@ from rsseg.common.files import written_whole
 from rsseg.common.messages import first_line
 from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.load import load_checkpoint
-from rsseg.losses.mred import MREDLosses, mred_loss
+from rsseg.losses.mred import MREDLosses, mred_loss, working_dtype
 from rsseg.switchable.complexity import count_macs
 from rsseg.training.evaluate_checkpoint import check_classes
 from rsseg.training.evaluation import Evaluation
@@ -69,20 +69,28 @@ class Classification(Task[ClassificationConfig]):
         device: torch.device,
         original: Teach | None = None,
     ) -> Loss:
-        """Return the loss over labels, see `Task`."""
-        teach, weight = original, config.adapt.teacher if config.adapt else 0.0
+        """Return the loss over labels, or over the original's shares in their place, see `Task`.
+
+        Images that were mixed have their labels mixed; the original answers to the mixed images.
+        """
+        weight, fixed = config.adapt.teacher if config.adapt else 0.0, None
         if config.teacher is not None:
-            teach, weight = build_teacher(config, data.classes, device), config.teacher.weight
+            fixed, weight = build_teacher(config, data.classes, device), config.teacher.weight
 
         def loss(outputs: Outputs) -> MREDLosses:
+            answer = original(outputs.views[0]) if original else None
+            taught = fixed(outputs.views[0]) if fixed else answer
+            target = outputs.target
+            if answer is not None and not config.reads_labels:
+                target = answer.to(working_dtype(answer)).softmax(dim=1)
             return mred_loss(
                 outputs.logits,
-                outputs.target,
+                target,
                 outputs.scores,
                 variant=config.distillation,
                 distillation_scale=config.distillation_scale,
                 label_smoothing=config.label_smoothing,
-                teacher=teach(outputs.views[0]) if teach else None,
+                teacher=taught if weight else None,
                 teacher_weight=weight,
             )
 

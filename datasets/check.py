@@ -62,8 +62,9 @@ def _run(options: argparse.Namespace) -> int:
         check_output(options.sheet)  # now, and not when all images have been read
     _, config = read_run(options.config, options.overrides)
     if not isinstance(config, SegmentationConfig):
-        return _check_classes(config.data, config.model.classes, options.sheet)
-    reports = check_samples(config.data, config.model.classes)
+        labels, classes = config.reads_labels, config.model.classes
+        return _check_classes(config.data, classes, options.sheet, train_labels=labels)
+    reports = check_samples(config.data, config.model.classes, train_labels=config.reads_labels)
     print(*describe(reports, limit=_MOST), sep="\n")
     examples = examples_of(reports)
     if options.sheet and examples:
@@ -72,13 +73,21 @@ def _run(options: argparse.Namespace) -> int:
     return int(any(report.faults for report in reports.values()))
 
 
-def check_samples(data: DataConfig, classes: int) -> dict[Split, SplitReport]:
+def check_samples(
+    data: DataConfig, classes: int, *, train_labels: bool = True
+) -> dict[Split, SplitReport]:
     """Read every sample of both splits; faults are in the reports and are not raised."""
 
     def more_faults(reader: Reader, report: SplitReport, split: Split) -> list[str]:
-        return [*folder_faults(reader), *_absent(report, data, split)]
+        return [*folder_faults(reader), *(_absent(report, data, split) if train_labels else ())]
 
-    return reports_of(lambda split: open_reader(data, split, classes), more_faults, data.root)
+    def opened(split: Split) -> Reader:
+        return open_reader(data, split, classes, train_labels=train_labels)
+
+    reports = reports_of(opened, more_faults, data.root)
+    if not train_labels:
+        reports["train"].pixels[:] = 0  # What stands in the place of labels is none.
+    return reports
 
 
 def _absent(report: SplitReport, data: DataConfig, split: Split) -> Iterator[str]:
@@ -94,13 +103,15 @@ def _colours(data: DataConfig) -> Sequence[Colour] | None:
     return data.colours or (data.labels.colours if data.labels else None)
 
 
-def _check_classes(data: ImageDataConfig, classes: int, sheet: Path | None) -> int:
+def _check_classes(
+    data: ImageDataConfig, classes: int, sheet: Path | None, *, train_labels: bool
+) -> int:
     """Read every image with a class of both splits, and draw some; return the exit code."""
     rows: list[tuple[str, list[Image]]] = []
     faults = []
     for split in SPLITS:
         try:
-            images = open_images(data, split, classes)
+            images = open_images(data, split, classes, train_labels=train_labels)
         except (ValueError, OSError) as error:
             print(f"{split}: {error}")
             faults.append(str(error))

@@ -11,6 +11,7 @@ from datasets.imagenet.images import LabelledImages, summary_of
 from datasets.imagenet.reader import open_images
 from datasets.imagenet.streams import Stream, open_stream
 from datasets.loader import TrainLoader, hash_of
+from datasets.samples import Split
 from datasets.stream_loader import StreamLoader
 from datasets.test_data import TestData
 from datasets.test_stream import TestStream
@@ -33,7 +34,7 @@ def training_batches(config: ImageRun) -> TrainLoader | StreamLoader:
             max_unreadable=max_unreadable,
             resize=resize,
         )
-    images = open_images(config.data, "train", config.model.classes)
+    images = _open(config, "train")
     views = TrainingImages(
         images,
         config.resolutions,
@@ -75,6 +76,11 @@ def test_images(config: ImageRun) -> TestImages | TestStream:
 test_images.__test__ = False  # type: ignore[attr-defined]  # Not a test.
 
 
+def _open(config: ImageRun, split: Split) -> LabelledImages:
+    labels = config.reads_labels
+    return open_images(config.data, split, config.model.classes, train_labels=labels)
+
+
 def _names(images: LabelledImages) -> list[str]:
     return [images.name(index) for index in range(len(images))]
 
@@ -93,7 +99,7 @@ class TestImages(TestData):
 
     def __init__(self, config: ImageRun) -> None:
         self.config = config
-        self.images = open_images(config.data, "test", config.model.classes)
+        self.images = _open(config, "test")
         self.classes = self.images.classes
         super().__init__(
             _names(self.images),
@@ -115,8 +121,7 @@ class TestImages(TestData):
 
     def training_views(self, resolution: int) -> TestViewsOfImages:
         """Return the training images as views of test."""
-        train = open_images(self.config.data, "train", self.config.model.classes)
-        return self._views(train, (resolution,))
+        return self._views(_open(self.config, "train"), (resolution,))
 
     def _views(self, images: LabelledImages, resolutions: Sequence[int]) -> TestViewsOfImages:
         return TestViewsOfImages(

@@ -29,7 +29,7 @@ from rsseg.segmentation.labels import (
     detect_reading,
 )
 from rsseg.segmentation.pair_lists import Pair
-from rsseg.segmentation.pairs import find_pairs
+from rsseg.segmentation.pairs import find_images, find_pairs
 
 
 class FoldersReader(Reader):
@@ -39,6 +39,8 @@ class FoldersReader(Reader):
         data: Where they are and what the label maps mean.
         split: "train" or "test".
         classes: Number of classes.
+        train_labels: Whether the training images have label maps, which then have to prove the
+            same reading as those of the test.
 
     Attributes:
         decoder: How their values are read.
@@ -50,14 +52,16 @@ class FoldersReader(Reader):
         FileNotFoundError: If a folder or a file is missing.
     """
 
-    def __init__(self, data: DataConfig, split: Split, classes: int) -> None:
+    def __init__(
+        self, data: DataConfig, split: Split, classes: int, *, train_labels: bool = True
+    ) -> None:
         check_crop(data.crop)
         self.crop = data.crop
         self._root, self._orientation = Path(data.root).expanduser(), data.orientation
         self.pairs, self.skipped = _pairs(data, self._root, split)
         self.names = tuple(pair.name for pair in self.pairs)
         self.classes = class_names(data.names, self._root, classes)
-        paths = self._paths_of_both(data, split)
+        paths = self._paths_of_both(data, split) if train_labels else self._own_paths(data)
         self.reading = data.labels or detect_reading(paths, classes)
         self.decoder = LabelDecoder(self.reading, classes)
         self.meaning = meaning_of(self.decoder, "stated" if data.labels else PROVEN)
@@ -76,14 +80,25 @@ class FoldersReader(Reader):
     def _paths_of_both(self, data: DataConfig, split: Split) -> list[Path]:
         """Return the label files of both splits, which share one reading and no image."""
         other, _ = _pairs(data, self._root, "test" if split == "train" else "train")
-        shared = {pair.image for pair in self.pairs} & {pair.image for pair in other}
+        self._check_shared(data, split, {pair.image for pair in other})
+        return sorted({*self.label_paths, *(pair.label for pair in other)})
+
+    def _own_paths(self, data: DataConfig) -> list[Path]:
+        """Return the label files of the test, whose images are not among those of the training."""
+        assert data.train is not None
+        if data.test_share is None:
+            train = find_images(self._root, data.train)
+            self._check_shared(data, "test", {image.image for image in train})
+        return sorted(self.label_paths)
+
+    def _check_shared(self, data: DataConfig, split: Split, other: set[Path]) -> None:
+        shared = {pair.image for pair in self.pairs} & other
         if shared and not data.allow_shared:
             raise ValueError(
                 f"{counted(len(shared), 'image')} of the {split} samples "
                 f"({listed(map(str, shared), 3)}) would be trained on and tested on; correct "
                 "data.train and data.test, or set data.allow_shared: true if that is meant"
             )
-        return sorted({*self.label_paths, *(pair.label for pair in other)})
 
     def where(self, index: int) -> str:
         """Return the image file of a sample."""

@@ -37,6 +37,10 @@ class ImageRun(Protocol):
         """Images in a batch."""
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether the labels of the training images are read."""
+
+    @property
     def seed(self) -> int:
         """Seed of order and augmentation."""
 

@@ -53,7 +53,7 @@ class Reader(ABC):
 
     Attributes:
         names: Name of each sample.
-        classes: Name of each class.
+        classes: Name of each class; empty where there are no label maps.
         crop: Name of the crop, one of CROPS, or None for whole images.
         meaning: What the values of the label maps mean, in words.
         skipped: Images without label map that were left out.

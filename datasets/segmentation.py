@@ -15,9 +15,11 @@ from datasets.nyudv2.folder import FolderReader, looks_like_nyudv2
 from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Reader, Sample, Split
 from datasets.test_data import TestData
+from datasets.unlabelled import open_unlabelled
 from datasets.views import TestViews, TrainingViews
 from rsseg.common.config import plain
 from rsseg.common.distributed import is_main_process
+from rsseg.common.messages import counted
 from rsseg.images.preprocessing import LabelMap
 from rsseg.segmentation.config import DataConfig, SegmentationConfig
 
@@ -48,22 +50,33 @@ class Subset(Reader):
         return self.reader.where(self.indices[index])
 
 
-def open_reader(data: DataConfig, split: Split, classes: int) -> Reader:
+def open_reader(
+    data: DataConfig, split: Split, classes: int, *, train_labels: bool = True
+) -> Reader:
     """Open the samples of a split, "train" or "test".
+
+    Args:
+        data: Where they are.
+        split: Which.
+        classes: Number of classes.
+        train_labels: Whether the label maps of the training images are read; see `unlabelled`.
 
     Raises:
         ValueError: If the files, the label values or the number of classes do not fit.
         OSError: If a folder or a file is missing.
     """
-    reader = _reader(data, split, classes)
+    if split == "train" and not train_labels:
+        reader = open_unlabelled(data)
+    else:
+        reader = _reader(data, split, classes, train_labels=train_labels)
     if split == "train" and data.limit is not None:
         return Subset(reader, data.limit)
     return reader
 
 
-def _reader(data: DataConfig, split: Split, classes: int) -> Reader:
+def _reader(data: DataConfig, split: Split, classes: int, *, train_labels: bool) -> Reader:
     if data.train is not None:
-        return FoldersReader(data, split, classes)
+        return FoldersReader(data, split, classes, train_labels=train_labels)
     root = Path(data.root).expanduser()
     if not (root / "images").is_dir():
         return open_nyudv2(root, split, crop=data.crop, reading=data.labels, classes=classes)
@@ -74,6 +87,7 @@ def _reader(data: DataConfig, split: Split, classes: int) -> Reader:
         classes=classes,
         reading=data.labels,
         is_nyudv2=data.preset == NYUDV2 or looks_like_nyudv2(root),
+        convention=("train", "test") if train_labels else ("test",),
     )
 
 
@@ -85,7 +99,8 @@ def training_batches(config: SegmentationConfig) -> TrainLoader:
         OSError: If a folder or a file is missing.
     """
     data = config.data
-    reader = open_reader(data, "train", config.model.classes)
+    labels = config.reads_labels
+    reader = open_reader(data, "train", config.model.classes, train_labels=labels)
     views = TrainingViews(
         reader,
         config.resolutions,
@@ -101,7 +116,9 @@ def training_batches(config: SegmentationConfig) -> TrainLoader:
         names=hash_of(reader.names),
         max_unreadable=data.max_unreadable,
     )
-    if is_main_process():  # The other processes would look at the same label maps.
+    if not labels:
+        loader.summary = f"{counted(len(reader), 'image')}, {reader.meaning}"
+    elif is_main_process():  # The other processes would look at the same label maps.
         loader.summary = label_summary(reader, allow_absent=data.allow_absent)
     return loader
 
@@ -120,7 +137,7 @@ class TestSamples(TestData):
 
     def __init__(self, config: SegmentationConfig) -> None:
         self.config = config
-        self.reader = open_reader(config.data, "test", config.model.classes)
+        self.reader = self._open("test")
         self.classes = self.reader.classes
         super().__init__(
             self.reader.names,
@@ -147,8 +164,12 @@ class TestSamples(TestData):
 
     def training_views(self, resolution: int) -> TestViews:
         """Return the training samples as views of test."""
-        train = open_reader(self.config.data, "train", self.config.model.classes)
-        return self._views(train, (resolution,))
+        return self._views(self._open("train"), (resolution,))
+
+    def _open(self, split: Split) -> Reader:
+        config = self.config
+        labels = config.reads_labels
+        return open_reader(config.data, split, config.model.classes, train_labels=labels)
 
     def _views(self, reader: Reader, resolutions: Sequence[int]) -> TestViews:
         return TestViews(

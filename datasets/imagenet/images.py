@@ -17,6 +17,7 @@ from rsseg.classifiers.config import ImageDataConfig
 from rsseg.common.messages import counted, listed
 from rsseg.images.preprocessing import Image
 
+UNLABELLED: Final = "no labels: the answers of the original take their place"
 _NAMED: Final = 5  # classes that a summary names
 
 
@@ -25,7 +26,7 @@ class LabelledImages(ABC):
 
     Args:
         labels: Class of each image, shape (N,), 0..K-1.
-        classes: Readable name of each class.
+        classes: Readable name of each class; empty where labels are not read, and are 0 then.
         layout: How the images are kept, for the summary.
 
     Attributes:
@@ -148,6 +149,8 @@ def absent_classes(images: LabelledImages) -> list[str]:
 
 def summary_of(images: LabelledImages) -> str:
     """Return one line: layout, numbers of images and classes, shares of the classes."""
+    if not images.classes:
+        return f"{images.layout}, {counted(len(images), 'image')}, {UNLABELLED}"
     counts = np.bincount(images.labels, minlength=len(images.classes))
     shares = 100 * counts / max(1, counts.sum())
     small, large = int(counts.argmin()), int(counts.argmax())

@@ -7,6 +7,7 @@ taken by their names, or there are just two; what numbers count from, their valu
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -57,6 +58,37 @@ def read_label_list(path: Path, key: str) -> LabelList:
         pairs.append((row[image].replace("\\", "/"), row[label]))
     _check_unique(path, pairs)
     return LabelList([file for file, _ in pairs], [name for _, name in pairs])
+
+
+def read_image_list(path: Path, key: str) -> list[str]:
+    """Read the images of a list, in its order; what else is in its lines is not looked at.
+
+    Args:
+        path: Lines that begin with the path of an image, or of which one column holds them.
+        key: The setting that names the list, for messages.
+
+    Raises:
+        FileNotFoundError: If it is missing.
+        ValueError: If a line names no image, or two lines name the same.
+    """
+    lines = read_lines(path, key)
+    rows = [[line] for line in lines] if all(map(_is_path, lines[1:] or lines)) else _rows(lines)
+    place = next((i for i, cell in enumerate(rows[-1]) if _is_path(cell)), 0)
+    if not _is_path(rows[0][min(place, len(rows[0]) - 1)]):
+        del rows[0]
+    wrong = [row for row in rows if len(row) <= place or not _is_path(row[place])]
+    if wrong or not rows:
+        text = " ".join(wrong[0])[:80] if wrong else ""
+        raise ValueError(f"{path}: line {text!r} names no image; expected one path a line")
+    files = [row[place].replace("\\", "/") for row in rows]
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path}: names {twice[0]} twice; expected each image once")
+    return files
+
+
+def _is_path(cell: str) -> bool:
+    return is_image(_name(cell))
 
 
 def _rows(lines: list[str]) -> list[list[str]]:

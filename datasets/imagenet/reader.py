@@ -36,11 +36,12 @@ from datasets.imagenet.labels import (
     read_class_names,
     read_flat_labels,
 )
-from datasets.imagenet.lists import SUFFIXES, LabelList, read_label_list
+from datasets.imagenet.lists import SUFFIXES, LabelList, read_image_list, read_label_list
 from datasets.imagenet.shards import open_shards
 from datasets.imagenet.tars import TAR, PackedImages, list_tars
 from datasets.samples import Split, is_kept_for_test
 from rsseg.classifiers.config import ImageDataConfig
+from rsseg.common.files import files_below
 from rsseg.common.messages import counted, listed
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import Decoder, read_image
@@ -89,13 +90,17 @@ class ImageFiles(LabelledImages):
         return self._folder / self.name(index)
 
 
-def open_images(data: ImageDataConfig, split: Split, classes: int) -> LabelledImages:
+def open_images(
+    data: ImageDataConfig, split: Split, classes: int, *, train_labels: bool = True
+) -> LabelledImages:
     """Open the images of a split and their classes; no image is read.
 
     Args:
         data: Where the images are. `names` and `val_labels` may be relative to `root`.
         split: "train", or "test" for those of `data.val`.
         classes: Number of classes.
+        train_labels: Whether the training images have labels. If not, they are all images below a
+            folder or in a list, and the test images tell the classes.
 
     Raises:
         ValueError: If folders, labels or names do not fit each other or the number of classes, or
@@ -105,6 +110,12 @@ def open_images(data: ImageDataConfig, split: Split, classes: int) -> LabelledIm
     """
     if split not in get_args(Split):
         raise ValueError(f"unknown split {split!r}; the splits are {', '.join(get_args(Split))}")
+    if not train_labels and data.reader == "files":
+        if split == "train":
+            return open_unlabelled(data)
+        if data.test_share is None:
+            # Nothing of the training images tells the classes or their order.
+            data = replace(data, train=data.val)
     images = _open(data, split, classes) if data.test_share is None else _part(data, split, classes)
     check_labels(images, split, data)
     return images
@@ -228,6 +239,43 @@ def _find(root: Path, split: Split, data: ImageDataConfig) -> Path:
         f"{root / data.train}/CLASS/ and {root / data.val}/CLASS/, the latter also flat with "
         f"data.val_labels; set data.root and {key}"
     )
+
+
+def open_unlabelled(data: ImageDataConfig) -> ImageFiles:
+    """Open the training images alone: all below a folder, at any depth, or in a list.
+
+    Raises:
+        ValueError: If there are none, or they are kept otherwise.
+        FileNotFoundError: If the folder or list is missing.
+    """
+    root = Path(data.root).expanduser()
+    path = _find(root, "train", data)
+    if _is_tar(path):
+        raise ValueError(
+            f"{path}: images without labels are read from folders and lists; unpack the tar files, "
+            "or set adapt.labels: true"
+        )
+    is_list = _is_list(path)
+    files = read_image_list(path, "data.train") if is_list else _images_below(path)
+    if data.test_share is not None:
+        share = data.test_share
+        files = [file for file in files if not is_kept_for_test(file, share)]
+    if not files:
+        raise ValueError(f"{path}: no image for training; set data.root and data.train")
+    names = _encoded(files, path)
+    names, labels = limited(names, np.zeros(len(names), dtype=np.int64), "train", data.limit)
+    layout = f"list {path.name}" if is_list else "folder"
+    folder = root if is_list else path
+    images = ImageFiles(folder, names, labels, (), decoder=data.decoder, layout=layout)
+    if is_list:
+        _check_files(images, path, root)
+    return images
+
+
+def _images_below(folder: Path) -> list[str]:
+    """Return the paths of all images below a folder, sorted, with "/", none hidden."""
+    files = (file for file in files_below(folder) if is_image(file.name))
+    return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def _is_list(path: Path) -> bool:

@@ -61,6 +61,7 @@ class FolderReader(Reader):
             `missing` then names the absent files.
         packed: Read the packed file of the split, if there is one; a stale one is left alone, with
             a warning.
+        convention: Splits whose label files tell the label convention; default: both.
 
     Raises:
         ValueError: If lists, classes, label convention or packed file are faulty.
@@ -78,6 +79,7 @@ class FolderReader(Reader):
         is_nyudv2: bool = True,
         partial: bool = False,
         packed: bool = True,
+        convention: Sequence[Split] = get_args(Split),
     ) -> None:
         check_crop(crop)
         self.root, self.crop = root.resolve(), crop
@@ -92,10 +94,13 @@ class FolderReader(Reader):
                 f"{', '.join(self.missing[:5])}{more}; add them or take the names out of "
                 f"{split}.txt"
             )
-        self.reading, reason = self._find_reading(reading, classes, is_nyudv2=is_nyudv2)
+        label_files = _labels_of(self.root, convention)
+        self.reading, reason = self._find_reading(
+            reading, classes, label_files, is_nyudv2=is_nyudv2
+        )
         self.decoder = LabelDecoder(self.reading, classes)
         self.meaning = meaning_of(self.decoder, reason)
-        check_label_files(_labels_of_all_splits(self.root), self.reading)
+        check_label_files(label_files, self.reading)
         self._packed: PackedFile | None = None
         try:
             self._packed = self.open_packed() if packed else None
@@ -105,7 +110,12 @@ class FolderReader(Reader):
             self[0]  # a crop that does not fit is refused here and not in the first epoch
 
     def _find_reading(
-        self, reading: LabelReading | None, classes: int, *, is_nyudv2: bool
+        self,
+        reading: LabelReading | None,
+        classes: int,
+        paths: Sequence[Path],
+        *,
+        is_nyudv2: bool,
     ) -> tuple[LabelReading, str]:
         """Return what the values mean, and how that is known."""
         if reading is not None:
@@ -113,7 +123,6 @@ class FolderReader(Reader):
         recorded = _recorded_reading(self.root)
         if recorded is not None:
             return recorded, "as dataset.json says"
-        paths = _labels_of_all_splits(self.root)
         if is_nyudv2:
             return _detect_official(paths), "NYUDv2"
         return detect_reading(paths, classes), PROVEN
@@ -239,9 +248,9 @@ def _label_folder(root: Path) -> Path:
     return root / (folders or LABEL_FOLDERS)[0]
 
 
-def _labels_of_all_splits(root: Path) -> list[Path]:
-    """Return the label files of all lists: both splits share one convention."""
-    lists = [root / f"{split}.txt" for split in get_args(Split)]
+def _labels_of(root: Path, splits: Sequence[Split]) -> list[Path]:
+    """Return the label files that the lists of some splits name."""
+    lists = [root / f"{split}.txt" for split in splits]
     names = dict.fromkeys(name for path in lists if path.is_file() for name in _lines(path))
     paths = [_label_folder(root) / f"{name}.png" for name in names]
     return [path for path in paths if path.is_file()]

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from datasets.samples import Reader, Sample, Split, check_crop, crop_labels
 from rsseg.common.messages import counted
-from rsseg.images.preprocessing import LabelMap
+from rsseg.images.preprocessing import Image, LabelMap
 
 OFFICIAL_IMAGES: Final = 1449
 OWN_SPLIT: Final[dict[Split, str]] = {"train": "rsseg_train", "test": "rsseg_test"}
@@ -112,11 +112,17 @@ class MatReader(Reader):
 
     def read(self, index: int) -> Sample:
         """Read one frame at its full size."""
-        file, frame = self._opened(), self._frames[index]
+        image = self.read_image(index)
         with reading(self.where(index)):
-            image = np.ascontiguousarray(file["images"][frame].transpose(2, 1, 0))
-            labels = np.ascontiguousarray(file["labels"][frame].T)
+            labels = np.ascontiguousarray(self._opened()["labels"][self._frames[index]].T)
         return Sample(image, self._to_classes(labels, index), self.names[index])
+
+    def read_image(self, index: int) -> Image:
+        """Read the image of a frame alone, at its full size."""
+        with reading(self.where(index)):
+            pixels = self._opened()["images"][self._frames[index]]
+            image: Image = np.ascontiguousarray(pixels.transpose(2, 1, 0))
+        return image
 
     def _to_classes(self, labels: NDArray[np.uint16], index: int) -> LabelMap:
         highest = len(self._class_of_label) - 1

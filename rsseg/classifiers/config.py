@@ -40,7 +40,8 @@ class ImageDataConfig:
         image_key: Column of the images, for "hfds/" and "tfds/"; default: image.
         label_key: Column of the classes, for "hfds/" and "tfds/", or field of the json file beside
             each image, for "wds/"; default: label, or the cls file beside each image.
-        limit: Use only so many training images of each class; default: all.
+        limit: Use only so many training images of each class, or of all where their labels are
+            not read; default: all.
         decoder: "fast" decodes JPEG by simplejpeg, "pillow" everything by Pillow; the values are
             the same.
         resize_on: Where the views of training are resized from the crop: by the processes that

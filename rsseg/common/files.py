@@ -144,3 +144,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def files_below(base: Path) -> Iterator[Path]:
+    """Yield the files below a folder, links followed, hidden ones left out."""
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(base, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link back to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))

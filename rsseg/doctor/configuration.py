@@ -156,7 +156,7 @@ def within(seconds: float, function: Callable[[], T], late: T) -> T:
 
 
 def _classes(config: Run) -> Iterator[Finding]:
-    if not isinstance(config, SegmentationConfig):
+    if not isinstance(config, SegmentationConfig) and config.reads_labels:
         yield from examine_classes(config.model, config.data)
 
 
@@ -166,7 +166,7 @@ def _class_names(config: Run) -> tuple[str, ...]:
         names = config.data.names
         return names if isinstance(names, tuple) else ()
     listed = config.data.names or (Path(config.data.root).expanduser() / "classes.txt").exists()
-    return () if listed else class_folders(config.data)
+    return () if listed or not config.reads_labels else class_folders(config.data)
 
 
 def _readers(config: Run) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from pydantic_core import ArgsKwargs
 from rsseg.common.config import STRICT, Count, Positive, Share, plain
 from rsseg.segmentation.labels import Byte, LabelDecoder, LabelReading, complete_reading
 from rsseg.segmentation.model import ModelConfig
-from rsseg.segmentation.pairs import SplitConfig
+from rsseg.segmentation.pairs import UNLABELLED, SplitConfig
 from rsseg.segmentation.presets import with_preset
 from rsseg.training.config import RunConfig
 
@@ -105,6 +105,9 @@ class DataConfig:
                 "state where the test samples are: test, or test_share (such as 0.2) to keep a "
                 "share of the samples of train; not both"
             )
+        tested, split = ("train", self.train) if self.test is None else ("test", self.test)
+        if split is not None and split.lacks_labels:
+            raise ValueError(f"{tested}: {UNLABELLED}: test samples need their label maps")
 
 
 def _with_labels(values: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +137,11 @@ class SegmentationConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.reads_labels and self.data.train is not None and self.data.train.lacks_labels:
+            raise ValueError(
+                f"data.train: {UNLABELLED}; to adapt a network on images alone, set adapt: "
+                "{labels: false}"
+            )
         _check_classes(self.data, self.model.classes)
         if min(self.resolutions) < SMALLEST_VIEW:
             raise ValueError(

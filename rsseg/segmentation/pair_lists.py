@@ -1,4 +1,4 @@
-"""Lists of samples: a name, or an image and its label map, one sample a line.
+"""Lists of samples: a name, or an image and its label map, one sample a line; or images alone.
 
 Paths are relative to the root or to the list. Absolute ones may be of another machine: what stands
 before the part that exists is left away, the same for all lines and both columns.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from rsseg.common.files import read_text
 from rsseg.common.messages import counted
@@ -44,6 +44,21 @@ class Pair(NamedTuple):
     label: Path
 
 
+class NamedImage(NamedTuple):
+    """An image without a label map, or whose label map is not looked for.
+
+    Attributes:
+        name: Its name, as that of a `Pair`.
+        image: Its file.
+    """
+
+    name: str
+    image: Path
+
+
+S = TypeVar("S", Pair, NamedImage)
+
+
 def pair_of(
     name: str, images: Mapping[str, Sequence[Path]], labels: Mapping[str, Sequence[Path]]
 ) -> Pair:
@@ -52,11 +67,23 @@ def pair_of(
     Raises:
         ValueError: If it has several images or label maps.
     """
-    for kind, files in (("images", images[name]), ("label maps", labels[name])):
-        if len(files) > 1:
-            both = " and ".join(map(str, files[:2]))
-            raise ValueError(f"{name} has several {kind}, {both}; keep one for each name")
-    return Pair(name, images[name][0], labels[name][0])
+    return Pair(*image_of(name, images), _only(name, "label maps", labels))
+
+
+def image_of(name: str, images: Mapping[str, Sequence[Path]]) -> NamedImage:
+    """Return the image of a name.
+
+    Raises:
+        ValueError: If it has several.
+    """
+    return NamedImage(name, _only(name, "images", images))
+
+
+def _only(name: str, kind: str, files: Mapping[str, Sequence[Path]]) -> Path:
+    if len(files[name]) > 1:
+        both = " and ".join(map(str, files[name][:2]))
+        raise ValueError(f"{name} has several {kind}, {both}; keep one for each name")
+    return files[name][0]
 
 
 def listed_pairs(root: Path, path: Path, images: Files, labels: Files) -> list[Pair]:
@@ -72,39 +99,67 @@ def listed_pairs(root: Path, path: Path, images: Files, labels: Files) -> list[P
         ValueError: If the list names a sample twice, or a name has several files.
         FileNotFoundError: If the list is missing, or a line names no sample; quotes it.
     """
+    lookup = _Lookup(root, path.parent, images, labels, _lines_of(path))
+    return _samples(path, lookup.pairs(), "a name, or an image and its label map")
+
+
+def listed_images(root: Path, path: Path, images: Files) -> list[NamedImage]:
+    """Return the images that a list names; label maps in it are not looked for.
+
+    Args:
+        root: Folder that paths are relative to.
+        path: The list.
+        images: Images by name; without any, each line begins with the path of an image.
+
+    Raises:
+        ValueError: If the list names an image twice, or a name has several files.
+        FileNotFoundError: If the list is missing, or a line names no image; quotes it.
+    """
+    lookup = _Lookup(root, path.parent, images, None, _lines_of(path))
+    return _samples(path, lookup.images(), "a name, or an image")
+
+
+def _lines_of(path: Path) -> list[str]:
+    """Return the lines of a list without comments and names of columns."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing; expected a list with one sample per line")
     lines = [line.strip() for line in read_text(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if lines and {word.lower() for word in re.split(r"[\s,;]+", lines[0])} <= _HEAD:
         lines = lines[1:]
-    pairs = list(_Lookup(root, path.parent, images, labels, lines).pairs())
-    faults = [pair for pair in pairs if isinstance(pair, str)]
-    if faults or not pairs:
+    return lines
+
+
+def _samples(path: Path, results: Iterable[S | str], expected: str) -> list[S]:
+    """Return the samples of a list's lines; texts among them say what is wrong with a line."""
+    lines = list(results)
+    faults = [line for line in lines if isinstance(line, str)]
+    if faults or not lines:
         reason = (
-            f"{counted(len(faults), 'line')} of {len(pairs)} without a sample: "
+            f"{counted(len(faults), 'line')} of {len(lines)} without a sample: "
             f"{'; '.join(faults[:3])}"
             if faults
             else "it is empty"
         )
-        raise FileNotFoundError(
-            f"{path}: {reason}; expected a name, or an image and its label map, one sample per line"
-        )
-    samples = [pair for pair in pairs if isinstance(pair, Pair)]
-    twice = [name for name, count in Counter(pair.name for pair in samples).items() if count > 1]
+        raise FileNotFoundError(f"{path}: {reason}; expected {expected}, one sample per line")
+    samples = [line for line in lines if not isinstance(line, str)]
+    twice = [
+        name for name, count in Counter(sample.name for sample in samples).items() if count > 1
+    ]
     if twice:
         raise ValueError(f"{path}: names {twice[0]} twice; expected each sample once")
     return samples
 
 
 class _Lookup:
-    """The samples that the lines of a list name."""
+    """The samples that the lines of a list name; with labels None their images alone."""
 
     def __init__(
-        self, root: Path, folder: Path, images: Files, labels: Files, lines: Sequence[str]
+        self, root: Path, folder: Path, images: Files, labels: Files | None, lines: Sequence[str]
     ) -> None:
         self._places = tuple(dict.fromkeys((root, folder)))
-        self._images, self._labels, self._lines = images, labels, lines
+        self._images, self._labels, self._lines = images, labels or {}, lines
+        self._labelled = labels is not None
         self._by_path = {paths[0].resolve(): name for name, paths in images.items()}
         self._foreign = self._foreign_prefix(lines[0]) if lines else ""
 
@@ -113,15 +168,35 @@ class _Lookup:
         for line in self._lines:
             yield self._pair(line)
 
-    def _pair(self, line: str) -> Pair | str:
+    def images(self) -> Iterator[NamedImage | str]:
+        """Yield the image of each line; or, as text, why there is none."""
+        for line in self._lines:
+            yield self._image(line)
+
+    def _image(self, line: str) -> NamedImage | str:
+        name = self._name(line)
+        if name is not None:
+            return image_of(name, self._images)
+        for text in (line, *(image for image, _ in _columns(line))):
+            if path := self._file(text):
+                return NamedImage(_name_of(text), path)
+        return f"'{line}' was not found"
+
+    def _name(self, line: str) -> str | None:
+        """Return which of the images by name a line is of."""
         stem, dot, suffix = line.rpartition(".")
         is_file = f"{dot}{suffix}".lower() in IMAGE_SUFFIXES
-        names = [name for name in (line, stem if is_file else line) if name in self._images]
-        if not names and (path := self._file(line)):
-            names = [name for name in (self._by_path.get(path.resolve()),) if name is not None]
-        if names:
-            if names[0] in self._labels:
-                return pair_of(names[0], self._images, self._labels)
+        for name in (line, stem if is_file else line):
+            if name in self._images:
+                return name
+        path = self._file(line)
+        return self._by_path.get(path.resolve()) if path else None
+
+    def _pair(self, line: str) -> Pair | str:
+        name = self._name(line)
+        if name is not None:
+            if name in self._labels:
+                return pair_of(name, self._images, self._labels)
             return f"'{line}' has no label map"
         for image, label in _columns(line):
             files = self._file(image), self._file(label)
@@ -136,7 +211,8 @@ class _Lookup:
 
     def _foreign_prefix(self, line: str) -> str:
         """Return what stands before the paths of another machine: "/SegNet/CamVid/"."""
-        for image, label in _columns(line):
+        columns = _columns(line) if self._labelled else ((i, i) for i, _ in _columns(line))
+        for image, label in (*columns, *(() if self._labelled else [(line, line)])):
             if not image.startswith("/") or Path(image).is_file():
                 continue
             parts = image.split("/")

@@ -8,19 +8,27 @@ samples, or image and label map of each.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import STRICT
+from rsseg.common.files import files_below
 from rsseg.common.messages import counted, listed
 from rsseg.images.reading import IMAGE_SUFFIXES
 from rsseg.segmentation.label_files import OTHER_LABELS
-from rsseg.segmentation.pair_lists import Files, Pair, listed_pairs, pair_of
+from rsseg.segmentation.pair_lists import (
+    Files,
+    NamedImage,
+    Pair,
+    image_of,
+    listed_images,
+    listed_pairs,
+    pair_of,
+)
 
 _WILD: Final = re.compile(r"\*\*/?|\*|\?")
 
@@ -31,7 +39,8 @@ class SplitConfig:
 
     Args:
         images: Folder of images, or a pattern with * (within a folder) and ** (any folders).
-        labels: The same for the label maps.
+        labels: The same for the label maps; not needed where they are not read, see
+            `adapt.labels`.
         list: File of one sample a line: its name, or its image and its label map, which may be
             all that is given. Default: every image.
     """
@@ -41,11 +50,18 @@ class SplitConfig:
     list: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.images is None) != (self.labels is None):
-            given, other = ("images", "labels") if self.images else ("labels", "images")
-            raise ValueError(f"{given} is given and {other} is not; give both, or a list of pairs")
+        if self.images is None and self.labels is not None:
+            raise ValueError("labels is given and images is not; give both, or a list of pairs")
         if self.images is None and self.list is None:
             raise ValueError("give images and labels, or a list")
+
+    @property
+    def lacks_labels(self) -> bool:
+        """Whether it states images alone."""
+        return self.images is not None and self.labels is None
+
+
+UNLABELLED: Final = "images is given and labels is not; give both, or a list of pairs"
 
 
 def find_pairs(root: Path, split: SplitConfig, *, skip: bool = False) -> tuple[list[Pair], int]:
@@ -60,6 +76,8 @@ def find_pairs(root: Path, split: SplitConfig, *, skip: bool = False) -> tuple[l
         ValueError: If images and label maps do not pair, or a list is faulty.
         FileNotFoundError: If a folder or file is missing.
     """
+    if split.lacks_labels:
+        raise ValueError(UNLABELLED)
     images: Files = {}
     labels: Files = {}
     if split.images is not None and split.labels is not None:
@@ -80,23 +98,58 @@ def find_pairs(root: Path, split: SplitConfig, *, skip: bool = False) -> tuple[l
     return [pair_of(name, images, labels) for name in names], len(unlabelled)
 
 
+def find_images(root: Path, split: SplitConfig) -> list[NamedImage]:
+    """Return the images of a split; whether there are label maps makes no difference.
+
+    Args:
+        root: Folder that the split's paths are relative to.
+        split: Where they are.
+
+    Raises:
+        ValueError: If there are none, a name has several, or a list is faulty.
+        FileNotFoundError: If a folder or file is missing.
+    """
+    images: Files = {}
+    if split.images is not None:
+        labels: Files = {}
+        if split.labels is not None and (root / _divide(split.labels)[0]).expanduser().is_dir():
+            labels = _label_maps(root, split.labels)
+        images = _images_beside(root, split.images, labels)
+        if not images:
+            raise _empty_error(root, "images", split.images)
+    if split.list is not None:
+        return listed_images(root, root / split.list, images)
+    return [image_of(name, images) for name in sorted(images)]
+
+
 def _files_of(root: Path, images: str, labels: str) -> tuple[Files, Files]:
     """Return the images and label maps of two folders or patterns, by name."""
     label_files = _label_maps(root, labels)
-    label_paths = {path for paths in label_files.values() for path in paths}
-    # Label maps may lie among the images: what the pattern of label maps matches is no image.
-    image_files = {
+    image_files = _images_beside(root, images, label_files)
+    if not image_files or not label_files:
+        kind, place = ("images", images) if not image_files else ("label maps", labels)
+        raise _empty_error(root, kind, place)
+    return image_files, label_files
+
+
+def _images_beside(root: Path, images: str, labels: Files) -> Files:
+    """Return the images of a folder or pattern, by name.
+
+    Label maps may lie among them: what the pattern of label maps matches is not an image.
+    """
+    label_paths = {path for paths in labels.values() for path in paths}
+    files = {
         name: [path for path in paths if path not in label_paths]
         for name, paths in _matches(root, images).items()
     }
-    image_files = {name: paths for name, paths in image_files.items() if paths}
-    if not image_files or not label_files:
-        kind, place = ("images", images) if not image_files else ("label maps", labels)
-        raise ValueError(
-            f"{root / place}: no {kind} ({', '.join(IMAGE_SUFFIXES)}) there; correct data.root and "
-            "the paths of the split (wildcards are *, ** and ?)"
-        )
-    return image_files, label_files
+    return {name: paths for name, paths in files.items() if paths}
+
+
+def _empty_error(root: Path, kind: str, place: str) -> ValueError:
+    return ValueError(
+        f"{root / place}: no {kind} ({', '.join(IMAGE_SUFFIXES)}) there; correct data.root and "
+        "the paths of the split (wildcards are *, ** and ?)"
+    )
 
 
 def _label_maps(root: Path, place: str) -> Files:
@@ -126,7 +179,7 @@ def _matches(root: Path, place: str) -> Files:
         )
     matches: Files = {}
     rule = _rule(pattern) if pattern else None
-    for file in _files(base):
+    for file in files_below(base):
         below = file.relative_to(base).as_posix()
         if file.suffix.lower() not in IMAGE_SUFFIXES:
             continue
@@ -160,18 +213,6 @@ def _rule(pattern: str) -> re.Pattern[str]:
     stem, dot, suffix = pattern[place:].rpartition(".")
     tail = re.escape(stem) + (f"(?i:{re.escape(dot + suffix)})" if dot else re.escape(suffix))
     return re.compile(text + tail)
-
-
-def _files(base: Path) -> Iterable[Path]:
-    """Yield the files below a folder, links followed, hidden ones left out."""
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(base, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link back to a folder above
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
 
 
 def _unpaired_message(

@@ -20,6 +20,7 @@ from rsseg.segmentation.config import SegmentationConfig
 from rsseg.segmentation.encoders import encoder_record
 from rsseg.segmentation.evaluate import SegmentationEvaluator
 from rsseg.segmentation.head import SegmentationHead
+from rsseg.segmentation.label_maps import predict_labels
 from rsseg.segmentation.model import build_segmenter
 from rsseg.training.evaluation import Evaluation
 from rsseg.training.step import Loss, Outputs, Teach
@@ -75,19 +76,24 @@ class Segmentation(Task[SegmentationConfig]):
         original: Teach | None = None,
     ) -> Loss:
         """Return the pixel-wise loss, see `Task`."""
+        weight = config.adapt.teacher if config.adapt else 0.0
 
         def loss(outputs: Outputs) -> MREDLosses:
+            answer = original(outputs.views[0]) if original else None
+            target = outputs.target
+            if answer is not None and not config.reads_labels:
+                target = labels_of(answer, target)
             losses = pixelwise_mred_loss(
                 outputs.logits,
-                outputs.target,
+                target,
                 outputs.scores,
                 variant=config.distillation,
                 ignore_index=VOID,
                 distillation_scale=config.distillation_scale,
-                teacher=original(outputs.views[0]) if original else None,
-                teacher_weight=config.adapt.teacher if config.adapt else 0.0,
+                teacher=answer if weight else None,
+                teacher_weight=weight,
             )
-            return weighted_by_pixels(losses, outputs.target)
+            return weighted_by_pixels(losses, target)
 
         return loss
 
@@ -105,6 +111,17 @@ class Segmentation(Task[SegmentationConfig]):
             for row in evaluator.per_class()
         ]
         write_csv(folder / "per_class.csv", rows)
+
+
+def labels_of(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the best class of each pixel in the place of labels; void stays void.
+
+    Args:
+        logits: Of the network that answers, at any size, shape (B, K, h, w).
+        target: Label maps that say which pixels are of an image, shape (B, H, W).
+    """
+    best = torch.stack([predict_labels(z, target.shape[1:]) for z in logits])
+    return torch.where(target == VOID, target, best.to(target.dtype))
 
 
 def weighted_by_pixels(losses: MREDLosses, target: Tensor) -> MREDLosses:

@@ -142,9 +142,15 @@ class AdaptConfig:
     Args:
         teacher: Factor on the distillation from the original, as it was at the start, which
             teaches every resolution from the largest views, beside the ensemble; 0 for none.
+        labels: Whether the labels of the training images are read. If not, they need none: the
+            original's answer to the largest views takes their place, and all else stays. A
+            classifier's target is its softmax, so that sum_s CE(z_s, p) + CE(z_0, p) takes the
+            place of classification and ensemble loss; the term of `teacher` is the first of these
+            once more, less a constant. A segmenter's target is its best class of each pixel.
     """
 
     teacher: NotNegative = 1.0
+    labels: bool = True
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -283,6 +289,11 @@ class RunConfig:
         return epoch < fixed.first or epoch >= self.epochs - fixed.last
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether the labels of the training images are read."""
+        return self.adapt is None or self.adapt.labels
+
+    @property
     def leaves_out_resolutions(self) -> bool:
         """Whether some steps leave out resolutions: of up to three, a sandwich step takes all."""
         several = self.random_resolution or self.order != "all"
@@ -306,10 +317,12 @@ class RunConfig:
                 f"distillation '{self.distillation}' needs all resolutions in a step, "
                 "random_resolution trains one; set distillation to none, or leave it out"
             )
-        if self.random_resolution and self.adapt is not None and self.adapt.teacher:
+        taught = self.adapt is not None and (self.adapt.teacher or not self.adapt.labels)
+        if self.random_resolution and taught:
             raise ValueError(
                 "the original teaches from the largest views, which random_resolution leaves out "
-                "in most steps; set adapt.teacher to 0, or leave random_resolution out"
+                "in most steps; set adapt.teacher to 0 and adapt.labels to true, or leave "
+                "random_resolution out"
             )
 
     def _check_schedule(self) -> None:

@@ -128,7 +128,8 @@ class Task(ABC, Generic[C]):
             config: Settings of the run.
             data: The test images, whose classes a teacher has to know.
             device: Where the run computes.
-            original: The network that is adapted, as it was at the start, if it teaches.
+            original: The network that is adapted, as it was at the start, if it teaches, or its
+                answers take the place of labels.
         """
 
     @abstractmethod
@@ -182,6 +183,12 @@ def build_net(
         weights = unpacked(open_weights(config.init), task.head.network)
         model = plain(config)["model"]
         report = load_init(net, weights, head=task.head, model=model, classes=classes)
+        if report.heads and not config.reads_labels:
+            raise ValueError(
+                f"adapt.labels is false, so the answers of init {weights.name} are what is learnt, "
+                "and it has no head for these classes (it starts anew); set model.classes and the "
+                "names of the classes to those of init, or adapt.labels: true"
+            )
         if announced:
             report.announce()
             if not report.heads:
@@ -322,7 +329,7 @@ def original_teacher(
     Raises:
         ValueError: If the weights are gone, or do not fit.
     """
-    if config.adapt is None or not config.adapt.teacher:
+    if config.adapt is None or not (config.adapt.teacher or not config.adapt.labels):
         return None
     net = build_net(task, config, device, classes=classes, announced=False)
     return fixed_teacher(net.specialize(config.resolutions[0]), config.precision)

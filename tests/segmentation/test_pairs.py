@@ -151,8 +151,10 @@ def test_what_does_not_pair_is_named_with_the_remedy(
 
 
 def test_half_a_split_is_refused() -> None:
+    with pytest.raises(ValueError, match="labels is given and images is not"):
+        SplitConfig(labels="m")
     with pytest.raises(ValueError, match="images is given and labels is not"):
-        SplitConfig(images="i")
+        find_pairs(Path(), SplitConfig(images="i"))
     with pytest.raises(ValueError, match="give images and labels, or a list"):
         SplitConfig()
 
