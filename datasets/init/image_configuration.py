@@ -103,6 +103,7 @@ def _run(layout: ImageLayout, measures: Measures) -> Iterator[str]:
     yield f"batch_size: {max(2, min(64, total))}"
     yield "optim: {lr: 0.05, momentum: 0.9, weight_decay: 1.0e-4}"
     yield "schedule: {kind: cosine, warmup_epochs: 0.5}"
+    yield "precision: auto    # bf16 where training is faster in it"
 
 
 def _classes_question(layout: ImageLayout) -> str:

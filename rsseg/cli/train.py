@@ -34,6 +34,7 @@ from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.switchable.unseen import RULES
 from rsseg.training import task as tasks
+from rsseg.training.beginning import KEYS, with_normalisation
 from rsseg.training.constant_output import constant_output_warnings
 from rsseg.training.cost import estimate, profile_steps, wait_for_kernels
 from rsseg.training.evaluate_checkpoint import evaluate_checkpoint, evaluation_config, recalibrated
@@ -41,7 +42,6 @@ from rsseg.training.interrupt import Interrupted
 from rsseg.training.job import Job
 from rsseg.training.loop import Training
 from rsseg.training.metadata import RunMetadata
-from rsseg.training.normalisation import KEYS, with_normalisation
 from rsseg.training.parallel import check_compression
 from rsseg.training.resume import Start, settings_of_run
 from rsseg.training.run_folder import RunFolder
@@ -121,10 +121,11 @@ class Script(Generic[C]):
             sending = (config.memory, config.gradient_compression)
             check_agreed(sending, "memory and gradient_compression")
             job = self._job(config, pretrained=not start.resumed)
+            settings = plain(job.config)  # With the precision that "auto" takes here.
             if is_main_process() and start.resumed:
-                start.reopen(plain(config))
+                start.reopen(settings)
             elif is_main_process():
-                RunFolder.create(start.folder, plain(config))
+                RunFolder.create(start.folder, settings)
             barrier()
             folder = RunFolder(start.folder)
             training = Training.resume(job, folder) if start.resumed else Training(job, folder)

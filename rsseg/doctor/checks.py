@@ -15,6 +15,7 @@ from typing import Literal
 from packaging.specifiers import SpecifierSet
 
 from rsseg.common.messages import counted, first_line
+from rsseg.common.processor import is_emulated
 
 State = Literal["ok", "hint", "fault"]
 
@@ -166,7 +167,7 @@ def check_data(root: str, error: str) -> Finding:
 
 def check_precision(precision: str, device: str, *, bf16: bool) -> Finding:
     """Check that a device, "cpu" or "cuda", calculates in a number format without a detour."""
-    slow = (precision == "bf16" and not bf16) or (precision == "fp16" and device == "cpu")
+    slow = is_emulated(precision, device, bf16=bf16)
     measurement = f"{precision} on {device}" + (", which has to emulate it" if slow else "")
-    remedy = "compare --estimate with that of --set precision=fp32"
+    remedy = "compare --estimate with that of --set precision=fp32, or set precision=auto"
     return _finding("precision", "hint" if slow else "ok", measurement, remedy)

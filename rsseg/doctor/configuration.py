@@ -23,6 +23,7 @@ from rsseg.common.config import STRICT, ConfigError, is_given, load_config
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError
 from rsseg.common.messages import first_line
+from rsseg.common.processor import computes_bf16
 from rsseg.doctor import checks, machine
 from rsseg.doctor.checks import Finding, attempted
 from rsseg.doctor.start import (
@@ -36,9 +37,9 @@ from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.segmentation.config import DataConfig, SegmentationConfig
 from rsseg.segmentation.model import build_segmenter
 from rsseg.switchable.net import SwitchableNet
+from rsseg.training.beginning import KEYS, precision_for
 from rsseg.training.config import RunConfig
 from rsseg.training.cost import AHEAD
-from rsseg.training.normalisation import KEYS
 from rsseg.training.resume import default_folder
 from rsseg.training.run_folder import check_unused
 
@@ -185,12 +186,18 @@ def _device(config: Run) -> Iterator[Finding]:
         yield Finding("device", "fault", str(error), "--set device=auto, or device=cpu")
         return
     yield Finding("device", "ok", f"{config.device} is {device}")
-    if device.type == "cuda":
-        # torch.cuda.is_bf16_supported counts emulation; compute capability 8.0 (Ampere) has bf16.
-        bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        bf16 = machine.cpu_has_bf16()
-    yield checks.check_precision(config.precision, device.type, bf16=bf16)
+    yield _precision(config, device)
+
+
+def _precision(config: Run, device: torch.device) -> Finding:
+    if config.precision != "auto":
+        bf16 = computes_bf16(device)
+        return checks.check_precision(config.precision, device.type, bf16=bf16)
+    try:
+        precision, reason = precision_for(_meta_net(config), device)
+    except ValueError as error:  # What is wrong with the model stands in a line of its own.
+        return Finding("precision", "ok", f"auto; the network is not known ({first_line(error)})")
+    return Finding("precision", "ok", f"auto takes {precision}: {reason}")
 
 
 def _checkpoints(config: Run, folder: Path) -> Finding:
@@ -219,14 +226,19 @@ def open_files(config: Run) -> int:
 
 def disk_bytes(config: Run) -> int:
     """Return the bytes of a run's checkpoints: weights, their average if any, and momentum."""
-    try:
-        with torch.device("meta"):
-            net = _net(config)
-    except RuntimeError:  # Some networks read their weights while they are built.
-        net = _net(config)
+    net = _meta_net(config)
     weights: int = sum(tensor.nbytes for tensor in net.state_dict().values())
     momentum: int = sum(parameter.nbytes for parameter in net.parameters())
     return CHECKPOINTS * (weights * (1 if config.ema_decay is None else 2) + momentum)
+
+
+def _meta_net(config: Run) -> SwitchableNet:
+    """Build the network of a run without memory for its weights, where it can be."""
+    try:
+        with torch.device("meta"):
+            return _net(config)
+    except RuntimeError:  # Some networks read their weights while they are built.
+        return _net(config)
 
 
 def _net(config: Run) -> SwitchableNet:

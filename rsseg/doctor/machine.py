@@ -132,12 +132,6 @@ def cpu_quota(root: Path) -> float:
     return int(quota) / int(period) if quota.isdigit() else math.inf  # "max", "-1", or no file.
 
 
-def cpu_has_bf16(root: Path = Path("/")) -> bool:
-    """Return whether Linux says that the processor calculates in bf16 itself."""
-    words = text_of(root / "proc/cpuinfo").split()
-    return bool({"avx512_bf16", "amx_bf16", "bf16"}.intersection(words))
-
-
 def text_of(path: Path) -> str:
     """Return the content of a text file; of one that cannot be read, an empty text."""
     try:

@@ -15,6 +15,7 @@ from rsseg.losses.distillation import VARIANTS
 from rsseg.switchable.resolutions import Resolutions
 
 Kept = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 _MOMENTUM: Final = 0.9
@@ -189,7 +190,8 @@ class RunConfig:
             them; default: none, a batch is normalised with its own.
         sync_batchnorm: Normalise over the images of all processes, not of each one's share.
         precision: Number format of the forward pass: "fp32", or "bf16" or "fp16" (autocast; fp16
-            with a scaled loss).
+            with a scaled loss). "auto" takes bf16 where it is faster, see `with_precision`; a run
+            that has begun holds what was taken.
         memory: "normal", or less memory for some speed with the same gradients: "checkpoint"
             keeps the graph of the largest resolution alone, "two_pass" that of one at a time.
         compile: Compile the network (torch.compile). Each resolution is compiled by itself in the
@@ -228,7 +230,7 @@ class RunConfig:
     freeze_batchnorm: bool = False
     fixed_statistics: FixedStatisticsConfig = field(default_factory=FixedStatisticsConfig)
     sync_batchnorm: bool = False
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     memory: Literal["normal", "checkpoint", "two_pass"] = "normal"
     compile: Literal["none", "default", "cuda_graphs"] = "none"
     gradient_compression: Literal["none", "bf16"] = "none"

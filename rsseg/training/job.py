@@ -44,7 +44,7 @@ class Job:
     """The parts of a run.
 
     Args:
-        config: Settings of the run.
+        config: Settings of the run; `with_precision` has settled a precision that is "auto".
         net: The network, on its device.
         batches: The training batches.
         loss: From the outputs of a step to the losses.
@@ -67,6 +67,13 @@ class Job:
     metric: str
     mix: Mix | None = None
     faults: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.config.precision == "auto":
+            raise ValueError(
+                "precision 'auto' names no number format yet; give Job the settings that "
+                "rsseg.training.beginning.with_precision(config, net) returns"
+            )
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 
 from rsseg.common.config import Config, is_given, load_config, plain
 from rsseg.common.files import RunError
-from rsseg.training.normalisation import KEYS
+from rsseg.training.beginning import KEYS
 from rsseg.training.run_folder import RunFolder, check_unused
 
 
@@ -65,8 +65,13 @@ class Start:
         return config
 
     def _with_recorded(self, requested: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-        """Take mean and std, where the file sets none, from the run: its weights brought them."""
+        """Take from the run what its beginning has settled where the file leaves it open.
+
+        So mean and std, which its weights brought, and the precision that "auto" took.
+        """
         assert self.config_file is not None
+        if requested.get("precision") == "auto":
+            requested["precision"] = own["precision"]
         if "preprocessing" in own and not self.given(*KEYS):
             images = {name: own["preprocessing"][name] for name in ("mean", "std")}
             requested["preprocessing"] = {**requested["preprocessing"], **images}

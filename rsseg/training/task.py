@@ -22,6 +22,7 @@ from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import set_names
+from rsseg.training.beginning import with_precision
 from rsseg.training.config import RunConfig
 from rsseg.training.evaluation import Evaluation, Evaluator, evaluate
 from rsseg.training.freezing import Freezing
@@ -338,7 +339,8 @@ def original_teacher(
 def build_job(
     task: Task[C], config: C, net: SwitchableNet, batches: TrainData, data: EvalData
 ) -> Job:
-    """Build the job of a run from its parts."""
+    """Build the job of a run from its parts; its settings name the precision that "auto" takes."""
+    config = with_precision(config, net)
 
     def evaluate_it(network: SwitchableNet) -> Evaluation[Any]:
         return evaluate_net(task, config, network, data, config.resolutions)

@@ -176,3 +176,19 @@ def test_unreadable_data_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Path, "open", refuse)
     assert doctor_run.reading_error(path) == "Permission denied"
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_doctor_says_what_auto_takes(
+    images: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool
+) -> None:
+    monkeypatch.setattr("rsseg.training.beginning.computes_bf16", lambda _: bf16)
+    values = {"data": {"root": str(images)}, "device": "cpu", "precision": "auto"}
+    path = write_config(Path("x.yaml"), model={"classes": 2}, **values)
+    found = examined(path)["precision"]
+    assert found.state == "ok"
+    assert found.found.startswith("auto takes bf16: " if bf16 else "auto takes fp32: ")
+    path = write_config(
+        Path("x.yaml"), model={"name": "resnet18", "width": 0.5, "classes": 2}, **values
+    )
+    assert "the network is not known" in examined(path)["precision"].found

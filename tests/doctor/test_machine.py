@@ -74,11 +74,3 @@ def test_quota_of_a_container(files: dict[str, str], cores: float, tmp_path: Pat
     usable = machine.usable_cores(tmp_path)
     assert 1 <= usable <= (os.cpu_count() or 1)
     assert usable < cores + 1
-
-
-def test_processor_tells_of_bf16(tmp_path: Path) -> None:
-    (tmp_path / "proc").mkdir()
-    for flags, there in (("fma avx512_bf16", True), ("fma avx512f", False)):
-        (tmp_path / "proc/cpuinfo").write_text(f"flags\t: {flags}\n")
-        assert machine.cpu_has_bf16(tmp_path) is there
-    assert machine.cpu_has_bf16(tmp_path / "nowhere") is False
