@@ -67,6 +67,7 @@ bench: $(VENV)/.installed
 	$(BENCH).loader --short --rounds 2 --launches 3
 	$(BENCH).nyudv2 --short
 	$(BENCH).inference --short
+	$(BENCH).label_maps --short --rounds 2 --threads 1
 	$(BENCH).onnx_files --short
 	$(BENCH).quantization --short --rounds 2 --batch 4
 	$(BENCH).growth --short --rounds 3

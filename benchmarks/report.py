@@ -29,6 +29,7 @@ ORDER = (
     "loader",
     "nyudv2",
     "inference",
+    "label_maps",
     "onnx_files",
     "quantization",
     "growth",

@@ -59,6 +59,15 @@ _segmenter = partial(
 )
 _views = partial(Target, "five views", "loader", "five views", sizes=_FIVE)
 _sample = partial(Target, "NYUDv2 sample", "nyudv2", "sample", sizes=_THREE)
+_LABEL_MAP = {"classes": 40, "logits": [32, 32]}
+
+
+def _label_map(size: str, *, speed: float) -> Target:
+    what = f"label map, {size}"
+    sizes = _LABEL_MAP
+    return Target(what, "label_maps", size, "ours", speed=speed, memory=1 / 8, sizes=sizes)
+
+
 _GROWTH = ("step against S", "loss against B", "loss against H x W", "loss against K")
 
 TARGETS = (
@@ -80,6 +89,10 @@ TARGETS = (
     _segmenter(allocator="default", speed=1.3),
     _views("ours, decoder fast", speed=2.5, difference=1.0),
     _sample("prepared folder", speed=5.0),
+    # 5 and 15 x the way by some classes at a time, which is 2 to 3 x as fast as the peer; 20 of the
+    # peer's 160 bytes a pixel.
+    _label_map("480x640", speed=15.0),
+    _label_map("3000x4000", speed=40.0),
     Target("import rsseg", "imports", "start", "import rsseg", speed=1 / 1.15),
     Target(
         "QEM step",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from benchmarks import (
     distributed,
     growth,
     inference,
+    label_maps,
     loader,
     nyudv2,
     onnx_files,
@@ -29,7 +32,7 @@ from benchmarks import (
     step,
     targets,
 )
-from benchmarks.harness import Case, Timed, Work, compared, interleaved, records, table
+from benchmarks.harness import Case, Measured, Timed, Work, compared, interleaved, records, table
 from benchmarks.machine import EXACT, RETAINING, environment_of
 from benchmarks.peers import pairwise_loss, resized, straightforward_loss
 from benchmarks.runner import command_line, make_parser, measure, run
@@ -219,6 +222,7 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
         (loader.main, ["--count", "2", "--resolutions", "32", "16"], 4),
         (nyudv2.main, ["--count", "3", "--size", "48", "64", "--resolutions", "32", "16"], 6),
         (inference.main, ["--no-compile", "--passes", "1", "--resolutions", "48", "32"], 11),
+        (label_maps.main, ["--side", "8", "--classes", "3"], 6),
         (onnx_files.main, ["--passes", "1", "--resolutions", "48", "32"], 13),
         (
             quantization.main,
@@ -233,6 +237,7 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
         "loader",
         "nyudv2",
         "inference",
+        "label_maps",
         "onnx_files",
         "quantization",
         "growth",
@@ -247,6 +252,7 @@ def test_command_appends_its_records_and_the_report_shows_them(
 ) -> None:
     # Exporting a real network takes most of the time.
     monkeypatch.setitem(onnx_files.NETWORKS, "resnet18", ("classification", small_classifier))
+    monkeypatch.setattr(label_maps, "SIZES", ((24, 32), (60, 80)))
     common = ["--rounds", "1", "--threads", "1", "--device", "cpu", "--no-memory"]
     out = tmp_path / "results" / "x.jsonl"
     assert main([*arguments, *common, "--out", str(out)]) == 0
@@ -407,6 +413,36 @@ def test_document_without_markers_or_folder_without_results_is_an_error(tmp_path
 def test_document_of_this_checkout_has_the_markers() -> None:
     text = (ROOT / report.DOCUMENT).read_text(encoding="utf-8")
     assert report.inserted(text, "tables", report.DOCUMENT)
+
+
+@pytest.mark.parametrize("way", label_maps.WAYS)
+def test_all_ways_give_the_label_map_of_the_peer(way: str) -> None:
+    logits = label_maps.drawn_logits(classes=40, side=12, seed=0)
+    labels = label_maps.WAYS[way](logits, (97, 130))
+    resized = F.interpolate(logits[None], size=(97, 130), mode="bilinear", align_corners=False)
+    assert labels.dtype == torch.uint8
+    assert torch.equal(labels.long(), resized[0].argmax(dim=0))
+
+
+def test_bytes_a_pixel_of_a_label_map_are_noted(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    options = argparse.Namespace(
+        **{"benchmark": "label_maps", "allocator": "default", "device": CPU, "out": out},
+        **{"seed": 0, "rounds": 1, "launches": 1, "command": "none"},
+    )
+    case = Case("12x10", {}, {"size": [12, 10]}, peer="ours")
+    one = Measured("ours", [1.0], [1.0], 360, 1.0, None, {"disputed": 0.5})
+    label_maps.finish(options, case, [one, replace(one, memory=None)])
+    notes = [json.loads(line)["notes"] for line in out.read_text().splitlines()]
+    assert notes == [{"disputed": 0.5, "bytes a pixel": 3.0}, {"disputed": 0.5}]
+
+
+def test_network_of_the_label_maps_without_an_image_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        label_maps.main(["--network", "x.pt"])
+    assert "give --network and --image together" in capsys.readouterr().err
 
 
 def test_resized_logits_are_those_of_torch() -> None:
