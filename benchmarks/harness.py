@@ -57,6 +57,7 @@ class Case:
         sizes: What the work is, plain values.
         peer: Name of the variant that the others are compared with; default is the first.
         memory: Measure memory.
+        left_out: Variants that this machine is known not to run, and why.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Case:
     sizes: Mapping[str, Any]
     peer: str | None = None
     memory: bool = True
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reference(self) -> str:
@@ -84,6 +86,7 @@ class Measured:
         resident: On a CPU the bytes that the process holds at its peak over those before, more
             than needed where the allocator keeps freed blocks; None if not measured.
         notes: Further numbers.
+        left_out: Why nothing was measured; empty if it was.
     """
 
     variant: str
@@ -93,17 +96,20 @@ class Measured:
     memory_ratio: float | None
     resident: int | None
     notes: Mapping[str, float]
+    left_out: str = ""
 
 
 class Timed(NamedTuple):
-    """The seconds of each round of a variant, and further numbers."""
+    """The seconds of each round of a variant, and further numbers; or why there are none."""
 
     times: Sequence[float]
     notes: Mapping[str, float]
+    left_out: str = ""
 
 
 Cases = Callable[[argparse.Namespace], Iterable[Case]]
 Finish = Callable[[argparse.Namespace, Case, list[Measured]], None]
+Watch = Callable[[str, int, Mapping[str, Sequence[float]]], None]
 
 
 def interleaved(
@@ -112,6 +118,7 @@ def interleaved(
     *,
     clock: Callable[[], float] = time.perf_counter,
     wait: Callable[[], None] = lambda: None,
+    watch: Watch = lambda _variant, _round, _times: None,
 ) -> dict[str, list[float]]:
     """Time variants in turn, after one round that does not count.
 
@@ -120,18 +127,21 @@ def interleaved(
         rounds: Number of rounds.
         clock: Seconds.
         wait: Returns when the device has done its work.
+        watch: Is told of each call: the variant, the round, 0 for the one that does not count,
+            and the times of all variants so far, that one's included.
 
     Returns:
         Seconds for one unit of work, of each round.
     """
     times: dict[str, list[float]] = {name: [] for name in works}
-    for counted in [False] + [True] * rounds:
+    for number_of_round in range(rounds + 1):
         for name, work in works.items():
             begin = clock()
             work.call()
             wait()
-            if counted:
+            if number_of_round:
                 times[name].append((clock() - begin) / work.units)
+            watch(name, number_of_round, times)
     return times
 
 
@@ -147,13 +157,14 @@ def compared(
         Measured(
             variant=name,
             times=list(times),
-            ratios=[p / own for p, own in zip(peer_times, times, strict=True)],
+            ratios=[p / own for p, own in zip(peer_times, times, strict=True)] if times else [],
             memory=memory.get(name),
             memory_ratio=memory[name] / peer_memory if peer_memory and name in memory else None,
             resident=resident.get(name),
             notes=notes,
+            left_out=left_out,
         )
-        for name, (times, notes) in timed.items()
+        for name, (times, notes, left_out) in timed.items()
     ]
 
 
@@ -164,6 +175,8 @@ def table(case: Case, measured: Sequence[Measured]) -> str:
         [case.name, "time, ms", "speed", "(min..max)", "memory, MiB", "memory", "held, MiB", *notes]
     ]
     for m in measured:
+        if m.left_out:
+            continue
         rows.append(
             [
                 m.variant,
@@ -176,7 +189,8 @@ def table(case: Case, measured: Sequence[Measured]) -> str:
                 *(number(m.notes[name]) if name in m.notes else "-" for name in notes),
             ]
         )
-    return text_table(rows)
+    left_out = [f"{m.variant}: left out, {m.left_out}" for m in measured if m.left_out]
+    return "\n".join([text_table(rows), *left_out])
 
 
 def number(value: float) -> str:
@@ -205,6 +219,7 @@ def records(
             "memory_ratio": m.memory_ratio,
             "resident": m.resident,
             "notes": dict(m.notes),
+            "left_out": m.left_out,
         }
         for m in measured
     ]

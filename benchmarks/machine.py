@@ -16,10 +16,15 @@ from typing import Any
 import cv2
 import torch
 
+from rsseg.common.processor import computes_bf16, is_emulated, processor_class
+
 # What glibc's malloc is told, so that it keeps large blocks: by default it returns each to the
 # system and faults it in again, page by page, which can take longer than computing.
 RETAINING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 ALLOCATORS = ("default", "retaining")
+
+# Variables that make a processor one of a class below its own, for torch, oneDNN and MKL.
+NARROWING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 # Every block of some size straight from the system and back to it: what a process then holds is
 # what it needs, without what malloc keeps for later or cannot give back between smaller blocks.
@@ -29,16 +34,24 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Return the class of the machine, plain values: what a time depends on, and no names."""
+    """Return what a time depends on, plain values and no names; "class" is the processor's."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {
         "cpu": _cpu_model(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "class": processor_class(),
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "device": name,
     }
+
+
+def emulation(precision: str, device: torch.device) -> str:
+    """Return that a device has to emulate a number format, and so is not measured; or nothing."""
+    if not is_emulated(precision, device.type, bf16=computes_bf16(device)):
+        return ""
+    own = processor_class() if device.type == "cpu" else "this device"
+    return f"{own} does not compute in {precision}"
 
 
 def _cpu_model() -> str:

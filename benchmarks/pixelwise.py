@@ -23,6 +23,7 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Case, Work
 from benchmarks.peers import resized, straightforward_loss
 from benchmarks.runner import make_parser, run
+from rsseg.common.processor import computes_bf16
 from rsseg.images.preprocessing import VOID
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.losses.pixelwise import pixelwise_mred_loss
@@ -168,11 +169,10 @@ def _loss_case(options: argparse.Namespace) -> Case:
 def _step_case(options: argparse.Namespace) -> Case:
     batch = options.batch or (1 if options.short else 2)
     sizes = Sizes(tuple(options.resolutions), batch, options.classes, options.device)
-    network = {
-        "encoder": options.encoder,
-        "width": options.width,
-        "precision": options.precision,
-    }
+    precision = options.precision
+    if precision == "auto":
+        precision = "bf16" if computes_bf16(options.device) else "fp32"
+    network = {"encoder": options.encoder, "width": options.width, "precision": precision}
 
     def prepared(loss: MapLoss) -> Work:
         step = SegmenterStep(loss, sizes, **network)
@@ -196,7 +196,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--classes", type=int, default=40)
     parser.add_argument("--encoder", default="resnet101", help="of the step")
     parser.add_argument("--width", type=int, default=256, help="of the step's decoder")
-    parser.add_argument("--precision", default="bf16", help="of the step: fp32 or bf16")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16"),
+        help="of the step; auto is bf16 where the device computes in it (default: auto)",
+    )
     return run(__file__, parser, cases, arguments)
 
 

@@ -1,7 +1,8 @@
 """Make the tables of docs/BENCHMARKS.md from the results of the benchmarks.
 
-Of each case, allocator and machine the newest measurement is shown. What stands outside the two
-markers of the document stays as it is.
+Of each case, allocator and machine the newest measurement is shown. Each class of machines has a
+section with its targets and tables; of a class without results here the section stays as it is, as
+does what stands outside the two markers of the document.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import RESULTS, mebibytes, number
-from benchmarks.targets import TARGETS, Record, Target, judge
+from benchmarks.targets import CUDA, TARGETS, Record, Target, class_of, judge
 from rsseg.common.files import written_whole
 from rsseg.common.messages import counted
+from rsseg.common.processor import AMX, ARM, ARM_BF16, AVX2, AVX512, AVX512_BF16, OTHER
 
 ORDER = (
     "imports",
@@ -36,11 +38,15 @@ ORDER = (
 )
 DOCUMENT = Path("docs/BENCHMARKS.md")
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+CLASSES = (AVX2, AVX512, AVX512_BF16, AMX, ARM, ARM_BF16, OTHER, CUDA)
+_SECTION = "## "
 _ANSWERS = {True: "met", False: "**missed**", None: "not measured"}
 
 
 def read_results(folder: Path) -> list[Record]:
     """Read all files of JSON lines in a folder.
+
+    Records of earlier versions, which name no class of machines, are left out with a message.
 
     Raises:
         ValueError: If there is none, or a line is no record.
@@ -51,12 +57,20 @@ def read_results(folder: Path) -> list[Record]:
             f"{folder} holds no results (*.jsonl); run `make bench`, or give --results their folder"
         )
     records: list[Record] = []
+    older = 0
     for path in paths:
         for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
-                records.append(json.loads(text))
+                record = json.loads(text)
             except ValueError as error:
                 raise ValueError(f"{path}, line {line} is no JSON ({error}); remove it") from error
+            if "class" in record.get("machine", {}):
+                records.append(record)
+            else:
+                older += 1
+    if older:
+        lines = counted(older, "record")
+        print(f"{folder}: {lines} without a class of machines left out; measure again")
     return records
 
 
@@ -73,25 +87,32 @@ def newest(records: Iterable[Record]) -> list[list[Record]]:
     return sorted(kept, key=lambda group: order.get(group[0]["benchmark"], len(order)))
 
 
-def markdown(records: Sequence[Record], targets: Sequence[Target] = TARGETS) -> str:
-    """Write all tables: the targets, then each case."""
-    parts = ["## Targets", *_target_table(targets, records)]
-    for group in newest(records):
+def sections(
+    records: Sequence[Record], targets: Sequence[Target] = TARGETS
+) -> dict[str, list[str]]:
+    """Return the lines of a section for each class of machines that has been measured."""
+    classes = {class_of(record) for record in records}
+    return {name: _section(name, records, targets) for name in CLASSES if name in classes}
+
+
+def _section(name: str, records: Sequence[Record], targets: Sequence[Target]) -> list[str]:
+    own = [record for record in records if class_of(record) == name]
+    lines = [f"{_SECTION}{name}", "", f"### Targets: {name}"]
+    lines += _target_table([target for target in targets if target.is_for(name)], own)
+    for group in newest(own):
         first = group[0]
         allocator = "" if first["allocator"] == "default" else f", {first['allocator']} allocator"
-        parts += ["", f"## {first['benchmark']}: {first['case']}{allocator}", ""]
-        parts += [f"    {first['command']}", "", f"{_where(first)}. {_what(first)}.", ""]
-        parts += _growth_table(first) if "fits" in first else _table(group)
-    return "\n".join(parts)
+        lines += ["", f"### {first['benchmark']}: {first['case']}{allocator}", ""]
+        lines += [f"    {first['command']}", "", f"{_where(first)}. {_what(first)}.", ""]
+        lines += _growth_table(first) if "fits" in first else _table(group)
+    return lines
 
 
 def _where(record: Record) -> str:
     machine = record["machine"]
     cores = f"{machine['cores']} cores, {counted(machine['threads'], 'thread')}"
     device = "" if machine["device"] == "cpu" else f"{machine['device']}, "
-    return (
-        f"{device}{machine['cpu']} ({machine['instructions']}), {cores}, torch {machine['torch']}"
-    )
+    return f"{device}{machine['cpu']} ({machine['class']}), {cores}, torch {machine['torch']}"
 
 
 def _what(record: Record) -> str:
@@ -125,8 +146,13 @@ def _table(group: Sequence[Record]) -> list[str]:
     """Lay out the variants of a case."""
     notes = sorted({name for record in group for name in record["notes"]})
     rows = []
+    head = ["variant", "time, ms", "speed (min..max)", "extra memory, MiB", "memory", "held, MiB"]
     for record in group:
         times, ratios, share = record["times"], record["ratios"], record["memory_ratio"]
+        if record["left_out"]:
+            dashes = ["-"] * (len(head) + len(notes) - 2)
+            rows.append([record["variant"], f"left out: {record['left_out']}", *dashes])
+            continue
         speed = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
         rows.append(
             [
@@ -139,7 +165,6 @@ def _table(group: Sequence[Record]) -> list[str]:
                 *(number(record["notes"][n]) if n in record["notes"] else "-" for n in notes),
             ]
         )
-    head = ["variant", "time, ms", "speed (min..max)", "extra memory, MiB", "memory", "held, MiB"]
     return _rows([*head, *notes], rows)
 
 
@@ -160,20 +185,34 @@ def _growth_table(record: Record) -> list[str]:
     return _rows(head, rows)
 
 
-def inserted(document: str, tables: str, where: Path) -> str:
-    """Write tables between the markers of a document, in place of what is there.
+def inserted(document: str, measured: Mapping[str, Sequence[str]], where: Path) -> str:
+    """Write the sections of classes between the markers of a document, in place of theirs.
+
+    Args:
+        document: The text of the document.
+        measured: Lines of the section of each class that has been measured.
+        where: Name of the document, for the error.
 
     Raises:
-        ValueError: If it does not hold each marker once, in order; `where` names it.
+        ValueError: If it does not hold each marker once, in order.
     """
     before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    inner, end, after = rest.partition(END)
     if not (begin and end) or BEGIN in rest or END in after:
         raise ValueError(
             f"{where} must hold the line {BEGIN} and below it the line {END}, each once; the "
             "tables are written between them"
         )
+    kept = _sections_in(inner)
+    texts = {**kept, **{name: "\n".join(lines) for name, lines in measured.items()}}
+    tables = "\n\n".join(texts[name] for name in CLASSES if name in texts)
     return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
+
+
+def _sections_in(text: str) -> dict[str, str]:
+    """Return the sections of a text by the class in their headings; others are dropped."""
+    parts = f"\n{text}".split(f"\n{_SECTION}")[1:]
+    return {part.partition("\n")[0].strip(): f"{_SECTION}{part.strip()}" for part in parts}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,13 +226,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--document", type=Path, default=DOCUMENT)
     options = parser.parse_args(arguments)
     try:
-        tables = markdown(read_results(options.results))
-        text = inserted(options.document.read_text(encoding="utf-8"), tables, options.document)
+        measured = sections(read_results(options.results))
+        text = inserted(options.document.read_text(encoding="utf-8"), measured, options.document)
         with written_whole(options.document) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except (ValueError, OSError) as problem:
         parser.error(str(problem))
-    print(f"{options.document} has the tables of {options.results}")
+    classes = ", ".join(measured)
+    print(f"{options.document} has the tables of {options.results}, of the classes {classes}")
     return 0
 
 

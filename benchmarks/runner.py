@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +26,20 @@ from benchmarks.harness import (
     Work,
     compared,
     interleaved,
+    mebibytes,
+    number,
     print_and_append,
 )
-from benchmarks.machine import ALLOCATORS, environment_of, extra_memory, use_threads, waiter
+from benchmarks.machine import (
+    ALLOCATORS,
+    NARROWING,
+    environment_of,
+    extra_memory,
+    use_threads,
+    waiter,
+)
 from rsseg.common.device import choose_device
+from rsseg.common.distributed import is_main_process
 
 Again = Callable[[Sequence[str], str], Any]
 
@@ -105,7 +116,7 @@ def run(
     here = options.memory_of or environment_of(chosen[0], os.environ) == dict(os.environ)
     if len(chosen) > 1 or not here:
         return max(_again(script, given, allocator) for allocator in chosen)
-    options.command = command_line(options.benchmark, given)
+    options.command = command_line(options.benchmark, given, os.environ)
     use_threads(options.threads)
     try:
         options.device = choose_device(options.device)
@@ -130,10 +141,14 @@ def _again(script: str, arguments: Sequence[str], allocator: str) -> int:
     ).returncode
 
 
-def command_line(benchmark: str, arguments: Sequence[str]) -> str:
-    """Write a command as anybody can run it: without the place of the results or other paths."""
+def command_line(benchmark: str, arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Write a command as anybody can run it: without the place of the results or other paths.
+
+    Variables that narrow the processor to another class are part of it.
+    """
+    narrowed = [f"{name}={environment[name]}" for name in NARROWING if name in environment]
     words = ["PATH" if os.sep in word else word for word in without("--out", arguments)]
-    return " ".join([f"python -m benchmarks.{benchmark}", *words])
+    return " ".join([*narrowed, f"python -m benchmarks.{benchmark}", *words])
 
 
 def without(option: str, arguments: Sequence[str]) -> list[str]:
@@ -146,6 +161,8 @@ def measure(
     script: str, arguments: Sequence[str], options: argparse.Namespace, case: Case
 ) -> list[Measured]:
     """Measure memory, then times, of the variants of a case."""
+    for variant, reason in case.left_out.items():
+        _tell(f"{case.name}: {variant} is left out, {reason}")
     memory: dict[str, int] = {}
     resident: dict[str, int] = {}
     again = partial(_answer, script, arguments, case)
@@ -164,21 +181,51 @@ def measure(
 def _times_here(options: argparse.Namespace, case: Case) -> dict[str, Timed]:
     """Time the variants in this process."""
     works: dict[str, Work] = {}
+    left_out = dict(case.left_out)
     for name in case.variants:
+        if name in left_out:
+            continue
         try:
             works[name] = _prepared(case, name, options.seed)
         except UnavailableError as reason:
-            print(f"{case.name}: {name} is left out: {reason}", file=sys.stderr)
-    times = interleaved(works, options.rounds, wait=waiter(options.device))
-    return {name: Timed(times[name], work.notes) for name, work in works.items()}
+            left_out[name] = str(reason)
+            _tell(f"{case.name}: {name} is left out, {reason}")
+    watch = partial(_tell_times, case, options.rounds)
+    times = interleaved(works, options.rounds, wait=waiter(options.device), watch=watch)
+    return {
+        name: Timed(times[name], works[name].notes)
+        if name in works
+        else Timed([], {}, left_out[name])
+        for name in case.variants
+    }
+
+
+def _tell_times(
+    case: Case, rounds: int, name: str, number_of_round: int, times: Mapping[str, Sequence[float]]
+) -> None:
+    """Print what is known of a variant: that it has run once, and in its last round its row."""
+    if number_of_round == 0:
+        _tell(f"{case.name}: {name} has run once")
+    elif number_of_round == rounds:
+        own = times[name]
+        ratios = [p / t for p, t in zip(times[case.reference], own, strict=False)]
+        speed = f", speed {statistics.median(ratios):.2f}" if ratios else ""
+        _tell(f"{case.name}: {name} {number(1000 * statistics.median(own))} ms{speed}")
+
+
+def _tell(line: str) -> None:
+    """Print how far a benchmark is, once for all processes; the tables go to the output."""
+    if is_main_process():
+        print(line, file=sys.stderr, flush=True)
 
 
 def _merged(launches: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, Timed]:
     """Join the rounds of several processes, one behind the other."""
-    return {
-        name: Timed([t for launch in launches for t in launch[name][0]], notes)
-        for name, (_, notes) in launches[0].items()
-    }
+    merged = {}
+    for name, first in launches[0].items():
+        _, notes, left_out = Timed(*first)
+        merged[name] = Timed([t for launch in launches for t in launch[name][0]], notes, left_out)
+    return merged
 
 
 def _prepared(case: Case, variant: str, seed: int) -> Work:
@@ -188,9 +235,11 @@ def _prepared(case: Case, variant: str, seed: int) -> Work:
 
 def _memories(again: Again, case: Case, allocator: str) -> Iterator[tuple[str, int]]:
     """Return the memory of each variant that can run, from a fresh process for each."""
-    for variant in case.variants:
+    for variant in (v for v in case.variants if v not in case.left_out):
         memory = again(("--memory-of", case.name, variant), allocator)
         if memory is not None:
+            kind = "extra memory" if allocator == "exact" else "held"
+            _tell(f"{case.name}: {variant} {mebibytes(memory)} MiB {kind}")
             yield variant, memory
 
 

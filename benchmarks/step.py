@@ -23,6 +23,7 @@ if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import Case, UnavailableError, Work
+from benchmarks.machine import emulation
 from benchmarks.peers import ListResNet18, pairwise_loss
 from benchmarks.runner import make_parser, run
 from rsseg.losses.mred import MREDLosses, mred_loss
@@ -176,8 +177,14 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
     }
     if options.compile:
         variants |= {name: partial(compiled, sizes, form) for name, form in programs.items()}
+    reasons = {
+        name: emulation(form.precision, sizes.device)
+        for name, form in {**FORMS, **programs}.items()
+        if name in variants
+    }
+    left_out = {name: reason for name, reason in reasons.items() if reason}
     described = {"network": "ResNet-18", "resolutions": list(sizes.resolutions), "batch": batch}
-    yield Case("step", variants, {**described, "classes": sizes.classes})
+    yield Case("step", variants, {**described, "classes": sizes.classes}, left_out=left_out)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

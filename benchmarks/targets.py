@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from rsseg.common.processor import WITH_BF16
+
 Record = Mapping[str, Any]
+CUDA = "CUDA"  # The class of a GPU, whatever the processor beside it.
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Target:
         difference: Largest mean difference to the peer's views, in grey levels.
         exponent: Largest exponent of time and memory.
         sizes: Sizes that the measurement must have had; others are free.
+        classes: Classes of processors that it is meant for; none for any.
     """
 
     what: str
@@ -41,6 +45,20 @@ class Target:
     difference: float | None = None
     exponent: float | None = None
     sizes: Record = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+
+    def is_for(self, class_: str) -> bool:
+        """Return whether it is meant for a class of machines."""
+        if class_ == CUDA or self.device == "cuda":
+            return class_ == CUDA and self.device == "cuda"
+        return not self.classes or class_ in self.classes
+
+
+def class_of(record: Record) -> str:
+    """Return the class of the machine of a record."""
+    machine = record["machine"]
+    name: str = machine["class"] if machine["device"] == "cpu" else CUDA
+    return name
 
 
 _FIVE = {"resolutions": [224, 192, 160, 128, 96]}
@@ -72,9 +90,15 @@ _GROWTH = ("step against S", "loss against B", "loss against H x W", "loss again
 
 TARGETS = (
     _step("step, fp32", variant="channels_last", speed=1.15),
-    _step("step, bf16", variant="bf16", speed=2.0),
+    _step("step, bf16", variant="bf16", speed=2.0, classes=WITH_BF16),
     _step("step, little memory, fp32", variant="checkpoint", speed=0.95, memory=0.40),
-    _step("step, little memory, bf16", variant="checkpoint bf16", speed=1.6, memory=0.22),
+    _step(
+        "step, little memory, bf16",
+        variant="checkpoint bf16",
+        speed=1.6,
+        memory=0.22,
+        classes=WITH_BF16,
+    ),
     Target(
         "gradients sent during the backward pass",
         "distributed",
@@ -166,7 +190,8 @@ def _is_meant(target: Target, record: Record) -> bool:
     device = "cpu" if record["machine"]["device"] == "cpu" else "cuda"
     same = (record["benchmark"], record["case"], record.get("variant"), device)
     return (
-        same == (target.benchmark, target.case, target.variant, target.device)
+        not record.get("left_out")
+        and same == (target.benchmark, target.case, target.variant, target.device)
         and target.allocator in (None, record["allocator"])
         and all(record["sizes"].get(name) == size for name, size in target.sizes.items())
     )

@@ -24,6 +24,7 @@ from benchmarks import (
     inference,
     label_maps,
     loader,
+    machine,
     nyudv2,
     onnx_files,
     pixelwise,
@@ -259,7 +260,8 @@ def test_command_appends_its_records_and_the_report_shows_them(
     found = report.read_results(out.parent)
     assert len(found) == lines
     assert all(str(tmp_path) not in json.dumps(record) for record in found)
-    assert found[0]["command"] in report.markdown(found)
+    (lines_of_class,) = report.sections(found).values()
+    assert f"    {found[0]['command']}" in lines_of_class
 
 
 def test_script_measures_its_memory_though_nothing_is_installed(tmp_path: Path) -> None:
@@ -351,9 +353,11 @@ def test_environment_of_an_allocator_is_set_and_removed() -> None:
 
 def test_recorded_command_names_no_place_of_this_machine() -> None:
     given = ["--short", "--out", "/tmp/x.jsonl", "--mat", "/data/a.mat", "--rounds", "3"]
-    assert command_line("nyudv2", given) == (
-        "python -m benchmarks.nyudv2 --short --mat PATH --rounds 3"
-    )
+    bare = "python -m benchmarks.nyudv2 --short --mat PATH --rounds 3"
+    assert command_line("nyudv2", given, {"HOME": "/root"}) == bare
+    narrow = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    command = f"ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 {bare}"
+    assert command_line("nyudv2", given, narrow) == command
 
 
 def fake_records(tmp_path: Path) -> list[dict[str, Any]]:
@@ -365,7 +369,7 @@ def fake_records(tmp_path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("speed", "answer"), [(6.0, "met"), (6.1, "**missed**")])
 def test_report_judges_targets_by_the_median(tmp_path: Path, speed: float, answer: str) -> None:
     target = targets.Target("fake", "step", "fake", "fast", speed=speed, memory=0.25)
-    lines = report.markdown(fake_records(tmp_path), [target]).splitlines()
+    (lines,) = report.sections(fake_records(tmp_path), [target]).values()
     row = f"| fake | cpu | any | speed >= {speed:.3g}, memory <= 0.25 | speed 6, memory 0.25 |"
     assert f"{row} {answer} |" in lines
     assert "| fast | 1000 | 6.00 (2.00..8.00) | 9.54e-05 | 0.250 | 0.000668 |" in lines
@@ -400,9 +404,95 @@ def test_report_leaves_what_stands_around_the_markers(tmp_path: Path) -> None:
         assert "old" not in text
 
 
+def of_class(records: list[dict[str, Any]], name: str, **machine: str) -> list[dict[str, Any]]:
+    """The same records, as measured on a machine of another class."""
+    return [{**r, "machine": {**r["machine"], "class": name, **machine}} for r in records]
+
+
+def test_every_class_of_machines_keeps_its_own_section(tmp_path: Path) -> None:
+    found = fake_records(tmp_path)
+    document = f"{report.BEGIN}\n{report.END}\n"
+    for name in ("AVX-512 bf16", "AVX2"):
+        measured = report.sections(of_class(found, name))
+        assert list(measured) == [name]
+        document = report.inserted(document, measured, tmp_path)
+    headings = [line for line in document.splitlines() if line.startswith(report._SECTION)]
+    assert headings == ["## AVX2", "## AVX-512 bf16"]
+    assert document.count("### step: fake") == 2
+    assert document.count("(AVX-512 bf16), ") == document.count("(AVX2), ") == 1
+    # Measured again on one of them, the other is left as it is.
+    again = report.sections(of_class(found, "AVX2", cpu="Another"))
+    other = report.inserted(document, again, tmp_path)
+    begin = document.index("## AVX-512 bf16")
+    assert other[other.index("## AVX-512 bf16") :] == document[begin:]
+    assert "Another (AVX2), " in other
+    assert report.sections(of_class(found, "AVX2", device="a GPU")).keys() == {"CUDA"}
+
+
+def test_targets_of_bf16_are_for_classes_that_have_it() -> None:
+    bf16 = {target.what for target in targets.TARGETS if target.is_for("AVX-512 bf16")}
+    avx2 = {target.what for target in targets.TARGETS if target.is_for("AVX2")}
+    assert bf16 - avx2 == {"step, bf16", "step, little memory, bf16"}
+    assert {"step, fp32", "RefineNet-101 step", "pixel-wise loss"} < avx2 < bf16
+    gpu = [target for target in targets.TARGETS if target.is_for("CUDA")]
+    assert {target.device for target in gpu} == {"cuda"}
+    assert len(gpu) == 4
+
+
+def test_what_a_class_does_not_compute_is_left_out_in_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(machine, "computes_bf16", lambda _: False)
+    monkeypatch.setattr(machine, "processor_class", lambda: "AVX2")
+    out = tmp_path / "results" / "step.jsonl"
+    sizes = ["--batch", "2", "--resolutions", "32", "--classes", "3", "--rounds", "1"]
+    common = ["--threads", "1", "--device", "cpu", "--no-memory", "--out", str(out)]
+    assert step.main([*sizes, *common]) == 0
+    output, progress = capsys.readouterr()
+    for name in ("bf16", "checkpoint bf16"):
+        assert f"{name}: left out, AVX2 does not compute in bf16" in output.splitlines()
+        assert f"step: {name} is left out, AVX2 does not compute in bf16" in progress
+    (lines,) = report.sections(report.read_results(out.parent)).values()
+    row = "| bf16 | left out: AVX2 does not compute in bf16 | - | - | - | - |"
+    assert row in lines
+    assert any(line.startswith("| two_pass | ") for line in lines)
+    target = targets.Target("bf16", "step", "step", "bf16", speed=0.0)
+    assert targets.judge(target, report.read_results(out.parent)).met is None
+
+
+def test_rows_are_told_as_they_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+
+    def slow() -> None:
+        told.append(capsys.readouterr().err)
+
+    case = Case("fake", {"a": lambda: Work(slow), "b": lambda: Work(slow)}, {}, memory=False)
+    options = fake_options(tmp_path / "x")
+    measure("none", [], options, case)
+    told.append(capsys.readouterr().err)
+    # Two calls in the round that does not count, two in each of two rounds, and the end.
+    assert told[:5] == ["", "fake: a has run once\n", "fake: b has run once\n", "", ""]
+    assert told[5].startswith("fake: a ")
+    assert told[6].startswith("fake: b ")
+    assert ", speed " in told[6]
+
+
+def test_results_of_earlier_versions_are_left_out_with_a_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new, old = fake_records(tmp_path)
+    without_class = {key: value for key, value in old["machine"].items() if key != "class"}
+    old = {**old, "machine": without_class}
+    (tmp_path / "x.jsonl").write_text(f"{json.dumps(new)}\n{json.dumps(old)}\n")
+    assert report.read_results(tmp_path) == [new]
+    assert "1 record without a class of machines left out" in capsys.readouterr().out
+
+
 def test_document_without_markers_or_folder_without_results_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must hold the line <!-- benchmarks: begin"):
-        report.inserted("text", "tables", tmp_path)
+        report.inserted("text", {}, tmp_path)
     with pytest.raises(ValueError, match="holds no results"):
         report.read_results(tmp_path)
     (tmp_path / "x.jsonl").write_text("{}\nno\n")
@@ -412,7 +502,7 @@ def test_document_without_markers_or_folder_without_results_is_an_error(tmp_path
 
 def test_document_of_this_checkout_has_the_markers() -> None:
     text = (ROOT / report.DOCUMENT).read_text(encoding="utf-8")
-    assert report.inserted(text, "tables", report.DOCUMENT)
+    assert report.inserted(text, {}, report.DOCUMENT) == text  # Nothing measured, nothing moved.
 
 
 @pytest.mark.parametrize("way", label_maps.WAYS)
