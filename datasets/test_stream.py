@@ -70,8 +70,8 @@ class TestStream(TestData):
     def training_views(self, _resolution: int) -> Dataset[Any]:
         """Raise a ValueError: the training images have no index."""
         raise ValueError(
-            f"--unseen recalibrate needs training images by index, {self.config.data.root} is a "
-            "stream; choose another rule for --unseen, or hfds/"
+            f"recalibration needs training images by index, {self.config.data.root} is a stream; "
+            "choose another rule for --unseen or adapt.recalibrate 0, or hfds/"
         )
 
 

@@ -34,6 +34,7 @@ from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.switchable.unseen import RULES
 from rsseg.training import task as tasks
+from rsseg.training.adapt.recalibration import recalibrate_start
 from rsseg.training.beginning import KEYS, with_normalisation
 from rsseg.training.constant_output import constant_output_warnings
 from rsseg.training.cost import estimate, profile_steps, wait_for_kernels
@@ -164,6 +165,8 @@ class Script(Generic[C]):
             classes=data.classes,
             labels=data.fingerprint.get("labels"),
         )
+        if pretrained:
+            recalibrate_start(config, net, data)
         return tasks.build_job(self.task, config, net, batches, data)
 
     def evaluate(self, args: argparse.Namespace) -> dict[str, Any]:

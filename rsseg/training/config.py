@@ -148,10 +148,15 @@ class AdaptConfig:
             classifier's target is its softmax, so that sum_s CE(z_s, p) + CE(z_0, p) takes the
             place of classification and ensemble loss; the term of `teacher` is the first of these
             once more, less a constant. A segmenter's target is its best class of each pixel.
+        recalibrate: Measure the BatchNorm statistics of each resolution below the largest on so
+            many training images before the first step, and keep them where the answers come closer
+            to the original's at the largest; 0 for copies of its statistics. `freeze_batchnorm`
+            then keeps what this has left.
     """
 
     teacher: NotNegative = 1.0
     labels: bool = True
+    recalibrate: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -266,6 +271,7 @@ class RunConfig:
                 "adapt makes a trained network switchable, and init names none; set init (--init "
                 "PATH) to its weights, or leave adapt out"
             )
+        self._check_recalibration()
         if self.compile != "none" and self.memory != "normal":
             raise ValueError(
                 f"memory '{self.memory}' repeats forward passes, which a compiled network cannot; "
@@ -325,6 +331,20 @@ class RunConfig:
                 "the original teaches from the largest views, which random_resolution leaves out "
                 "in most steps; set adapt.teacher to 0 and adapt.labels to true, or leave "
                 "random_resolution out"
+            )
+
+    def _check_recalibration(self) -> None:
+        if self.adapt is None or not self.adapt.recalibrate:
+            return
+        if self.batchnorm == "shared":
+            raise ValueError(
+                "adapt.recalibrate measures the statistics of each resolution, and batchnorm "
+                "'shared' has one set for all; choose batchnorm 'private', or adapt.recalibrate 0"
+            )
+        if min(self.resolutions) == max(self.resolutions):
+            raise ValueError(
+                "adapt.recalibrate measures below the largest resolution, and the run has "
+                f"{self.resolutions[0]} alone; add resolutions, or set adapt.recalibrate to 0"
             )
 
     def _check_schedule(self) -> None:

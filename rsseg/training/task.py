@@ -184,12 +184,8 @@ def build_net(
         weights = unpacked(open_weights(config.init), task.head.network)
         model = plain(config)["model"]
         report = load_init(net, weights, head=task.head, model=model, classes=classes)
-        if report.heads and not config.reads_labels:
-            raise ValueError(
-                f"adapt.labels is false, so the answers of init {weights.name} are what is learnt, "
-                "and it has no head for these classes (it starts anew); set model.classes and the "
-                "names of the classes to those of init, or adapt.labels: true"
-            )
+        if report.heads:
+            _check_answers(config, weights)
         if announced:
             report.announce()
             if not report.heads:
@@ -199,6 +195,18 @@ def build_net(
     Freezing(net, config.freeze)  # Names of parts are checked before a run begins.
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     return net.to(device).to(memory_format=layout)
+
+
+def _check_answers(config: RunConfig, weights: Weights) -> None:
+    """Raise ValueError if a run needs the answers of a network whose head starts anew."""
+    if config.adapt is None or (config.adapt.labels and not config.adapt.recalibrate):
+        return
+    key = "recalibrate" if config.adapt.labels else "labels: false"
+    raise ValueError(
+        f"adapt.{key} goes by the answers of init {weights.name}, and it has no head for these "
+        "classes (it starts anew); set model.classes and the names of the classes to those of "
+        f"init, or leave out adapt.{key}"
+    )
 
 
 def load_init(

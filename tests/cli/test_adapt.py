@@ -126,6 +126,35 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_teacher_and_start(
     assert results(again)["start"] == results(folder / "adapted")["start"]
 
 
+def test_statistics_are_measured_at_the_start_and_not_when_a_run_goes_on(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--init", folder / "plain/last.pt", "--set", "adapt.recalibrate=3", "epochs=1")
+    assert run(folder / "adapt.yaml", "--run", tmp_path / "whole", *options) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in lines if line.startswith("recalibrate "))
+    assert "recalibrate 32: divergence from the original at 64" in line
+    start = read_checkpoint(folder / "plain/last.pt")["net"]
+    stop_after(monkeypatch, 2)
+    assert run(folder / "adapt.yaml", "--run", tmp_path / "again", *options) == 130
+    stop_after(monkeypatch, None)
+    capsys.readouterr()
+    assert run("--resume", tmp_path / "again") == 0
+    assert "recalibrate 32" not in capsys.readouterr().err
+    assert_runs_are_equal(tmp_path / "whole", tmp_path / "again")
+    # Without a step, what was kept is the start.
+    assert run(folder / "adapt.yaml", "--run", tmp_path / "zero", *options, "epochs=0") == 0
+    line = next(x for x in capsys.readouterr().err.splitlines() if x.startswith("recalibrate "))
+    net = read_checkpoint(tmp_path / "zero/last.pt")["net"]
+    key = "network.encoder.model.bn1.sets.{}.running_mean"
+    assert torch.equal(net[key.format(64)], start[key.format(64)])
+    is_copy = torch.equal(net[key.format(32)], start[key.format(64)])
+    assert is_copy is line.endswith("the copied ones are kept")
+
+
 @pytest.mark.parametrize(("resolutions", "warned"), [("[48,32]", True), ("[64,48]", False)])
 def test_resolutions_without_that_of_the_original_are_warned_of(
     folder: Path,

@@ -378,3 +378,6 @@ def test_what_cannot_work_is_refused_at_the_door(
     other = (f"init={tmp_path / 'named/last.pt'}", "data.names=[u, v, w]")
     text = segment_refusal(capsys, maps / "adapt.yaml", *run, *other)
     assert "it has no head for these classes" in text
+    measured = ("adapt.labels=true", "adapt.recalibrate=4")
+    text = segment_refusal(capsys, maps / "adapt.yaml", *run, *other, *measured)
+    assert "adapt.recalibrate goes by the answers of init" in text

@@ -86,7 +86,7 @@ def test_test_images_come_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> 
         assert torch.cat(targets).tolist() == [0, 1, 1, 0, 1]
     assert requested == ["validation", "validation[0:5]", "validation[0:5]"]
     assert (tests.classes, len(tests.names)) == (("ant", "bee"), 5)
-    with pytest.raises(ValueError, match="recalibrate needs training images by index"):
+    with pytest.raises(ValueError, match="recalibration needs training images by index"):
         next(iter(tests.calibration(32, 2)))
 
 
