@@ -6,17 +6,17 @@ of logits; running it at every resolution is not its task.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Final, TypedDict
 
+import torch
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rsseg.common.distributed import all_sum
 from rsseg.images.preprocessing import VOID
 from rsseg.segmentation.label_maps import predict_labels
 
+_CLASSES_OF_A_BYTE: Final = 256
 _STRAY: Final = 1e-3  # share of the predicted pixels
 
 
@@ -63,13 +63,7 @@ class SegmentationEvaluator:
                 f"ignore_index {ignore_index} is one of the {len(self.classes)} classes; "
                 f"choose a label outside 0..{len(self.classes) - 1}"
             )
-        # Its own checks would sort all pixels of every batch; ours stand in _check_labels.
-        self._matrix = MulticlassConfusionMatrix(
-            len(self.classes),
-            ignore_index=ignore_index,
-            validate_args=False,
-            sync_on_compute=False,  # See `share`, which is called once.
-        )
+        self._confusion = torch.zeros(2 * (len(self.classes),), dtype=torch.int64)
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Add images: resize their logits to the labels' size, then take the best class.
@@ -91,8 +85,9 @@ class SegmentationEvaluator:
                 f"logits must have one channel for each of the {len(self.classes)} classes, "
                 f"got {logits.shape[1]}"
             )
+        dtype = torch.uint8 if len(self.classes) <= _CLASSES_OF_A_BYTE else torch.int64
         for image, labels in zip(logits.detach(), target, strict=True):
-            self.update_labels(predict_labels(image, labels.shape), labels)
+            self.update_labels(predict_labels(image, labels.shape, dtype=dtype), labels)
 
     def update_labels(self, prediction: Tensor, target: Tensor) -> None:
         """Add label maps.
@@ -110,18 +105,22 @@ class SegmentationEvaluator:
                 f"and {tuple(target.shape)}"
             )
         target = target.to(prediction.device)
-        valid = target != self.ignore_index
-        prediction, target = prediction[valid].long(), target[valid].long()
+        # Void pixels count as class 0 predicted as class 0, and are taken off again: to leave them
+        # out of both maps would take longer than to make the maps.
+        void = target == self.ignore_index
+        prediction, target = prediction.masked_fill(void, 0), target.masked_fill(void, 0)
         self._check_labels("target", target, f" or {self.ignore_index} for void")
         self._check_labels("prediction", prediction, "")
-        self._matrix.to(prediction.device)
-        self._matrix.update(prediction, target)
+        size = len(self.classes)
+        pairs = target.int().mul_(size).add_(prediction).flatten()
+        counts = torch.bincount(pairs, minlength=size * size).reshape(size, size)
+        counts[0, 0] -= void.sum()
+        self._confusion = self._confusion.to(counts.device) + counts
 
     def share(self) -> None:
         """Add up the pixels of all processes; every process has to call this."""
         # From the CPU: a process without images has its matrix there.
-        total = all_sum(self._matrix.confmat.cpu())
-        self._matrix.confmat = total.to(self._matrix.confmat.device)
+        self._confusion = all_sum(self._confusion.cpu()).to(self._confusion.device)
 
     def _check_labels(self, name: str, labels: Tensor, besides: str) -> None:
         if labels.numel() == 0:
@@ -136,11 +135,7 @@ class SegmentationEvaluator:
     @property
     def confusion(self) -> Tensor:
         """Pixels by class: rows the truth, columns the prediction; int64, shape (K, K)."""
-        with warnings.catch_warnings():
-            # No update yet is a fair state: all zeros.
-            warnings.filterwarnings("ignore", message=".*before the ``update`` method")
-            matrix: Tensor = self._matrix.compute()
-        return matrix.clone().reshape(len(self.classes), -1)  # a single class comes as a number
+        return self._confusion.clone()
 
     def result(self) -> dict[str, float]:
         """Compute the measures over all images so far, shares in 0..1.
@@ -209,4 +204,4 @@ class SegmentationEvaluator:
 
     def reset(self) -> None:
         """Forget all images."""
-        self._matrix.reset()
+        self._confusion = torch.zeros_like(self._confusion)

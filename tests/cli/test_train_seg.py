@@ -434,8 +434,8 @@ def test_run_that_learns_one_class_says_so_and_ends_well(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def of_one_class(logits: Tensor, size: Sequence[int]) -> Tensor:
-        return torch.full(tuple(size), 3)
+    def of_one_class(logits: Tensor, size: Sequence[int], *, dtype: torch.dtype) -> Tensor:
+        return torch.full(tuple(size), 3, dtype=dtype)
 
     monkeypatch.setattr("rsseg.segmentation.evaluate.predict_labels", of_one_class)
     folder = tmp_path / "run"
