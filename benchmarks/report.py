@@ -121,7 +121,7 @@ def _what(record: Record) -> str:
     launches = (
         "" if record["launches"] == 1 else f" in each of {counted(record['launches'], 'process')}"
     )
-    return f"{record['rounds']} rounds{launches}, seed {record['seed']}; {sizes}"
+    return f"{counted(record['rounds'], 'round')}{launches}, seed {record['seed']}; {sizes}"
 
 
 def _plain(value: object) -> str:
