@@ -199,14 +199,22 @@ def build_net(
 
 def _check_answers(config: RunConfig, weights: Weights) -> None:
     """Raise ValueError if a run needs the answers of a network whose head starts anew."""
-    if config.adapt is None or (config.adapt.labels and not config.adapt.recalibrate):
+    adapt = config.adapt
+    if adapt is None:
         return
-    key = "recalibrate" if config.adapt.labels else "labels: false"
-    raise ValueError(
-        f"adapt.{key} goes by the answers of init {weights.name}, and it has no head for these "
-        "classes (it starts anew); set model.classes and the names of the classes to those of "
-        f"init, or leave out adapt.{key}"
-    )
+    uses = {
+        "labels: false": not adapt.labels,
+        f"recalibrate: {adapt.recalibrate}": adapt.recalibrate > 0,
+        f"teacher: {adapt.teacher:g}": adapt.teacher > 0,
+    }
+    used = [use for use, is_set in uses.items() if is_set]
+    if used:
+        raise ValueError(
+            f"adapt {{{', '.join(used)}}} goes by the answers of init {weights.name}, which has no "
+            "head for these classes (it starts anew): train it at one resolution first, adapt it "
+            "then; or set model.classes and the names of the classes to those of init; or set "
+            "adapt: {teacher: 0}"
+        )
 
 
 def load_init(

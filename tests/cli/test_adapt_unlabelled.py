@@ -377,7 +377,11 @@ def test_what_cannot_work_is_refused_at_the_door(
     assert segment(maps / "plain.yaml", "--run", tmp_path / "named", "--set", names) == 0
     other = (f"init={tmp_path / 'named/last.pt'}", "data.names=[u, v, w]")
     text = segment_refusal(capsys, maps / "adapt.yaml", *run, *other)
-    assert "it has no head for these classes" in text
-    measured = ("adapt.labels=true", "adapt.recalibrate=4")
+    assert "adapt {labels: false, teacher: 1} goes by the answers of init" in text
+    assert "which has no head for these classes" in text
+    measured = ("adapt.labels=true", "adapt.teacher=0", "adapt.recalibrate=4")
     text = segment_refusal(capsys, maps / "adapt.yaml", *run, *other, *measured)
-    assert "adapt.recalibrate goes by the answers of init" in text
+    assert "adapt {recalibrate: 4} goes by the answers of init" in text
+    taught = ("adapt.labels=true", "adapt.teacher=0.5")
+    text = segment_refusal(capsys, maps / "adapt.yaml", *run, *other, *taught)
+    assert "adapt {teacher: 0.5} goes by the answers of init" in text
