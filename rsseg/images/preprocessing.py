@@ -41,6 +41,26 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     return resized[0]
 
 
+def resize_extent(image: Tensor, extent: tuple[float, float], size: tuple[int, int]) -> Tensor:
+    """Do the same as `resize_image` with the upper left part of an image.
+
+    Args:
+        image: uint8 or float, shape (C, H, W).
+        extent: Height and width of that part in pixels, with their fractions; above H - 1 and
+            W - 1, at least twice the size.
+        size: Height and width of the result in pixels.
+
+    Returns:
+        The part at the new size, same dtype, shape (C, *size).
+    """
+    if tuple(image.shape[-2:]) == extent:
+        return resize_image(image, size)
+    # PyTorch rounds the size of the result down, H times the scale: a millionth keeps it whole.
+    scales = [(1 + 1e-6) * new / old for new, old in zip(size, extent, strict=True)]
+    resized = F.interpolate(image[None], scale_factor=scales, mode="bilinear", antialias=True)
+    return resized[0]
+
+
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize a map of classes by nearest neighbour, shape (H, W) to `size`, dtype kept."""
     if labels.shape == size:
@@ -75,14 +95,14 @@ class Preprocessing:
             raise ValueError(f"std must be above 0 in each channel, got {std}")
         return std
 
-    def size(self, resolution: int, height: int, width: int) -> tuple[int, int]:
+    def size(self, resolution: int, height: float, width: float) -> tuple[int, int]:
         """Return height and width of the view of an image of the given height and width."""
         if self.fit != "aspect":
             return resolution, resolution
         scale = resolution / min(height, width)
         return max(resolution, round(height * scale)), max(resolution, round(width * scale))
 
-    def resized(self, resolution: int, height: int, width: int) -> tuple[int, int]:
+    def resized(self, resolution: int, height: float, width: float) -> tuple[int, int]:
         """Return height and width that an image is resized to before "crop" cuts out its centre.
 
         Sides are rounded down, as torchvision does: 256, 219, 182, 146 and 109 for 224 to 96.
@@ -93,21 +113,26 @@ class Preprocessing:
         longer = int(shorter * max(height, width) / min(height, width))
         return (shorter, longer) if height <= width else (longer, shorter)
 
-    def view(self, image: Image, resolution: int) -> Tensor:
+    def view(
+        self, image: Image, resolution: int, extent: tuple[float, float] | None = None
+    ) -> Tensor:
         """Resize an image for one resolution.
 
         Args:
             image: RGB, uint8, shape (H, W, 3).
             resolution: Side of the view in pixels.
+            extent: Height and width of what is shown in pixels of `image`, with their fractions,
+                where it is a reduced photo, see `rsseg.images.photo`; default: (H, W).
 
         Returns:
             The view, uint8, shape (3, h, w).
         """
         resolution = int(resolution)  # A small integer of numpy would overflow below.
+        extent = extent or image.shape[:2]
         # Copied: the image may be read-only, and a view of the same size must not alias it.
         tensor = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)
-        resized = resize_image(tensor, self.resized(resolution, *image.shape[:2]))
-        height, width = self.size(resolution, *image.shape[:2])
+        resized = resize_extent(tensor, extent, self.resized(resolution, *extent))
+        height, width = self.size(resolution, *extent)
         top = round((resized.shape[1] - height) / 2)
         left = round((resized.shape[2] - width) / 2)
         return resized[:, top : top + height, left : left + width].contiguous()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -75,11 +75,44 @@ def read_image(path: Path, *, decoder: Decoder = "fast", upright: bool = True) -
     image = _decode_fast(path) if decoder == "fast" and upright else None
     if image is not None:
         return image
-    with open_picture(path, "image") as picture:
+    return read_opened(open_picture(path, "image"), path, upright=upright)
+
+
+def read_opened(
+    opened: AbstractContextManager[Pictures.Image],
+    name: str | Path,
+    *,
+    upright: bool = True,
+    least: tuple[int, int] | None = None,
+) -> Image:
+    """Do the same as `read_image` with a picture that is being opened.
+
+    Args:
+        opened: Gives the picture; see `open_picture`.
+        name: Name of its file, for messages.
+        upright: As for `read_image`.
+        least: Width and height, as they lie in the file, that a JPEG must have at least: it is
+            decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size, rounded up, that has them.
+    """
+    with opened as picture:
+        if least is not None:
+            picture.draft(None, least)  # Of other formats than JPEG it does nothing.
         turned = _turned_upright(picture) if upright else picture.copy()
         if not turned.mode.startswith(("I", "F")):
             return _to_rgb(turned)
-    return _to_rgb(_scaled(turned, path))
+    return _to_rgb(_scaled(turned, name))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read the bytes of an image file.
+
+    Raises:
+        ValueError: If there are too many for an image.
+        OSError: If it cannot be opened.
+    """
+    with path.open("rb") as stream:
+        _check_bytes(stream, path, "image")
+        return stream.read()
 
 
 def _decode_fast(path: Path) -> Image | None:
@@ -88,10 +121,13 @@ def _decode_fast(path: Path) -> Image | None:
     # To let Pillow look for the orientation takes longer than to see that none is noted.
     if not content or (any(mark in content for mark in _NOTES) and read_orientation(path) != 1):
         return None
-    return _decode_jpeg(content)
+    return decode_jpeg(content)
 
 
-def _decode_jpeg(content: bytes) -> Image | None:
+def decode_jpeg(content: bytes) -> Image | None:
+    """Decode an ordinary JPEG by simplejpeg, as its pixels lie; None if that cannot be done."""
+    if simplejpeg is None or not content.startswith(_JPEG) or len(content) > _LARGEST:
+        return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
         if _is_too_large(height * width) or colours not in ("YCbCr", "RGB", "Gray"):
@@ -180,29 +216,49 @@ def open_picture(path: Path, kind: str) -> Iterator[Pictures.Image]:
         OSError: If the file cannot be opened.
     """
     with path.open("rb") as stream:  # errors of the file system speak for themselves
-        if _size(stream) > _LARGEST:
-            raise ValueError(f"{path}: {kind} of more than {_LARGEST} bytes; make it smaller first")
-        try:
-            with warnings.catch_warnings():
-                # Of odd notes and profiles Pillow warns; the pixels are the same.
-                warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-                warnings.simplefilter("error", Pictures.DecompressionBombWarning)
-                with Pictures.open(stream) as picture:
-                    if picture.format in _PROGRAMS:
-                        raise ValueError(f"{picture.format} is a program, which is not run")
-                    yield picture
-        except _BOMB as error:
-            limit = Pictures.MAX_IMAGE_PIXELS
-            raise ValueError(
-                f"{path}: {kind} of more than {limit} pixels; make it smaller first"
-            ) from error
-        except UnidentifiedImageError as error:
-            raise ValueError(
-                f"{path}: unreadable {kind} (no format that Pillow knows); replace it"
-            ) from error
-        except Exception as error:  # Broken files make Pillow raise errors of any kind.
-            reason = str(error) or type(error).__name__
-            raise ValueError(f"{path}: unreadable {kind} ({reason}); replace it") from error
+        _check_bytes(stream, path, kind)
+        with open_stream(stream, path, kind) as picture:
+            yield picture
+
+
+def _check_bytes(stream: BinaryIO, path: Path, kind: str) -> None:
+    if _size(stream) > _LARGEST:
+        raise ValueError(f"{path}: {kind} of more than {_LARGEST} bytes; make it smaller first")
+
+
+@contextmanager
+def open_stream(stream: BinaryIO, name: str | Path, kind: str) -> Iterator[Pictures.Image]:
+    """Do the same as `open_picture` with an open file.
+
+    Args:
+        stream: The file.
+        name: Its name, for messages.
+        kind: What it should be, for messages, such as "image".
+
+    Raises:
+        ValueError: If it is not a picture, is damaged or too large, here or in the `with` block.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Of odd notes and profiles Pillow warns; the pixels are the same.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+            warnings.simplefilter("error", Pictures.DecompressionBombWarning)
+            with Pictures.open(stream) as picture:
+                if picture.format in _PROGRAMS:
+                    raise ValueError(f"{picture.format} is a program, which is not run")
+                yield picture
+    except _BOMB as error:
+        limit = Pictures.MAX_IMAGE_PIXELS
+        raise ValueError(
+            f"{name}: {kind} of more than {limit} pixels; make it smaller first"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"{name}: unreadable {kind} (no format that Pillow knows); replace it"
+        ) from error
+    except Exception as error:  # Broken files make Pillow raise errors of any kind.
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{name}: unreadable {kind} ({reason}); replace it") from error
 
 
 def _to_rgb(picture: Pictures.Image) -> Image:
@@ -212,12 +268,12 @@ def _to_rgb(picture: Pictures.Image) -> Image:
     return np.array(picture.convert("RGB"), dtype=np.uint8)
 
 
-def _scaled(picture: Pictures.Image, path: Path) -> Pictures.Image:
+def _scaled(picture: Pictures.Image, name: str | Path) -> Pictures.Image:
     """Scale grey values of 16 bits to 8."""
     values = np.asarray(picture)
     if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise ValueError(
-            f"{path} holds values from {values.min():g} to {values.max():g} of mode "
+            f"{name} holds values from {values.min():g} to {values.max():g} of mode "
             f"{picture.mode}, whose black and white are unknown; save it with 8 or 16 bits"
         )
     return Pictures.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
@@ -229,9 +285,9 @@ def decode_image(content: bytes, name: str, *, decoder: Decoder = "fast") -> Ima
     Raises:
         ValueError: As `read_image` does.
     """
-    if decoder == "fast" and simplejpeg is not None and content.startswith(_JPEG):
+    if decoder == "fast" and content.startswith(_JPEG):
         upright = not any(mark in content for mark in _NOTES)
-        image = _decode_jpeg(content) if upright and len(content) <= _LARGEST else None
+        image = decode_jpeg(content) if upright else None
         if image is not None:
             return image
     try:
