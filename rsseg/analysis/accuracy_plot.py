@@ -18,11 +18,12 @@ from rsseg.common.files import RunError, read_json
 from rsseg.common.messages import counted
 from rsseg.training.evaluation import ENSEMBLE
 
-Axis = Literal["resolution", "macs", "milliseconds"]
+Axis = Literal["resolution", "macs", "milliseconds", "end_to_end"]
 LABELS = {
     "resolution": "resolution (pixels)",
     "macs": "multiply-adds (1e9)",
     "milliseconds": "milliseconds for one image",
+    "end_to_end": "end-to-end milliseconds for one image",
 }
 Point = tuple[float, float, bool]
 
@@ -55,7 +56,8 @@ def read_curve(
         path: The file or the folder.
         metric: Name of the metric; None takes that of the task.
         axis: What it is drawn against.
-        times: Milliseconds of one image by resolution, for that axis.
+        times: Milliseconds of one image by resolution, for the last two axes; "end_to_end" are
+            those from the bytes of the image.
 
     Raises:
         RunError: If the file is missing, is not a results file, or lacks the metric; if a
@@ -86,7 +88,7 @@ def _place(results: Mapping[str, Any], name: str, axis: Axis, times: Mapping[int
     side = int(name.split("_", maxsplit=1)[0])
     if axis == "macs":
         return float(results["macs"][name]) / 1e9
-    if axis == "milliseconds":
+    if axis in ("milliseconds", "end_to_end"):
         if side not in times:
             raise ValueError(f"no time of {side} pixels, there are those of {sorted(times)}")
         return times[side]
@@ -111,7 +113,7 @@ def plot_accuracy(
             the task.
         axis: What it is drawn against.
         names: Name of each of the results; default is that of its folder.
-        times: Milliseconds of one image by resolution, for that axis; the same for all results.
+        times: As for `read_curve`; the same for all results.
 
     Raises:
         RunError: If results cannot be read, or there are not as many names.

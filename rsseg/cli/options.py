@@ -51,6 +51,12 @@ def add_allow_builder(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--allow-builder", action="store_true", help=meaning)
 
 
+def add_full_decode(verb: argparse.ArgumentParser) -> None:
+    """Add --full-decode."""
+    meaning = "decode JPEGs whole, also where a half, a quarter or an eighth does for the view"
+    verb.add_argument("--full-decode", action="store_true", help=meaning)
+
+
 def add_executor(verb: argparse.ArgumentParser, *, device: str) -> None:
     """Add --executor, --threads and --device, which is `device` where none is given."""
     add = verb.add_argument

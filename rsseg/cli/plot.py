@@ -32,26 +32,32 @@ def _plot(args: argparse.Namespace) -> None:
     from rsseg.common.figures import check_figure, save_figure
 
     check_figure(args.out, overwrite=args.overwrite)
+    times, end_to_end = _times(args)
     figure = plot_accuracy(
         args.results,
         metric=args.metric,
-        axis=args.against,
+        axis="end_to_end" if end_to_end else args.against,
         names=args.names,
-        times=_times(args),
+        times=times,
     )
     save_figure(figure, args.out)
     print(f"plot: {args.out}")
 
 
-def _times(args: argparse.Namespace) -> dict[int, float] | None:
-    """Read the milliseconds of one image by resolution; None where they are not asked for."""
+def _times(args: argparse.Namespace) -> tuple[dict[int, float] | None, bool]:
+    """Read the milliseconds of one image by resolution; None where they are not asked for.
+
+    Returns:
+        The milliseconds, and whether they begin with the bytes of the image: tables of earlier
+        versions know nothing of decoding.
+    """
     if (args.against == "milliseconds") != (args.latency is not None):
         raise ValueError(
             "--against milliseconds and --latency FILE go together; FILE is written by "
             "`rsseg profile CHECKPOINT --measure`"
         )
     if args.latency is None:
-        return None
+        return None, False
     from rsseg.runtime.budget.table import read_entries
 
     entries = read_entries(args.latency)
@@ -62,4 +68,6 @@ def _times(args: argparse.Namespace) -> dict[int, float] | None:
             f"{args.latency} has no times of executor {args.executor}; it has those of "
             f"{', '.join(names) or 'none'}"
         )
-    return {row.resolution: row.median_ms for row in chosen[0].rows}
+    rows = chosen[0].rows
+    times = {row.resolution: row.decode_ms + row.median_ms for row in rows}
+    return times, all(row.stages is not None for row in rows)

@@ -13,6 +13,7 @@ from typing import Any
 from rsseg.cli.options import (
     add_allow_builder,
     add_executor,
+    add_full_decode,
     add_network,
     add_overwrite,
     add_resolutions,
@@ -24,7 +25,7 @@ FPS = 25.0
 RULES = ("interpolate", "nearest", "extrapolate")
 # Options that one kind of network has no use for; silence would look like obedience.
 _SEGMENTERS = (
-    *("compare", "compare_name", "name", "labels", "no_legend"),
+    *("compare", "compare_name", "name", "labels", "no_legend", "no_pictures"),
     *("label_reading", "label_offset", "void_value"),
 )
 _CLASSIFIERS = ("top",)
@@ -36,8 +37,8 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     verb.description = (
         "Predict images at several resolutions. A segmenter writes label maps (PNG, class of each "
         "pixel), overlays, one side-by-side picture per image and, for several images, the first "
-        "in one figure. A classifier prints the most probable classes. Milliseconds are those of "
-        "a prediction from the decoded image to the answer, and of the network alone."
+        "in one figure. A classifier prints the most probable classes. Milliseconds are those from "
+        "the image's file to the answer, and of each stage on the way."
     )
     verb.set_defaults(run=_predict)
     add = verb.add_argument
@@ -48,6 +49,7 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     add("--unseen", choices=RULES, help="BatchNorm of resolutions that were not trained")
     add_executor(verb, device="auto")
     add_allow_builder(verb)
+    add_full_decode(verb)
     add_overwrite(verb)
     add = verb.add_argument_group("classifiers").add_argument
     add("--top", type=int, metavar="N", help=f"how many classes; default: {TOP}")
@@ -64,6 +66,8 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     add("--label-offset", type=int, metavar="N", help="value of the first class there")
     add("--void-value", type=int, metavar="N", help="value without class there")
     add("--no-legend", action="store_true", default=None, help="overlays without their legend")
+    alone = "label maps alone: no overlays, which need whole photos, and no pictures"
+    add("--no-pictures", action="store_true", default=None, help=alone)
     _add_video(verb)
 
 
@@ -116,6 +120,7 @@ def _open(
         device=device or args.device,
         unseen=args.unseen,
         allow_builder=args.allow_builder,
+        full_decode=args.full_decode,
     )
 
 
@@ -189,10 +194,14 @@ def _segment(args: argparse.Namespace, images: list[Path], predictor: Any) -> No
         resolutions=args.resolutions,
         truth=truth,
         legend=not args.no_legend,
+        pictures=not args.no_pictures,
         overwrite=args.overwrite,
     )
     print(table(results))
     folder = OutputFolder(args.out)
+    if args.no_pictures:
+        print(f"label maps: {folder.folders[0]}")
+        return
     print(f"label maps, overlays, pictures: {', '.join(map(str, folder.folders))}")
     if len(images) > 1:
         print(f"figure of the first {min(len(images), FIGURE_ROWS)} images: {folder.figure}")

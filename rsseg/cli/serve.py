@@ -6,7 +6,7 @@ import argparse
 import math
 from functools import partial
 
-from rsseg.cli.options import add_allow_builder, add_executor, add_network
+from rsseg.cli.options import add_allow_builder, add_executor, add_full_decode, add_network
 
 
 def add_serve(verb: argparse.ArgumentParser) -> None:
@@ -23,6 +23,7 @@ def add_serve(verb: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=8000, help="0 for any that is free; default: %(default)s")
     add_executor(verb, device="cpu")
     add_allow_builder(verb)
+    add_full_decode(verb)
     add("--workers", type=int, metavar="N", help="images at once; default: cores / threads")
     add("--queue", type=int, default=64, metavar="N", help="that may wait; default: %(default)s")
     add(
@@ -58,6 +59,7 @@ def _run(args: argparse.Namespace) -> None:
         queue=args.queue,
         budget_ms=args.budget_ms,
         allow_builder=args.allow_builder,
+        full_decode=args.full_decode,
         limits=Limits(
             body_mb=args.max_mb,
             megapixels=args.max_megapixels,

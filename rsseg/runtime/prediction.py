@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from rsseg.images.preprocessing import LabelMap
+from rsseg.runtime.stages import Stages
 
 Floats = NDArray[np.float32]
 
@@ -19,8 +20,7 @@ class Prediction:
 
     Args:
         resolution: Side of the view in pixels.
-        milliseconds: From the decoded image to the answer: its view, the network, the result.
-        network_ms: Of these, the time of the network, with the copies to and from its device.
+        stages: Milliseconds by stage; whoever writes or sends the answer adds his own.
         logits: Shape (K,) of a classifier, (K, h, w) of a segmenter.
         classes: Names of the K classes.
         label_map: Class of each pixel of the image as it was given, shape (H, W), uint8; None of
@@ -30,13 +30,22 @@ class Prediction:
     """
 
     resolution: int
-    milliseconds: float
-    network_ms: float
+    stages: Stages
     logits: Floats
     classes: tuple[str, ...]
     label_map: LabelMap | None = None
     ran: tuple[int, ...] = ()
     fits: bool | None = None
+
+    @property
+    def milliseconds(self) -> float:
+        """From the decoded image to the answer: its view, the network, the result."""
+        return self.stages.prediction
+
+    @property
+    def network_ms(self) -> float:
+        """Of these, the time of the network, with the copies to and from its device."""
+        return self.stages.network
 
     @property
     def probabilities(self) -> Floats:

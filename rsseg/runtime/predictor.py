@@ -10,26 +10,35 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
+from rsseg.images.photo import Decoded, Photo
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.images.reading import as_rgb
 from rsseg.runtime.budget.budget import Budget, Choice, check_budget
-from rsseg.runtime.budget.measure import TimeOne, drawn_image, measured_budget, saved_budget
+from rsseg.runtime.budget.measure import TimeOne, drawn_photo, measured_budget, saved_budget
 from rsseg.runtime.budget.table import find_rows, this_machine
 from rsseg.runtime.description import Description
 from rsseg.runtime.executors import Executor, Logits, Views
 from rsseg.runtime.opening import open_executor
 from rsseg.runtime.prediction import Prediction
+from rsseg.runtime.stages import Stages
 from rsseg.segmentation.label_maps import predict_labels
-from rsseg.segmentation.palette import class_colours
+from rsseg.segmentation.palette import class_colours, label_png
 from rsseg.switchable.resolutions import check_resolution
+
+# What a photo is at least decoded to, over the size that it is resized to: views then differ from
+# those of the whole photo by less than one grey level on average, see docs/RUNTIME.md.
+_LEAST_REDUCED: Final = 2
 
 
 class Predictor:
@@ -44,6 +53,7 @@ class Predictor:
         budget_ms: Milliseconds that a prediction may take; default: no limit.
         make_budget: Makes what chooses a resolution; default: a few predictions are timed. It is
             called once, by `measure`.
+        full_decode: Decode photos whole, also where their view is much smaller.
 
     Attributes:
         executor: As given.
@@ -63,6 +73,7 @@ class Predictor:
         *,
         budget_ms: float | None = None,
         make_budget: Callable[[Predictor], Budget] | None = None,
+        full_decode: bool = False,
     ) -> None:
         self.executor = executor
         self.description = description
@@ -73,6 +84,7 @@ class Predictor:
         self.resolutions = executor.resolutions
         self.preprocessing = description.preprocessing
         self.budget_ms = budget_ms
+        self.full_decode = full_decode
         self._make_budget = make_budget or _measured_budget
         self._budget: Budget | None = None
         self._lock = threading.Lock()
@@ -96,6 +108,7 @@ class Predictor:
         unseen: str | None = None,
         budget_ms: float | None = None,
         allow_builder: bool = False,
+        full_decode: bool = False,
     ) -> Predictor:
         """Open a checkpoint or an exported file.
 
@@ -110,6 +123,7 @@ class Predictor:
             budget_ms: Milliseconds that a prediction may take; default: no limit.
             allow_builder: Whether a checkpoint may name a function of yours that builds its
                 network, which is then imported and run.
+            full_decode: Decode photos whole, also where their view is much smaller.
 
         Raises:
             ValueError: If something given is not valid, or the file cannot be used.
@@ -131,7 +145,7 @@ class Predictor:
             allow_builder=allow_builder,
         )
         make = partial(_budget_of_file, path=path, threads=threads)
-        return cls(*opened, budget_ms=budget_ms, make_budget=make)
+        return cls(*opened, budget_ms=budget_ms, make_budget=make, full_decode=full_decode)
 
     def measure(self) -> Budget:
         """Return what chooses a resolution and knows the load of the machine.
@@ -146,8 +160,12 @@ class Predictor:
                 self._budget = self._make_budget(self)
             return self._budget
 
-    def choose(self, budget_ms: float | None = None) -> Choice | None:
+    def choose(self, budget_ms: float | None = None, *, decoding: bool = False) -> Choice | None:
         """Choose the resolution for a budget, or for that of all predictions; None without one.
+
+        Args:
+            budget_ms: Milliseconds; default: those of all predictions.
+            decoding: Whether they have to do for decoding a photo as well.
 
         Raises:
             ValueError: If the budget is not a positive number.
@@ -156,11 +174,32 @@ class Predictor:
         if budget_ms is None:
             return None
         check_budget(budget_ms)  # before anything is measured
-        return self.measure().choose(budget_ms)
+        return self.measure().choose(budget_ms, decoding=decoding)
+
+    def decode(self, image: Pictures.Image | Image | Photo, resolution: int) -> Decoded:
+        """Decode an image for the view of a resolution; `predict` does so itself.
+
+        Args:
+            image: As for `predict`; a photo keeps what has been decoded.
+            resolution: Side of the view in pixels.
+
+        Raises:
+            TypeError: If the image is of another type.
+            ValueError: If the image cannot be read.
+        """
+        resolution = check_resolution(resolution)
+        if isinstance(image, Photo):
+            sides = self.preprocessing.resized(resolution, *image.size)
+            height, width = (_LEAST_REDUCED * side for side in sides)
+            return image.decode(None if self.full_decode else (height, width))
+        start = time.perf_counter()
+        pixels = as_rgb(image)
+        size = pixels.shape[0], pixels.shape[1]
+        return Decoded(pixels, size, size, 1000 * (time.perf_counter() - start))
 
     def predict(
         self,
-        image: Pictures.Image | Image,
+        image: Pictures.Image | Image | Photo,
         resolution: int | None = None,
         *,
         budget_ms: float | None = None,
@@ -168,7 +207,8 @@ class Predictor:
         """Predict one image.
 
         Args:
-            image: A picture of Pillow, or an array, RGB, uint8, shape (H, W, 3).
+            image: A picture of Pillow, an array, RGB, uint8, shape (H, W, 3), or a photo, whose
+                decoding counts for the budget.
             resolution: Side of the view in pixels; one that was not trained uses the network's
                 rule. Default: what keeps the budget, or the largest where there is none.
             budget_ms: Milliseconds that this prediction may take.
@@ -181,24 +221,19 @@ class Predictor:
         if resolution is not None and budget_ms is not None:
             raise ValueError(f"give resolution {resolution} or budget_ms {budget_ms}, not both")
         # Choosing may have to measure first, which is no part of this prediction.
-        choice = self.choose(budget_ms) if resolution is None else None
-        resolution = None if resolution is None else check_resolution(resolution)
-        start = time.perf_counter()
-        pixels = as_rgb(image)
+        photo = isinstance(image, Photo)
+        choice = self.choose(budget_ms, decoding=photo) if resolution is None else None
         if resolution is None:
             resolution = choice.resolution if choice else self.resolutions[0]
-        view = self._view(pixels, resolution)
-        network_start = time.perf_counter()
-        logits = self._logits(view, resolution)
-        network_ms = 1000 * (time.perf_counter() - network_start)
-        label_map = self._label_map(logits, pixels.shape[:2])
-        milliseconds = 1000 * (time.perf_counter() - start)
+        resolution = check_resolution(resolution)
+        logits, label_map, stages = self._run(self.decode(image, resolution), resolution)
         if self._budget is not None:
-            self._budget.observe(resolution, network_ms, milliseconds - network_ms)
+            decode = stages.decode if photo else None
+            rest = stages.view + stages.answer
+            self._budget.observe(resolution, stages.network, rest, decode=decode)
         return Prediction(
             resolution=resolution,
-            milliseconds=milliseconds,
-            network_ms=network_ms,
+            stages=stages,
             logits=logits[0],
             classes=self.classes,
             label_map=label_map,
@@ -206,27 +241,43 @@ class Predictor:
             fits=choice.fits if choice else None,
         )
 
-    def network_times(self, image: Image, resolution: int, *, passes: int) -> list[float]:
+    def _run(self, decoded: Decoded, resolution: int) -> tuple[Logits, LabelMap | None, Stages]:
+        """Compute logits and label map of a decoded image."""
+        marks = [time.perf_counter()]
+        view = self._view(decoded, resolution)
+        marks.append(time.perf_counter())
+        logits = self._logits(view, resolution)
+        marks.append(time.perf_counter())
+        label_map = self._label_map(logits, decoded.size)
+        marks.append(time.perf_counter())
+        view_ms, network_ms, answer_ms = (1000 * (end - begin) for begin, end in pairwise(marks))
+        stages = Stages(
+            decode=decoded.milliseconds, view=view_ms, network=network_ms, answer=answer_ms
+        )
+        return logits, label_map, stages
+
+    def network_times(
+        self, image: Pictures.Image | Image | Photo, resolution: int, *, passes: int
+    ) -> list[float]:
         """Return the milliseconds of several passes of the network alone, with one view.
 
         Args:
-            image: RGB, uint8, shape (H, W, 3).
+            image: As for `predict`.
             resolution: Side of the view in pixels.
             passes: How many.
 
         Raises:
             ValueError: As `predict`.
         """
-        view, times = self._view(image, resolution), []
+        view, times = self._view(self.decode(image, resolution), resolution), []
         for _ in range(passes):
             start = time.perf_counter()
             self._logits(view, resolution)
             times.append(1000 * (time.perf_counter() - start))
         return times
 
-    def _view(self, pixels: Image, resolution: int) -> Views:
-        check_resolution(resolution)
-        view = self.preprocessing.view(pixels, resolution)[None]
+    def _view(self, decoded: Decoded, resolution: int) -> Views:
+        view = self.preprocessing.view(decoded.pixels, resolution, decoded.extent)[None]
         normalised: Views = self.preprocessing.normalise(view).numpy()
         return normalised
 
@@ -245,17 +296,20 @@ class Predictor:
 
 
 def timer(predictor: Predictor, image: Image | None = None) -> TimeOne:
-    """Return a function that predicts an image at a resolution and returns its two times.
+    """Return a function that predicts an image at a resolution and returns its times.
 
     Args:
         predictor: The network.
-        image: RGB, uint8, shape (H, W, 3); default: one of noise, of the size of a photo.
+        image: RGB, uint8, shape (H, W, 3); default: a JPEG that is drawn, decoded for each call.
     """
-    pixels = drawn_image() if image is None else image
+    content = drawn_photo()
 
-    def time_one(resolution: int) -> tuple[float, float]:
-        prediction = predictor.predict(pixels, resolution)
-        return prediction.milliseconds, prediction.network_ms
+    def time_one(resolution: int) -> Stages:
+        prediction = predictor.predict(Photo(content) if image is None else image, resolution)
+        start = time.perf_counter()
+        if prediction.label_map is not None:
+            label_png(prediction.label_map, predictor.colours)
+        return replace(prediction.stages, encode=1000 * (time.perf_counter() - start))
 
     return time_one
 

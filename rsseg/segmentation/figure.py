@@ -38,7 +38,7 @@ class Panel:
         network: Name of the network; one line of panels is drawn for each.
         resolution: Resolution of the prediction in pixels; one column is drawn for each.
         labels: Predicted class of each pixel, shape (H, W) of the image.
-        latency: Time of the network in milliseconds, or None.
+        latency: Milliseconds from the image's file to that of the label map, or None.
         accuracy: Share of the pixels that are correct, 0..1, or None.
     """
 

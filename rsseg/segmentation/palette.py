@@ -10,6 +10,7 @@ and a palette of few classes is the beginning of a palette of many.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Final
 
 import cv2
@@ -24,6 +25,7 @@ Classes = int | NDArray[np.uint8]  # their number, or the colour of each, shape 
 VOID_COLOUR: Final = (38, 38, 38)  # dark grey: darker than every colour of a class
 _LIGHTNESS: Final = (38.0, 88.0)  # L*, 0..100: apart from void below and from white paper above
 _BAND: Final = 1 << 20  # pixels of an overlay that are mixed at once, at 24 bytes for each value
+_FAST: Final = 1  # compression of zlib: a stronger one takes longer than sending what it saves
 _CHROMA: Final = (22.0, 72.0)  # no greys, which image and void already use, and no glare
 
 
@@ -101,6 +103,18 @@ def label_picture(labels: LabelMap, classes: Classes) -> Pictures.Image:
     picture = Pictures.fromarray(labels)
     picture.putpalette(_colours(classes).tobytes())
     return picture
+
+
+def label_png(labels: LabelMap, classes: Classes) -> bytes:
+    """Write a label map, shape (H, W), as a PNG whose values are the classes."""
+    return png_bytes(label_picture(labels, classes))
+
+
+def png_bytes(picture: Pictures.Image) -> bytes:
+    """Write a picture as a PNG that is to be sent."""
+    stream = BytesIO()
+    picture.save(stream, "PNG", compress_level=_FAST)
+    return stream.getvalue()
 
 
 def _colours_of(labels: LabelMap, classes: Classes) -> NDArray[np.uint8]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from PIL import Image as Pictures
 
 from rsseg.analysis.accuracy_plot import plot_accuracy, read_curve
 from rsseg.cli import main as cli
+from rsseg.common import figures
 from rsseg.common.files import RunError
 from rsseg.runtime.budget.table import Entry, Machine, Row, update_entries
+from rsseg.runtime.stages import Stages
 
 
 def results(folder: Path, rows: dict[str, float], trained: list[int], **more: Any) -> Path:
@@ -120,6 +124,25 @@ def test_milliseconds_are_those_of_whole_predictions(folders: list[Path], tmp_pa
     assert cli.main([*command, "--executor", "onnxruntime", "--out", str(tmp_path / "b.png")]) == 0
     first, second = (np.asarray(Pictures.open(tmp_path / f"{n}.png")) for n in "ab")
     assert (first != second).any()
+
+
+@pytest.mark.parametrize("decode", [None, 2.0])
+def test_milliseconds_are_end_to_end_where_the_table_knows_decoding(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decode: float | None
+) -> None:
+    table, drawn = tmp_path / "last.latency.json", list[Figure]()
+    held = latency(tmp_path / "last.pt", {64: 9.0, 48: 7.0, 32: 4.0})
+    stages = None if decode is None else Stages(decode=decode)
+    rows = tuple(replace(row, stages=stages) for row in held.rows)
+    update_entries(table, [replace(held, rows=rows)])
+    monkeypatch.setattr(figures, "save_figure", lambda figure, _: drawn.append(figure))
+    command = ["plot", str(folders[0]), "--against", "milliseconds", "--latency", str(table)]
+    assert cli.main([*command, "--out", str(tmp_path / "a.png")]) == 0
+    axes = drawn[0].axes[0]
+    ends = "end-to-end milliseconds for one image" if decode else "milliseconds for one image"
+    assert axes.get_xlabel() == ends
+    times = [4 + (decode or 0), 7 + (decode or 0), 9 + (decode or 0)]
+    assert np.asarray(axes.lines[0].get_xdata()).tolist() == times
 
 
 def test_times_that_are_missing_are_named(

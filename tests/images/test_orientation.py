@@ -17,7 +17,7 @@ from PIL import ImageOps
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import Decoder, image_size, read_image
 from rsseg.runtime.serve.body import Limits
-from rsseg.runtime.serve.decoding import decode
+from rsseg.runtime.serve.decoding import open_photo
 from tests.helpers.hostile import attempts
 
 # Of odd blocks Pillow warns, before the service looks at an image.
@@ -66,7 +66,7 @@ def every_reading(content: bytes, path: Path) -> list[Image]:
     """Return the image as each decoder and the service read it."""
     path.write_bytes(content)
     images = [read_image(path, decoder=decoder) for decoder in get_args(Decoder)]
-    return [*images, decode(content, Limits())]
+    return [*images, open_photo(content, Limits()).decode().pixels]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image as Pictures
 from torch import nn
 
 import rsseg.runtime
+from rsseg.images.photo import Photo
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import as_rgb, read_image
 from rsseg.load import load_checkpoint
@@ -184,6 +186,45 @@ def test_picture_is_turned_as_its_camera_noted() -> None:
     picture = Pictures.fromarray(drawn())
     picture.getexif()[0x0112] = 6
     assert np.array_equal(as_rgb(picture), np.rot90(drawn(), -1))
+
+
+def jpeg(image: Image) -> bytes:
+    stream = BytesIO()
+    Pictures.fromarray(image).save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+def test_photo_is_answered_at_its_own_size_from_the_pixels_that_its_view_needs(
+    segmenter: Path,
+) -> None:
+    content = jpeg(drawn(301, 403))
+    for full in (False, True):
+        opened, photo = Predictor.open(segmenter, full_decode=full), Photo(content)
+        decoded = opened.decode(photo, 32)
+        assert decoded.pixels.shape == ((301, 403, 3) if full else (76, 101, 3))
+        prediction = opened.predict(photo, 32)
+        view = opened.preprocessing.view(decoded.pixels, 32, decoded.extent)
+        net, _, _ = load_checkpoint(segmenter)
+        with torch.inference_mode():
+            logits = net.specialize(32)(opened.preprocessing.normalise(view[None]))
+        resized = F.interpolate(logits, size=(301, 403), mode="bilinear", align_corners=False)
+        assert prediction.label_map is not None
+        assert np.array_equal(prediction.label_map, resized[0].argmax(0).numpy())
+        assert prediction.stages.decode == decoded.milliseconds > 0
+    whole = opened.predict(read_rgb(content), 32)
+    assert np.array_equal(whole.logits, prediction.logits)
+
+
+def read_rgb(content: bytes) -> Image:
+    return as_rgb(Pictures.open(BytesIO(content)))
+
+
+def test_decoding_of_a_photo_counts_for_its_budget(fake: FakeExecutor) -> None:
+    idle, decode = {64: 40.0, 32: 10.0}, {64: 15.0, 32: 5.0}
+    opened = Predictor(fake, description(), make_budget=lambda _: Budget(idle, decode=decode))
+    assert opened.predict(drawn(), budget_ms=50).resolution == 64
+    assert opened.predict(Photo(jpeg(drawn())), budget_ms=50).resolution == 32
+    assert opened.predict(Photo(jpeg(drawn())), budget_ms=60).resolution == 64
 
 
 def test_what_is_no_image_is_refused_by_name(fake: FakeExecutor, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from rsseg.images.preprocessing import Preprocessing
 from rsseg.runtime.budget.measure import drawn_image, measure
 from rsseg.runtime.budget.table import Row
 from rsseg.runtime.predictor import Predictor, timer
+from rsseg.runtime.stages import Stages, medians
 
 # For the environment of a process that measures: glibc's malloc then takes every larger block from
 # the system and gives it back, so that what is held is what is needed.
@@ -159,6 +160,7 @@ def _times(subject: Subject, resolutions: Sequence[int] | None, runs: int) -> li
             median_ms=round(float(np.median(times.whole)), 3),
             p95_ms=round(float(np.percentile(times.whole, 95)), 3),
             network_ms=round(float(np.median(times.network)), 3),
+            stages=Stages(**medians(times.stages).rounded(3)),
         )
         for side, times in measure(timer(predictor), sides, runs=runs).items()
     ]

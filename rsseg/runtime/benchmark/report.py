@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ from rsseg.runtime.budget.budget import check_budget
 from rsseg.runtime.budget.table import Entry, Row, this_machine
 from rsseg.runtime.description import Description
 from rsseg.runtime.opening import EXECUTORS
+from rsseg.runtime.stages import NAMES
 from rsseg.training.metadata import RunMetadata
 
 _MIB: Final = 2**20
@@ -186,13 +187,15 @@ def _is_of(results: dict[str, Any], network: Mapping[str, Any]) -> bool:
 
 
 def best_row(entry: Entry, budget_ms: float) -> Row | None:
-    """Return the highest resolution of which 95 of 100 predictions keep a budget, None without one.
+    """Return the highest resolution that keeps a budget, None without one.
+
+    What has to fit are 95 of 100 predictions, and decoding.
 
     Raises:
         ValueError: If the budget is not a positive number.
     """
     check_budget(budget_ms)
-    return next((row for row in entry.rows if row.p95_ms <= budget_ms), None)
+    return next((row for row in entry.rows if row.decode_ms + row.p95_ms <= budget_ms), None)
 
 
 def layout(entry: Entry, budget_ms: float | None = None) -> str:
@@ -206,13 +209,24 @@ def layout(entry: Entry, budget_ms: float | None = None) -> str:
         f"{'resolution':>10}{'median ms':>11}{'p95 ms':>9}{'network ms':>12}{'memory MiB':>12}"
         f"{metric:>11}",
     ]
-    for row in entry.rows:
+    stages = [_stages(row) for row in entry.rows]
+    if any(stages):
+        lines[-1] += "".join(f"{name:>9}" for name in (*NAMES, "sum ms"))
+    for row, times in zip(entry.rows, stages, strict=True):
         memory = "" if row.peak_bytes is None else f"{row.peak_bytes / _MIB:.1f}"
         lines.append(
             f"{row.resolution:>10}{row.median_ms:>11.2f}{row.p95_ms:>9.2f}{row.network_ms:>12.2f}"
-            f"{memory:>12}{_percent(row):>11}"
+            f"{memory:>12}{_percent(row):>11}{times}"
         )
     return "\n".join([*lines, *([] if budget_ms is None else [_answer(entry, budget_ms)])])
+
+
+def _stages(row: Row) -> str:
+    """Return the stages and their sum as text, nothing where they were not measured."""
+    if row.stages is None:
+        return ""
+    values = (*asdict(row.stages).values(), row.stages.total)
+    return "".join(f"{value:>9.2f}" for value in values)
 
 
 def _percent(row: Row) -> str:
@@ -226,4 +240,5 @@ def _answer(entry: Entry, budget_ms: float) -> str:
     accuracy = ""
     if row.accuracy is not None:
         accuracy = f", {(entry.metric or '').replace('_', ' ')} {_percent(row)}"
-    return f"within {budget_ms:g} ms: {row.resolution}, p95 {row.p95_ms:.2f} ms{accuracy}"
+    decode = f", decoding {row.decode_ms:.2f} ms" if row.decode_ms else ""
+    return f"within {budget_ms:g} ms: {row.resolution}, p95 {row.p95_ms:.2f} ms{decode}{accuracy}"

@@ -7,18 +7,22 @@ in files, and found there again, is in `table`; memory is in `benchmark.processe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Final
 
+import cv2
 import numpy as np
+from PIL import Image as Pictures
 
 from rsseg.images.preprocessing import PHOTO_SIZE, Image
 from rsseg.runtime.budget.budget import Budget
 from rsseg.runtime.budget.table import Row
+from rsseg.runtime.stages import Stages, medians
 
-# From a resolution to the milliseconds of one prediction, and of the network alone.
-TimeOne = Callable[[int], tuple[float, float]]
+# From a resolution to the milliseconds of one prediction, by stage.
+TimeOne = Callable[[int], Stages]
 
 WARM_UP: Final = 2
 _QUICK_RUNS: Final = 7
@@ -30,15 +34,23 @@ class Times:
     """Milliseconds of several predictions at one resolution, in their order.
 
     Args:
-        whole: From the image in memory to the answer.
-        network: Of these, the network alone.
+        stages: By stage.
     """
 
-    whole: tuple[float, ...]
-    network: tuple[float, ...]
+    stages: tuple[Stages, ...]
 
     @property
-    def fixed(self) -> float:
+    def whole(self) -> tuple[float, ...]:
+        """From the image in memory to the answer."""
+        return tuple(stages.prediction for stages in self.stages)
+
+    @property
+    def network(self) -> tuple[float, ...]:
+        """Of these, the network alone."""
+        return tuple(stages.network for stages in self.stages)
+
+    @property
+    def rest(self) -> float:
         """Median of what does not belong to the network, milliseconds."""
         return float(np.median(np.subtract(self.whole, self.network)))
 
@@ -46,6 +58,22 @@ class Times:
 def drawn_image(seed: int = 0) -> Image:
     """Return an image of noise, RGB, uint8, shape (*PHOTO_SIZE, 3)."""
     return np.random.default_rng(seed).integers(0, 256, (*PHOTO_SIZE, 3), dtype=np.uint8)
+
+
+def drawn_photo(seed: int = 0) -> bytes:
+    """Return a JPEG of noise as coarse as a photo is, and about as many bytes: *PHOTO_SIZE pixels.
+
+    Noise of single pixels would take several times as long to decode.
+    """
+    rng, (height, width) = np.random.default_rng(seed), PHOTO_SIZE
+    pixels = np.full((height, width, 3), 128, np.float32)
+    for cell in (1, 4, 16, 64):  # Contrast in proportion to size, as photos have it on average.
+        noise = rng.standard_normal((-(-height // cell), -(-width // cell), 3), np.float32)
+        smooth = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+        pixels += (2 + 0.6 * cell) * smooth
+    stream = BytesIO()
+    Pictures.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
 
 
 def measure(
@@ -82,7 +110,7 @@ def measure(
         if end is not None and time.perf_counter() > end:
             break
     return {
-        resolution: Times(*zip(*times, strict=True))
+        resolution: Times(tuple(times))
         for resolution, times in zip(resolutions, zip(*rounds, strict=True), strict=True)
     }
 
@@ -91,7 +119,9 @@ def measured_budget(time_one: TimeOne, resolutions: Sequence[int]) -> Budget:
     """Return a budget from a short measurement, see `measure`."""
     measured = measure(time_one, resolutions, runs=_QUICK_RUNS, seconds=_QUICK_SECONDS)
     idle = {resolution: float(np.median(times.network)) for resolution, times in measured.items()}
-    return Budget(idle, fixed=max(0.0, *(times.fixed for times in measured.values())))
+    rest = {resolution: times.rest for resolution, times in measured.items()}
+    decode = {side: medians(times.stages).decode for side, times in measured.items()}
+    return _budget(idle, rest, decode)
 
 
 def saved_budget(rows: Sequence[Row], resolutions: Sequence[int]) -> Budget | None:
@@ -107,6 +137,19 @@ def saved_budget(rows: Sequence[Row], resolutions: Sequence[int]) -> Budget | No
     measured = {row.resolution: row for row in rows}
     if not set(resolutions) <= set(measured):
         return None
-    used = [measured[resolution] for resolution in resolutions]
-    idle = {row.resolution: row.network_ms for row in used}
-    return Budget(idle, fixed=max(max(0.0, row.median_ms - row.network_ms) for row in used))
+    used = {resolution: measured[resolution] for resolution in resolutions}
+    idle = {side: row.network_ms for side, row in used.items()}
+    rest = {side: row.median_ms - row.network_ms for side, row in used.items()}
+    # Tables of earlier versions know nothing of decoding.
+    decode = {side: row.stages.decode for side, row in used.items() if row.stages is not None}
+    return _budget(idle, rest, decode if len(decode) == len(used) else None)
+
+
+def _budget(
+    idle: Mapping[int, float], rest: Mapping[int, float], decode: Mapping[int, float] | None
+) -> Budget:
+    """Return a budget; what all resolutions have in common of the rest is fixed."""
+    rest = {resolution: max(0.0, milliseconds) for resolution, milliseconds in rest.items()}
+    fixed = min(rest.values())
+    above = {resolution: milliseconds - fixed for resolution, milliseconds in rest.items()}
+    return Budget(idle, rest=above, decode=decode, fixed=fixed)

@@ -15,10 +15,12 @@ from typing import Any
 from PIL import Image as Pictures
 
 from rsseg.common.files import read_json
+from rsseg.images.photo import Photo
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import as_rgb
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.stages import Stages, summed
 from rsseg.switchable.resolutions import Resolutions
 
 
@@ -66,11 +68,11 @@ class Cascade:
         """
         return cls(predictor, read_thresholds(Path(path)))
 
-    def predict(self, image: Pictures.Image | Image) -> Prediction:
+    def predict(self, image: Pictures.Image | Image | Photo) -> Prediction:
         """Classify one image.
 
         Args:
-            image: A picture of Pillow, or an array, RGB, uint8, shape (H, W, 3).
+            image: A picture of Pillow, an array, RGB, uint8, shape (H, W, 3), or a photo.
 
         Returns:
             The answer that was sure enough; `ran` names every resolution that was computed, and
@@ -81,16 +83,16 @@ class Cascade:
             ValueError: If the image cannot be read, or the network cannot take views of a size.
         """
         start = time.perf_counter()
-        pixels = as_rgb(image)
+        given = image if isinstance(image, Photo) else as_rgb(image)
+        converting = Stages(decode=1000 * (time.perf_counter() - start))
         predictions: list[Prediction] = []
         for resolution, threshold in self.thresholds.items():
-            predictions.append(self.predictor.predict(pixels, resolution))
+            predictions.append(self.predictor.predict(given, resolution))
             if predictions[-1].margin >= threshold:
                 break
         return replace(
             predictions[-1],
-            milliseconds=1000 * (time.perf_counter() - start),
-            network_ms=sum(prediction.network_ms for prediction in predictions),
+            stages=summed([converting, *(prediction.stages for prediction in predictions)]),
             ran=tuple(prediction.resolution for prediction in predictions),
         )
 

@@ -14,9 +14,16 @@ from tqdm import tqdm
 
 from rsseg.common.files import check_output, write_csv
 from rsseg.common.messages import percent, text_table
-from rsseg.images.reading import read_image
-from rsseg.runtime.predict.images import TimedPredictor, check_distinct, check_images
+from rsseg.images.photo import Photo
+from rsseg.runtime.predict.images import (
+    TimedPredictor,
+    check_distinct,
+    check_images,
+    time_cells,
+    time_titles,
+)
 from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.stages import Stages
 
 
 @dataclass(frozen=True)
@@ -28,16 +35,14 @@ class Answer:
         resolution: Side of the view in pixels.
         classes: Names of the classes, the most probable first.
         probabilities: Their probabilities, 0..1.
-        milliseconds: From the decoded image to the answer.
-        network_ms: Of these, the network alone: the median of a few passes.
+        stages: Milliseconds by stage; those of the network are the median of a few passes.
     """
 
     image: Path
     resolution: int
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
-    milliseconds: float
-    network_ms: float
+    stages: Stages
 
 
 def classify_files(
@@ -49,7 +54,7 @@ def classify_files(
     out: Path | None = None,
     overwrite: bool = False,
 ) -> list[Answer]:
-    """Classify image files; each is read once for all resolutions.
+    """Classify image files; each is read once, and decoded as large as its views need.
 
     Args:
         classifier: The classifier.
@@ -72,12 +77,11 @@ def classify_files(
         _check_output(out, overwrite=overwrite)
     timed, answers = TimedPredictor(classifier), []
     for path in tqdm(images, desc="predict", unit="image", disable=len(images) == 1):
-        image = read_image(path)
+        photo = Photo.open(path)
         for resolution in resolutions:
-            prediction = timed.predict(image, resolution)
+            prediction = timed.predict(photo, resolution)
             classes, probabilities = zip(*prediction.top(top), strict=True)
-            times = prediction.milliseconds, prediction.network_ms
-            answers.append(Answer(path, resolution, classes, probabilities, *times))
+            answers.append(Answer(path, resolution, classes, probabilities, prediction.stages))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_csv(predictions_file(out), as_rows(answers))
@@ -98,8 +102,12 @@ def as_rows(answers: Sequence[Answer]) -> list[dict[str, str | int | float]]:
             "rank": rank,
             "class": name,
             "probability": round(probability, 6),
-            "milliseconds": round(answer.milliseconds, 3),
-            "network_ms": round(answer.network_ms, 3),
+            "milliseconds": round(answer.stages.prediction, 3),
+            "network_ms": round(answer.stages.network, 3),
+            "decode_ms": round(answer.stages.decode, 3),
+            "view_ms": round(answer.stages.view, 3),
+            "classes_ms": round(answer.stages.answer, 3),
+            "total_ms": round(answer.stages.total, 3),
         }
         for answer in answers
         for rank, (name, probability) in enumerate(
@@ -111,14 +119,14 @@ def as_rows(answers: Sequence[Answer]) -> list[dict[str, str | int | float]]:
 def table(answers: Sequence[Answer]) -> str:
     """Return answers as text, one line for each image and resolution."""
     ranks = range(1, 1 + max(len(answer.classes) for answer in answers))
-    head = ["image", "resolution", "milliseconds", "network milliseconds"]
+    head = ["image", "resolution", *time_titles(dense=False)]
     lines = [[*head, *(f"top {rank}" for rank in ranks)]]
     for a in answers:
         best = zip(a.classes, a.probabilities, strict=True)
         named = [f"{name} {percent(probability, unit=' %')}" for name, probability in best]
-        times = f"{a.milliseconds:.1f}", f"{a.network_ms:.1f}"
+        times = time_cells(a.stages, dense=False)
         lines.append([a.image.name, f"{a.resolution}", *times, *named])
-    return text_table(lines, "<>>><")
+    return text_table(lines, "<" + ">" * (len(head) - 1) + "<")
 
 
 def _check_given(images: Sequence[Path], resolutions: Sequence[int], top: int) -> None:

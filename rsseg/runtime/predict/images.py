@@ -15,13 +15,16 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from rsseg.images.photo import Photo
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import IMAGE_SUFFIXES, image_size
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.stages import Stages, stage_titles
 from rsseg.switchable.resolutions import Resolutions
 
 _TIMED_PASSES: Final = 5
+_UNENCODED: Final = -1  # The last stage: classes are printed, or written all at once.
 _SMALL: Final = (48, 64)  # height and width of an image that warms up
 _Value = TypeVar("_Value", bound=Hashable)
 
@@ -31,7 +34,7 @@ class TimedPredictor:
 
     The network is timed once for each resolution and size of the view, as the median of a few
     passes after one that warms up: making the BatchNorm set of an untrained resolution is no part
-    of it. The rest of a prediction (the view, the label map) is that of each image.
+    of it. The other stages (decoding, the view, the label map) are those of each image.
 
     Args:
         predictor: The network.
@@ -41,16 +44,16 @@ class TimedPredictor:
         self.predictor = predictor
         self._network_ms: dict[tuple[int, tuple[int, int]], float] = {}
 
-    def predict(self, image: Image, resolution: int) -> Prediction:
+    def predict(self, image: Image | Photo, resolution: int) -> Prediction:
         """Predict an image at a resolution.
 
         Args:
-            image: RGB, uint8, shape (H, W, 3).
+            image: RGB, uint8, shape (H, W, 3), or a photo.
             resolution: Side of the view in pixels.
 
         Returns:
-            The answer. `network_ms` is the median of the network, and `milliseconds` adds to it
-            what the rest has taken.
+            The answer. Of its stages that of the network is the median, the others are what they
+            have taken.
 
         Raises:
             ValueError: As `Predictor.predict`.
@@ -58,13 +61,23 @@ class TimedPredictor:
         if not self._network_ms:  # What the first prediction of a process loads is no image's.
             self.predictor.predict(np.zeros((*_SMALL, 3), np.uint8), resolution)
         prediction = self.predictor.predict(image, resolution)
-        rest = prediction.milliseconds - prediction.network_ms
-        key = resolution, self.predictor.preprocessing.size(resolution, *image.shape[:2])
+        size = image.size if isinstance(image, Photo) else image.shape[:2]
+        key = resolution, self.predictor.preprocessing.size(resolution, *size)
         if key not in self._network_ms:  # The prediction has warmed up.
             times = self.predictor.network_times(image, resolution, passes=_TIMED_PASSES)
             self._network_ms[key] = statistics.median(times)
-        network_ms = self._network_ms[key]
-        return replace(prediction, network_ms=network_ms, milliseconds=rest + network_ms)
+        return replace(prediction, stages=replace(prediction.stages, network=self._network_ms[key]))
+
+
+def time_titles(*, dense: bool) -> list[str]:
+    """Return the titles of the times in a table, of a segmenter (`dense`) or a classifier."""
+    return ["total ms", *stage_titles(dense=dense)][: None if dense else _UNENCODED]
+
+
+def time_cells(stages: Stages, *, dense: bool) -> list[str]:
+    """Return the times of an answer as text, in the order of `time_titles`."""
+    cells = [f"{value:.1f}" for value in (stages.total, *stages.rounded(3).values())]
+    return cells[: None if dense else _UNENCODED]
 
 
 def find_images(places: Sequence[Path]) -> list[Path]:

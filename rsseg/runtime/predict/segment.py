@@ -7,8 +7,10 @@ is written over unless that is asked for.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from PIL import Image as Pictures
@@ -17,17 +19,20 @@ from tqdm import tqdm
 from rsseg.common.figures import save_figure
 from rsseg.common.files import written_whole
 from rsseg.common.messages import percent, text_table
-from rsseg.images.preprocessing import Image, LabelMap
-from rsseg.images.reading import read_image
+from rsseg.images.photo import Photo
+from rsseg.images.preprocessing import LabelMap
 from rsseg.runtime.budget.measure import drawn_image
 from rsseg.runtime.predict.images import (
     TimedPredictor,
     check_distinct,
     check_images,
     repeated,
+    time_cells,
+    time_titles,
 )
 from rsseg.runtime.predict.truth import TruthFiles, pixel_accuracy, read_truth
 from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.stages import Stages
 from rsseg.segmentation.figure import DOTS_PER_INCH, Panel, Row, comparison_figure
 from rsseg.segmentation.legend import legend_entries, with_legend
 from rsseg.segmentation.palette import label_picture, overlay
@@ -68,16 +73,20 @@ class OutputFolder:
         return self.root / "fig8.png"
 
     def files(
-        self, images: Sequence[Path], networks: Sequence[str], resolutions: Sequence[int]
+        self,
+        images: Sequence[Path],
+        networks: Sequence[str],
+        resolutions: Sequence[int],
+        *,
+        pictures: bool = True,
     ) -> list[Path]:
-        """Return every file that will be written."""
-        files = [self.figure] if len(images) > 1 else []
-        for image in images:
-            files.append(self.picture(image))
-            for network in networks:
-                for resolution in resolutions:
-                    files.append(self.labels(image, network, resolution))
-                    files.append(self.overlay(image, network, resolution))
+        """Return every file that will be written, with pictures and overlays or without them."""
+        places = list(product(images, networks, resolutions))
+        files = [self.labels(*place) for place in places]
+        if pictures:
+            files += [self.figure] if len(images) > 1 else []
+            files += [self.picture(image) for image in images]
+            files += [self.overlay(*place) for place in places]
         return files
 
 
@@ -89,16 +98,15 @@ class Result:
         image: Name of the image's file.
         network: Name of the network.
         resolution: Side of the view in pixels.
-        milliseconds: From the decoded image to the label map.
-        network_ms: Of these, the network alone: the median of a few passes.
+        stages: Milliseconds by stage, from the bytes of the image to the file of its label map;
+            those of the network are the median of a few passes.
         accuracy: Share of the pixels that are correct, 0..1; None without ground truth.
     """
 
     image: str
     network: str
     resolution: int
-    milliseconds: float
-    network_ms: float
+    stages: Stages
     accuracy: float | None
 
 
@@ -110,9 +118,12 @@ def predict_files(
     resolutions: Sequence[int] | None = None,
     truth: TruthFiles | None = None,
     legend: bool = True,
+    pictures: bool = True,
     overwrite: bool = False,
 ) -> list[Result]:
     """Predict image files and write label maps, overlays and pictures.
+
+    Photos are decoded as large as their views need; overlays and pictures need them whole.
 
     Args:
         predictors: Networks of the same classes, with different names.
@@ -122,6 +133,7 @@ def predict_files(
             `common_resolutions`.
         truth: Where the ground truth lies, if there is one.
         legend: Draw a legend of the classes that occur below each overlay, or beside it.
+        pictures: Write overlays and pictures, not label maps alone.
         overwrite: Write over files that exist.
 
     Returns:
@@ -141,19 +153,23 @@ def predict_files(
     decoder = truth.decoder([*labels.values()]) if truth else None
     folder = OutputFolder(out)
     names = [predictor.name for predictor in predictors]
-    written = folder.files(images, names, resolutions)
+    written = folder.files(images, names, resolutions, pictures=pictures)
     _check_output(folder, [*images, *labels.values()], written, overwrite=overwrite)
     timed = [TimedPredictor(predictor) for predictor in predictors]
     results: list[Result] = []
     rows: list[Row] = []
     for path in tqdm(images, desc="predict", unit="image", disable=len(images) == 1):
-        image = read_image(path)
-        true = read_truth(labels[path], decoder, image.shape[:2]) if decoder else None
-        row, of_image = _predict_image(timed, image, resolutions, truth=true, path=path)
-        _write_image(folder, path, row, predictors[0], legend=legend)
+        photo = Photo.open(path)
+        true = read_truth(labels[path], decoder, photo.size) if decoder else None
+        panels, of_image = _predict_image(
+            timed, photo, resolutions, truth=true, place=(folder, path)
+        )
         results += of_image
-        rows += [row.thumbnail()] if len(rows) < FIGURE_ROWS else []
-    if len(images) > 1:
+        if pictures:
+            row = Row(photo.decode().pixels, panels, true, path.stem)
+            _write_pictures(folder, path, row, predictors[0], legend=legend)
+            rows += [row.thumbnail()] if len(rows) < FIGURE_ROWS else []
+    if pictures and len(images) > 1:
         first = predictors[0]
         figure = comparison_figure(rows, first.classes, first.colours)
         save_figure(figure, folder.figure, DOTS_PER_INCH)
@@ -186,32 +202,37 @@ def _takes(predictor: Predictor, resolution: int) -> bool:
 
 def _predict_image(
     networks: Sequence[TimedPredictor],
-    image: Image,
+    photo: Photo,
     resolutions: Sequence[int],
     *,
     truth: LabelMap | None,
-    path: Path,
-) -> tuple[Row, list[Result]]:
-    """Predict one image with every network at every resolution: for the figure and the table."""
+    place: tuple[OutputFolder, Path],
+) -> tuple[list[Panel], list[Result]]:
+    """Predict one image with every network at every resolution, and write the label maps."""
+    folder, path = place
     panels, results = [], []
     for network in networks:
         name = network.predictor.name
         for resolution in resolutions:
-            prediction = network.predict(image, resolution)
-            assert prediction.label_map is not None  # Only segmenters come here.
-            accuracy = None if truth is None else pixel_accuracy(prediction.label_map, truth)
-            times = prediction.milliseconds, prediction.network_ms
-            results.append(Result(path.name, name, resolution, *times, accuracy))
-            panels.append(Panel(name, resolution, prediction.label_map, times[1], accuracy))
-    return Row(image, panels, truth, path.stem), results
+            prediction = network.predict(photo, resolution)
+            labels = prediction.label_map
+            assert labels is not None  # Only segmenters come here.
+            start = time.perf_counter()
+            picture = label_picture(labels, network.predictor.colours)
+            _save(picture, folder.labels(path, name, resolution))
+            encode = 1000 * (time.perf_counter() - start)
+            stages = replace(prediction.stages, encode=encode)
+            accuracy = None if truth is None else pixel_accuracy(labels, truth)
+            results.append(Result(path.name, name, resolution, stages, accuracy))
+            panels.append(Panel(name, resolution, labels, stages.total, accuracy))
+    return panels, results
 
 
 def table(results: Sequence[Result]) -> str:
     """Return results as a table, with the pixel accuracy where there is ground truth."""
-    head = ["image", "network", "resolution", "milliseconds", "network milliseconds"]
+    head = ["image", "network", "resolution", *time_titles(dense=True)]
     lines = [
-        [r.image, r.network, f"{r.resolution}", f"{r.milliseconds:.1f}", f"{r.network_ms:.1f}"]
-        for r in results
+        [r.image, r.network, f"{r.resolution}", *time_cells(r.stages, dense=True)] for r in results
     ]
     if any(result.accuracy is not None for result in results):
         head.append("pixel accuracy")
@@ -228,13 +249,12 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name)
 
 
-def _write_image(
+def _write_pictures(
     folder: OutputFolder, path: Path, row: Row, predictor: Predictor, *, legend: bool
 ) -> None:
     classes, colours = predictor.classes, predictor.colours
     for panel in row.panels:
         place = path, panel.network, panel.resolution
-        _save(label_picture(panel.labels, colours), folder.labels(*place))
         mixed = overlay(row.image, panel.labels, colours)
         if legend:
             mixed = with_legend(mixed, legend_entries([panel.labels], classes, colours))

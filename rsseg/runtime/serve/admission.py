@@ -25,8 +25,6 @@ from rsseg.runtime.budget.budget import Budget, check_budget
 from rsseg.runtime.budget.hysteresis import Hysteresis
 from rsseg.switchable.resolutions import Resolutions
 
-_NO_LIMIT = 1e12  # milliseconds
-
 
 class Costs:
     """Milliseconds that a worker is expected to need; safe to be used by several threads.
@@ -41,7 +39,7 @@ class Costs:
         self._lock = threading.Lock()
 
     def observe(self, milliseconds: float) -> None:
-        """Update with the time of a request apart from its prediction."""
+        """Update with the time of a request apart from decoding and its prediction."""
         with self._lock:
             self._around.measure(max(0.0, milliseconds))
 
@@ -49,11 +47,8 @@ class Costs:
         """Return the milliseconds of each resolution, largest resolution first."""
         with self._lock:
             around = self._around.value
-        budget = self._budget
-        largest = budget.choose(_NO_LIMIT)
-        load, idle = budget.load, budget.idle
-        rest = around + largest.milliseconds - load * idle[largest.resolution]
-        return {r: max(0.0, rest) + load * idle[r] for r in budget.resolutions}
+        expected = self._budget.expected(decoding=True)
+        return {resolution: around + milliseconds for resolution, milliseconds in expected.items()}
 
 
 Reason = Literal["largest", "request", "budget", "load"]

@@ -1,4 +1,4 @@
-"""From the bytes that a client has sent to an image, as `rsseg predict` reads it, or a refusal.
+"""From the bytes that a client has sent to a photo, as `rsseg predict` reads it, or a refusal.
 
 The header is checked before anything is decoded: an image that would take much memory is refused
 by its header. Stricter than `images`, which reads files of its own user: few formats, no animation,
@@ -7,6 +7,9 @@ and no CMYK, whose colours are unknown without the profile of a printer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from typing import Final
 
@@ -14,8 +17,7 @@ from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
 from rsseg.common.messages import counted
-from rsseg.images.preprocessing import Image
-from rsseg.images.reading import as_rgb
+from rsseg.images.photo import Photo
 from rsseg.runtime.serve.body import EMPTY, MEGA, Limits, RefusedError
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
@@ -23,25 +25,31 @@ LONGEST: Final = 20  # the longer side over the shorter one
 _BOMB: Final = (Pictures.DecompressionBombError, Pictures.DecompressionBombWarning)
 
 
-def decode(content: bytes, limits: Limits) -> Image:
-    """Decode an image.
+def open_photo(content: bytes, limits: Limits) -> Photo:
+    """Open an image; what its header tells is checked, its pixels are decoded later.
 
     Args:
         content: JPEG, PNG, WebP or BMP.
         limits: How many pixels it may have.
 
     Returns:
-        RGB, uint8, shape (H, W, 3), upright.
+        A photo, whose decoding raises a RefusedError too.
 
     Raises:
         RefusedError: If it is none of these, damaged, too large, animated or CMYK.
     """
     if not content:
         raise RefusedError(400, EMPTY)
+    return Photo(content, opened=partial(_opened, limits=limits))
+
+
+@contextmanager
+def _opened(content: bytes, limits: Limits) -> Iterator[Pictures.Image]:
+    """Open an image, and refuse it if anything is wrong with it, here or in the `with` block."""
     try:
         with Pictures.open(BytesIO(content), formats=FORMATS) as picture:
             _check(picture, limits)
-            return as_rgb(picture)
+            yield picture
     except RefusedError:
         raise
     except _BOMB as error:
@@ -55,10 +63,7 @@ def decode(content: bytes, limits: Limits) -> Image:
 
 
 def _error_message(error: Exception) -> str:
-    message = str(error) or type(error).__name__
-    if message.startswith("unreadable image"):
-        return message
-    return f"unreadable image ({message}); send a whole one"
+    return f"unreadable image ({str(error) or type(error).__name__}); send a whole one"
 
 
 def _check(picture: Pictures.Image, limits: Limits) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +22,8 @@ from starlette.types import Receive, Scope, Send
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.serve.admission import Reason
-from rsseg.segmentation.palette import VOID_COLOUR, Classes, label_picture, overlay
+from rsseg.runtime.stages import Stages
+from rsseg.segmentation.palette import VOID_COLOUR, Classes, overlay, png_bytes
 
 SECONDS: Final = 5.0
 BYTES: Final = 200 * 10**6
@@ -72,9 +72,6 @@ async def _drain(receive: Receive) -> None:
                     return
 
 
-_FAST: Final = 1  # compression of zlib: a stronger one takes longer than sending what it saves
-
-
 @dataclass(frozen=True)
 class AnswerInfo:
     """How an answer was computed, whatever its format.
@@ -83,7 +80,7 @@ class AnswerInfo:
         model: Name of the network.
         resolution: Side of the view in pixels.
         chosen_by: Why it has this resolution.
-        milliseconds: Of the prediction.
+        stages: Milliseconds by stage; `milliseconds` are those of the prediction.
         wait_ms: Of waiting in the queue.
         total_ms: From the whole image to the answer.
         budget_ms: What these were to keep.
@@ -92,7 +89,7 @@ class AnswerInfo:
     model: str
     resolution: int
     chosen_by: Reason
-    milliseconds: float
+    stages: Stages
     wait_ms: float
     total_ms: float
     budget_ms: float
@@ -102,10 +99,13 @@ class AnswerInfo:
         return {
             "X-Resolution": str(self.resolution),
             "X-Chosen-By": self.chosen_by,
-            "X-Milliseconds": f"{self.milliseconds:.2f}",
+            "X-Milliseconds": f"{self.stages.prediction:.2f}",
             "X-Wait-Milliseconds": f"{self.wait_ms:.2f}",
             "X-Total-Milliseconds": f"{self.total_ms:.2f}",
             "X-Budget-Milliseconds": f"{self.budget_ms:g}",
+            "Server-Timing": ", ".join(
+                f"{name};dur={value:g}" for name, value in self.stages.rounded(2).items()
+            ),
             "Cache-Control": "no-store",
         }
 
@@ -115,7 +115,8 @@ class AnswerInfo:
             "model": self.model,
             "resolution": self.resolution,
             "chosen_by": self.chosen_by,
-            "milliseconds": round(self.milliseconds, 2),
+            "milliseconds": round(self.stages.prediction, 2),
+            "stages": self.stages.rounded(2),
             "wait_ms": round(self.wait_ms, 2),
             "total_ms": round(self.total_ms, 2),
             "budget_ms": self.budget_ms,
@@ -127,14 +128,9 @@ def css_colours(colours: NDArray[np.uint8]) -> list[str]:
     return ["#{:02x}{:02x}{:02x}".format(*c) for c in [*colours.tolist(), VOID_COLOUR]]
 
 
-def label_png(labels: LabelMap, classes: Classes) -> bytes:
-    """Write a label map, shape (H, W), as a PNG whose values are the classes."""
-    return _png(label_picture(labels, classes))
-
-
 def overlay_png(image: Image, labels: LabelMap, classes: Classes) -> bytes:
     """Write the colours of a label map over its image, shapes (H, W, 3) and (H, W), as a PNG."""
-    return _png(Pictures.fromarray(overlay(image, labels, classes)))
+    return png_bytes(Pictures.fromarray(overlay(image, labels, classes)))
 
 
 def top_classes(prediction: Prediction, count: int) -> list[dict[str, Any]]:
@@ -158,9 +154,3 @@ def class_shares(labels: LabelMap, classes: Sequence[str]) -> list[dict[str, Any
         for index in order
         if counts[index]
     ]
-
-
-def _png(picture: Pictures.Image) -> bytes:
-    stream = BytesIO()
-    picture.save(stream, "PNG", compress_level=_FAST)
-    return stream.getvalue()

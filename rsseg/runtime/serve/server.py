@@ -36,6 +36,7 @@ class Options:
         budget_ms: Milliseconds in which a request is to be answered; default: see `Service`.
         limits: What an image may be.
         allow_builder: See `rsseg.load_checkpoint`.
+        full_decode: Decode photos whole, also where their view is much smaller.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +49,7 @@ class Options:
     budget_ms: float | None = None
     limits: Limits = field(default_factory=Limits)
     allow_builder: bool = False
+    full_decode: bool = False
 
 
 def serve(path: Path, options: Options, *, tell: Callable[[str], None] = print) -> None:
@@ -87,6 +89,7 @@ def open_service(path: Path, options: Options) -> Service:
         threads=options.threads,
         device=options.device,
         allow_builder=options.allow_builder,
+        full_decode=options.full_decode,
     )
     threads = options.threads or torch.get_num_threads()
     return Service(

@@ -11,26 +11,26 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from PIL import Image as Pictures
 
-from rsseg.images.preprocessing import Image
+from rsseg.images.photo import Photo
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.admission import Costs, Decision, Policy
 from rsseg.runtime.serve.body import Limits, RefusedError
-from rsseg.runtime.serve.decoding import decode
+from rsseg.runtime.serve.decoding import open_photo
 from rsseg.runtime.serve.queue import FullError, Workers
 from rsseg.runtime.serve.request import RequestOptions, allowed_resolutions
 from rsseg.runtime.serve.response import (
     AnswerInfo,
     class_shares,
-    label_png,
     overlay_png,
     top_classes,
 )
+from rsseg.segmentation.palette import label_png
 
 QUEUE: Final = 64
 _LEAST_BUDGET: Final = 500.0  # milliseconds, where none is given
@@ -140,17 +140,19 @@ class Service:
     def _work(self, job: _Job) -> Answer:
         start = self._clock()
         wait_ms = 1000 * (start - job.arrived)
-        image = decode(job.content, self.limits)
+        photo = open_photo(job.content, self.limits)
         decision = self._decide(job.options, start, wait_ms)
-        prediction = self._predict(image, decision)
-        content, content_type, values = self._encode(prediction, image, job.options)
+        prediction = self._predict(photo, decision)
+        predicted = self._clock()
+        content, content_type, values = self._encode(prediction, photo, job.options)
         end = self._clock()
-        self.costs.observe(1000 * (end - start) - prediction.milliseconds)
+        stages = replace(prediction.stages, encode=1000 * (end - predicted))
+        self.costs.observe(1000 * (end - start) - stages.decode - stages.prediction)
         info = AnswerInfo(
             model=self.predictor.name,
             resolution=prediction.resolution,
             chosen_by=decision.reason,
-            milliseconds=prediction.milliseconds,
+            stages=stages,
             wait_ms=wait_ms,
             total_ms=1000 * (end - job.arrived),
             budget_ms=job.options.budget_ms or self.budget_ms,
@@ -171,14 +173,19 @@ class Service:
                 budget_ms=options.budget_ms,
             )
 
-    def _predict(self, image: Image, decision: Decision) -> Prediction:
+    def _predict(self, photo: Photo, decision: Decision) -> Prediction:
+        # First, as a damaged photo is another fault than one that the network cannot take.
         try:
-            return self.predictor.predict(image, decision.resolution)
+            self.predictor.decode(photo, decision.resolution)
+        except ValueError as error:
+            raise RefusedError(400, str(error)) from error
+        try:
+            return self.predictor.predict(photo, decision.resolution)
         except ValueError as error:
             raise RefusedError(422, str(error)) from error
 
     def _encode(
-        self, prediction: Prediction, image: Image, options: RequestOptions
+        self, prediction: Prediction, photo: Photo, options: RequestOptions
     ) -> tuple[bytes, str, dict[str, Any] | None]:
         """Return content and its type; or values, which are sent as JSON with the info."""
         labels, classes = prediction.label_map, self.predictor.classes
@@ -190,5 +197,6 @@ class Service:
             shares = class_shares(labels, classes)
             return b"", "application/json", {"height": height, "width": width, "classes": shares}
         if options.format == "overlay":
+            image = photo.decode().pixels  # The only answer that needs the whole photo.
             return overlay_png(image, labels, self.predictor.colours), "image/png", None
         return label_png(labels, self.predictor.colours), "image/png", None

@@ -32,6 +32,9 @@ def test_process_of_its_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (measured,) = measure_times(subject, [32], runs=2)
     assert (measured.resolution, measured.peak_bytes) == (32, None)
     assert 0 < measured.network_ms <= measured.median_ms <= measured.p95_ms
+    assert measured.stages is not None
+    assert measured.stages.network == measured.network_ms
+    assert min(measured.stages.decode, measured.stages.view) > 0
 
 
 def test_what_the_process_finds_wrong_is_told(

@@ -15,6 +15,7 @@ from rsseg.runtime.benchmark import report as latency_profile
 from rsseg.runtime.benchmark.processes import Subject
 from rsseg.runtime.benchmark.report import best_row, layout, read_accuracies, subjects
 from rsseg.runtime.budget.table import Row, read_entries
+from rsseg.runtime.stages import Stages
 from tests.helpers.small_checkpoint import write_checkpoint
 from tests.helpers.small_exported import description, small_net, write_onnx
 from tests.helpers.small_latencies import HERE, entry, row
@@ -35,6 +36,16 @@ def test_layout_answers_for_a_budget_with_the_accuracy() -> None:
     assert text.splitlines()[2].split() == ["64", "40.00", "60.00", "40.00", "3.0", "71.2", "%"]
     assert text.splitlines()[-1] == "within 60 ms: 64, p95 60.00 ms, top1 71.2 %"
     assert layout(entry(), 1.0).endswith("within 1 ms: no resolution")
+
+
+def test_layout_shows_the_stages_and_budgets_count_decoding() -> None:
+    stages = Stages(decode=3, view=1, network=40, answer=2, encode=5)
+    held = entry(HERE, row(64, 40.0, stages=stages), row(32, 10.0, stages=Stages(network=10)))
+    head, first, *_ = layout(held, 62.0).splitlines()[1:]
+    assert head.split()[-7:] == ["decode", "view", "network", "answer", "encode", "sum", "ms"]
+    assert first.split()[-6:] == ["3.00", "1.00", "40.00", "2.00", "5.00", "51.00"]
+    assert best_row(held, 62.9) == held.rows[1]  # 95 of 100 take 60 ms, and decoding 3.
+    assert layout(held, 63.0).endswith("within 63 ms: 64, p95 60.00 ms, decoding 3.00 ms")
 
 
 def test_accuracies_are_those_of_the_main_metric(tmp_path: Path) -> None:

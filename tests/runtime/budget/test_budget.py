@@ -136,7 +136,7 @@ def test_time_that_no_resolution_changes_is_not_taken_for_load() -> None:
     budget = Budget(IDLE)
     for _ in range(100):
         chosen = budget.choose(100).resolution
-        budget.observe(chosen, IDLE[chosen], fixed=50.0)
+        budget.observe(chosen, IDLE[chosen], rest=50.0)
     assert (budget.load, budget.choose(100)) == (1, Choice(224, 90.0, True))
 
 
@@ -209,3 +209,28 @@ def test_table_has_to_hold_positive_times_of_resolutions() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Budget(idle, fixed=fixed)
+
+
+def test_what_depends_on_the_resolution_is_summed_and_grows_with_the_load() -> None:
+    budget = Budget({64: 40.0, 32: 10.0}, rest={64: 5.0, 32: 1.0}, decode={64: 8.0, 32: 2.0})
+    assert budget.expected() == {64: 45.0, 32: 11.0}
+    assert budget.expected(decoding=True) == {64: 53.0, 32: 13.0}
+    assert budget.choose(50.0).resolution == 64
+    assert budget.choose(50.0, decoding=True) == Choice(32, 13.0, True)
+    for _ in range(3):
+        budget.observe(64, 80.0, rest=10.0, decode=16.0)  # everything takes twice as long
+    assert budget.expected(decoding=True) == {64: 106.0, 32: 26.0}
+
+
+def test_what_a_larger_photo_adds_is_added_at_every_resolution() -> None:
+    budget = Budget({64: 40.0, 32: 10.0}, rest={64: 5.0, 32: 1.0}, decode={64: 8.0, 32: 2.0})
+    for _ in range(3):
+        budget.observe(32, 10.0, rest=31.0, decode=52.0)
+    assert budget.expected(decoding=True) == {64: 53.0 + 80.0, 32: 13.0 + 80.0}
+
+
+@pytest.mark.parametrize("times", [{64: 1.0}, {64: 1.0, 32: -1.0}, {64: 1.0, 32: float("nan")}])
+def test_parts_of_a_prediction_are_known_at_every_resolution(times: dict[int, float]) -> None:
+    for part in ("rest", "decode"):
+        with pytest.raises(ValueError, match=f"{part} must be at least 0 ms at each resolution"):
+            Budget({64: 40.0, 32: 10.0}, **{part: times})  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pictures
 
+from rsseg.images.preprocessing import PHOTO_SIZE
 from rsseg.runtime import predictor
 from rsseg.runtime.budget import measure as latency
-from rsseg.runtime.budget.measure import measure, measured_budget, saved_budget
+from rsseg.runtime.budget.measure import drawn_photo, measure, measured_budget, saved_budget
 from rsseg.runtime.budget.table import (
     find_rows,
     latency_file,
@@ -23,6 +27,7 @@ from rsseg.runtime.budget.table import (
 )
 from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predictor import Predictor, timer
+from rsseg.runtime.stages import Stages
 from tests.helpers.small_exported import description
 from tests.helpers.small_latencies import ELSEWHERE, HERE, entry, row
 
@@ -58,7 +63,7 @@ def test_resolutions_take_turns_after_a_warm_up(slow: Slow) -> None:
     assert slow.calls == [64, 64, 32, 32] + [64, 32] * 3
     assert times[64].network == pytest.approx((40.0,) * 3)
     assert times[32].whole == pytest.approx((10.0,) * 3)
-    assert times[32].fixed == pytest.approx(0)
+    assert times[32].rest == pytest.approx(0)
 
 
 def test_measuring_ends_when_its_time_is_over(slow: Slow) -> None:
@@ -152,3 +157,38 @@ def test_foreign_file_is_named_and_not_written_over(
     with pytest.raises(ValueError, match=message):
         update_entries(path, [entry()])
     assert path.read_text(encoding="utf-8") == text
+
+
+def test_budget_of_a_table_knows_decoding_where_the_table_does() -> None:
+    stages = {64: Stages(decode=3.0, network=7.0), 32: Stages(decode=1.0, network=3.0)}
+    rows = [
+        row(64, 7.0, median_ms=12.0, stages=stages[64]),
+        row(32, 3.0, median_ms=5.0, stages=stages[32]),
+    ]
+    budget = saved_budget(rows, [64, 32])
+    assert budget is not None
+    assert budget.expected() == {64: 12.0, 32: 5.0}
+    assert budget.expected(decoding=True) == {64: 15.0, 32: 6.0}
+    earlier = saved_budget([replace(one, stages=None) for one in rows], [64, 32])
+    assert earlier is not None
+    assert earlier.expected(decoding=True) == {64: 12.0, 32: 5.0}
+
+
+def test_stages_are_kept_in_the_table_and_tables_without_them_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "last.latency.json"
+    update_entries(path, [entry(HERE, row(64, 7.0, stages=Stages(decode=3.0, network=7.0)))])
+    (held,) = read_entries(path)
+    assert held.rows[0].stages == Stages(decode=3.0, network=7.0)
+    assert held.rows[0].decode_ms == 3.0
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    assert earlier["format"] == 1
+    del earlier["entries"][0]["rows"][0]["stages"]
+    path.write_text(json.dumps(earlier), encoding="utf-8")
+    (held,) = read_entries(path)
+    assert (held.rows[0].stages, held.rows[0].decode_ms) == (None, 0.0)
+
+
+def test_photo_that_is_drawn_takes_as_many_bytes_as_one_of_a_camera() -> None:
+    with Pictures.open(BytesIO(drawn_photo())) as picture:
+        assert (picture.format, picture.size) == ("JPEG", PHOTO_SIZE[::-1])
+    assert 30_000 < len(drawn_photo()) < 120_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from rsseg.classifiers.build import build_classifier
 from rsseg.cli import main as cli
 from rsseg.common.checkpoint import write_checkpoint
+from rsseg.images import photo
 from rsseg.images.preprocessing import Image, Preprocessing
 from rsseg.load import load_checkpoint
 from rsseg.runtime.description import Description
 from rsseg.runtime.executors import TorchExecutor
-from rsseg.runtime.predict import classify
 from rsseg.runtime.predict.classify import Answer, as_rows, classify_files, table
 from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.stages import Stages
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
 from tests.helpers.small_networks import randomise
@@ -110,7 +112,8 @@ def test_probabilities_are_those_of_the_network_on_the_view_by_hand(
         order = sorted(range(3), key=lambda k: -float(logits[k]))
         assert answer.classes == tuple(CLASSES[k] for k in order)
         assert answer.probabilities == pytest.approx(expected[order].tolist(), abs=1e-5)
-        assert 0 < answer.network_ms < answer.milliseconds
+        stages = answer.stages
+        assert 0 < stages.network < stages.prediction < stages.decode + stages.prediction
 
 
 def test_equal_classes_keep_their_order_and_top_is_cut_to_the_classes(images: Path) -> None:
@@ -124,11 +127,11 @@ def test_equal_classes_keep_their_order_and_top_is_cut_to_the_classes(images: Pa
 def test_each_image_is_read_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def reading(path: Path) -> Image:
-        read.append(path.name)
+    def reading(opened: Any, name: str, **_: Any) -> Image:
+        read.append(Path(name).name)
         return np.zeros((40, 40, 3), np.uint8)
 
-    monkeypatch.setattr(classify, "read_image", reading)
+    monkeypatch.setattr(photo, "read_opened", reading)
     classify_files(fixed(1, 2, 3), sorted(images.iterdir()), resolutions=[64, 32])
     assert read == ["a.png", "b.png"]
 
@@ -149,18 +152,22 @@ def test_network_is_timed_once_for_each_size(images: Path, monkeypatch: pytest.M
 
 
 def test_table_and_rows_name_every_class() -> None:
+    first = Stages(decode=3, view=2, network=10, answer=0.34)
     answers = [
-        Answer(Path("x/a.png"), 64, ("tench", "church"), (0.75, 0.25), 12.34, 10.0),
-        Answer(Path("x/a.png"), 32, ("golf ball", "tench"), (0.9, 0.1), 3.0, 2.5),
+        Answer(Path("x/a.png"), 64, ("tench", "church"), (0.75, 0.25), first),
+        Answer(Path("x/a.png"), 32, ("golf ball", "tench"), (0.9, 0.1), Stages(network=2.5)),
     ]
     assert table(answers).splitlines() == [
-        "image  resolution  milliseconds  network milliseconds  top 1             top 2",
-        "a.png          64          12.3                  10.0  tench 75.0 %      church 25.0 %",
-        "a.png          32           3.0                   2.5  golf ball 90.0 %  tench 10.0 %",
+        "image  resolution  total ms  decode  view  network  classes  top 1             top 2",
+        "a.png          64      15.3     3.0   2.0     10.0      0.3  tench 75.0 %      "
+        "church 25.0 %",
+        "a.png          32       2.5     0.0   0.0      2.5      0.0  golf ball 90.0 %  "
+        "tench 10.0 %",
     ]
     assert as_rows(answers)[1] == {
         **{"image": "x/a.png", "resolution": 64, "rank": 2, "class": "church"},
         **{"probability": 0.25, "milliseconds": 12.34, "network_ms": 10.0},
+        **{"decode_ms": 3, "view_ms": 2, "classes_ms": 0.34, "total_ms": 15.34},
     }
 
 
@@ -187,7 +194,8 @@ def test_verb_writes_predictions_and_refuses_to_overwrite(
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     header = ["image", "resolution", "rank", "class", "probability"]
-    assert list(rows[0]) == [*header, "milliseconds", "network_ms"]
+    times = ["milliseconds", "network_ms", "decode_ms", "view_ms", "classes_ms", "total_ms"]
+    assert list(rows[0]) == [*header, *times]
     assert 0 < float(rows[0]["network_ms"]) < float(rows[0]["milliseconds"])
     assert [(row["image"], row["resolution"], row["rank"]) for row in rows] == [
         (str(images / "a.png"), "48", rank) for rank in ("1", "2")

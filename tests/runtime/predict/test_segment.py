@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image as Pictures
 from torch import Tensor, nn
 
+from rsseg.images import photo
 from rsseg.images.preprocessing import Image, LabelMap, Preprocessing
 from rsseg.runtime.description import Description
 from rsseg.runtime.executors import TorchExecutor
@@ -132,7 +133,9 @@ def test_results_hold_every_network_at_every_resolution_with_its_accuracy(tmp_pa
         *[("a.png", "b", 32), ("a.png", "b", 16)],
     ]
     assert results[1].accuracy == 1
-    assert all(0 < result.network_ms < result.milliseconds for result in results)
+    for stages in (result.stages for result in results):
+        assert min(stages.rounded(6).values()) > 0
+        assert stages.total == pytest.approx(sum(stages.rounded(6).values()), abs=1e-4)
     (alone,) = predict_files([predictor()], [image], tmp_path / "alone", resolutions=[32])
     assert alone.accuracy is None
 
@@ -175,6 +178,23 @@ def test_overlay_without_legend_has_the_size_of_its_image(tmp_path: Path) -> Non
     labels = label_map(predictor(), some_image(), 16)
     with Pictures.open(OutputFolder(tmp_path / "out").overlay(image, "RS-Net", 16)) as written:
         np.testing.assert_array_equal(np.array(written), overlay(some_image(), labels, 4))
+
+
+def test_label_maps_alone_are_the_same_and_need_no_whole_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "a.jpg"
+    Pictures.fromarray(some_image(200, 300)).save(image)
+    predict_files([predictor()], [image], tmp_path / "all", resolutions=[16])
+    monkeypatch.setattr(photo, "decode_jpeg", None)  # what decodes a whole photo
+    predict_files([predictor()], [image], tmp_path / "maps", resolutions=[16], pictures=False)
+    folders = [OutputFolder(tmp_path / name) for name in ("all", "maps")]
+    maps = [np.array(Pictures.open(one.labels(image, "RS-Net", 16))) for one in folders]
+    assert maps[0].shape == (200, 300)
+    np.testing.assert_array_equal(maps[0], maps[1])
+    files = [path for path in folders[1].root.rglob("*") if path.is_file()]
+    assert files == [folders[1].labels(image, "RS-Net", 16)]
+    assert files == folders[1].files([image], ["RS-Net"], [16], pictures=False)
 
 
 @pytest.mark.parametrize("order", ["inet first", "rsnet first"])
@@ -278,7 +298,8 @@ def test_table_has_accuracies_only_with_ground_truth(tmp_path: Path) -> None:
     image = save(tmp_path / "a.png", some_image())
     results = predict_files([predictor()], [image], tmp_path / "out", resolutions=[32, 16])
     lines = table(results).splitlines()
-    head = ["image", "network", "resolution", "milliseconds", "network", "milliseconds"]
+    times = ["total", "ms", "decode", "view", "network", "label", "map", "encode"]
+    head = ["image", "network", "resolution", *times]
     assert lines[0].split() == head
     assert [line.split()[:3] for line in lines[1:]] == [
         ["a.png", "RS-Net", "32"],

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pictures
 from starlette.testclient import TestClient
 
+from rsseg.images.photo import Photo
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.app import make_app
 from rsseg.runtime.serve.body import Limits
@@ -71,6 +72,12 @@ def test_classes_are_those_of_the_predictor(classes: TestClient, classifier: Pat
         assert (answer["resolution"], answer["chosen_by"]) == (resolution, "request")
         assert told.headers["X-Resolution"] == str(resolution)
         assert 0 < answer["milliseconds"] <= answer["total_ms"]
+        stages = answer["stages"]
+        assert list(stages) == ["decode", "view", "network", "answer", "encode"]
+        assert 0 < sum(stages.values()) <= answer["total_ms"] + 0.1
+        assert told.headers["Server-Timing"] == ", ".join(
+            f"{name};dur={value:g}" for name, value in stages.items()
+        )
     assert len(classes.post("/predict?top=1", content=encoded()).json()["classes"]) == 1
 
 
@@ -95,6 +102,25 @@ def test_label_map_is_that_of_the_predictor_in_its_colours(
     for entry in shares["classes"]:
         assert entry["share"] == pytest.approx((expected == entry["label"]).mean(), abs=1e-6)
         assert entry["class"] == CLASSES[entry["label"]]
+
+
+def test_photo_is_decoded_as_large_as_its_view_needs_and_answered_at_its_own_size(
+    segmenter: Path,
+) -> None:
+    content = encoded("JPEG", drawn(200, 301))
+    for full in (False, True):
+        opened = Predictor.open(segmenter, full_decode=full)
+        decoded = opened.decode(Photo(content), 32)
+        assert decoded.pixels.shape == ((200, 301, 3) if full else (100, 151, 3))
+        expected = opened.predict(Photo(content), 32).label_map
+        assert expected is not None
+        with TestClient(make_app(Service(opened, budget_ms=1e5))) as client:
+            told = client.post("/predict?resolution=32", content=content)
+            laid = client.post("/predict?resolution=32&format=overlay", content=content)
+        np.testing.assert_array_equal(np.asarray(Pictures.open(BytesIO(told.content))), expected)
+        whole = np.asarray(Pictures.open(BytesIO(content)))
+        mixed = overlay(whole, expected, len(CLASSES))
+        np.testing.assert_array_equal(np.asarray(Pictures.open(BytesIO(laid.content))), mixed)
 
 
 def test_without_a_wish_the_largest_resolution_answers(classes: TestClient) -> None:

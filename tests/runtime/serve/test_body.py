@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pictures
 
+from rsseg.images.preprocessing import Image
 from rsseg.images.reading import read_image
 from rsseg.load import HEADS
 from rsseg.runtime.serve.body import Limits, RefusedError, Store, check_headers, receive_body
-from rsseg.runtime.serve.decoding import decode
+from rsseg.runtime.serve.decoding import open_photo
 from rsseg.runtime.serve.request import RequestOptions, parse
 from tests.helpers.hostile import Edit, attempts, damaged, edits
 from tests.helpers.small_service import drawn, encoded
@@ -26,6 +27,10 @@ from tests.segmentation.test_hostile_labels import png
 
 FORMS = ("JPEG", "JPEG L", "PNG", "PNG P", "PNG RGBA", "PNG LA", "PNG 1", "WEBP", "BMP")
 FRAMES = [Pictures.fromarray(255 - drawn()), Pictures.fromarray(drawn() // 2)]
+
+
+def decode(content: bytes, limits: Limits) -> Image:
+    return open_photo(content, limits).decode().pixels
 
 
 def animation(form: str) -> bytes:
