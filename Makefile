@@ -68,6 +68,7 @@ bench: $(VENV)/.installed
 	$(BENCH).nyudv2 --short
 	$(BENCH).inference --short
 	$(BENCH).label_maps --short --rounds 2 --threads 1
+	$(BENCH).end_to_end --short --rounds 2
 	$(BENCH).onnx_files --short
 	$(BENCH).quantization --short --rounds 2 --batch 4
 	$(BENCH).growth --short --rounds 3

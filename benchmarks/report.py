@@ -32,6 +32,7 @@ ORDER = (
     "nyudv2",
     "inference",
     "label_maps",
+    "end_to_end",
     "onnx_files",
     "quantization",
     "growth",

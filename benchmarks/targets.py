@@ -30,6 +30,7 @@ class Target:
         memory: Largest share of the peer's memory.
         difference: Largest mean difference to the peer's views, in grey levels.
         exponent: Largest exponent of time and memory.
+        share: Least share of the network's gain by switching that is left end to end.
         sizes: Sizes that the measurement must have had; others are free.
         classes: Classes of processors that it is meant for; none for any.
     """
@@ -44,6 +45,7 @@ class Target:
     memory: float | None = None
     difference: float | None = None
     exponent: float | None = None
+    share: float | None = None
     sizes: Record = field(default_factory=dict)
     classes: tuple[str, ...] = ()
 
@@ -117,6 +119,16 @@ TARGETS = (
     # peer's 160 bytes a pixel.
     _label_map("480x640", speed=15.0),
     _label_map("3000x4000", speed=40.0),
+    *(
+        Target(
+            f"{name}, bytes to answer, switched {large} to {small}",
+            "end_to_end",
+            f"{name}, 480x640, switched",
+            f"ours, {small}",
+            share=0.6,
+        )
+        for name, large, small in (("RefineNet-ResNet18", 352, 96), ("ResNet-18", 224, 96))
+    ),
     Target("import rsseg", "imports", "start", "import rsseg", speed=1 / 1.15),
     Target(
         "QEM step",
@@ -173,6 +185,7 @@ def judge(target: Target, records: Sequence[Record]) -> Verdict:
         ("memory", "<=", operator.le),
         ("difference", "<", operator.lt),
         ("exponent", "<=", operator.le),
+        ("share", ">=", operator.ge),
     ):
         bound = getattr(target, name)
         if bound is None:

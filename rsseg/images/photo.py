@@ -127,9 +127,9 @@ class Photo:
         return max([1, *fitting])
 
     def _pixels(self, reduction: int) -> Image:
-        if reduction == 1 and self._orientation == 1:
+        if self._orientation == 1:
             # The same values in less time, for most JPEGs and where simplejpeg is installed.
-            pixels = decode_jpeg(self._content)
+            pixels = decode_jpeg(self._content, reduction)
             if pixels is not None:
                 return pixels
         height, width = (side // reduction for side in self._size)

@@ -124,15 +124,21 @@ def _decode_fast(path: Path) -> Image | None:
     return decode_jpeg(content)
 
 
-def decode_jpeg(content: bytes) -> Image | None:
-    """Decode an ordinary JPEG by simplejpeg, as its pixels lie; None if that cannot be done."""
+def decode_jpeg(content: bytes, reduction: int = 1) -> Image | None:
+    """Decode an ordinary JPEG by simplejpeg, as its pixels lie; None if that cannot be done.
+
+    Args:
+        content: The bytes of its file.
+        reduction: 1, 2, 4 or 8: the sides are divided by it, and rounded up.
+    """
     if simplejpeg is None or not content.startswith(_JPEG) or len(content) > _LARGEST:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
         if _is_too_large(height * width) or colours not in ("YCbCr", "RGB", "Gray"):
             return None
-        image: Image = simplejpeg.decode_jpeg(content, colorspace="RGB")
+        least = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
+        image: Image = simplejpeg.decode_jpeg(content, colorspace="RGB", **least)
     except ValueError:
         return None
     return image

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks import (
     distributed,
+    end_to_end,
     growth,
     inference,
     label_maps,
@@ -563,3 +564,25 @@ def test_simulated_link_takes_the_time_of_the_bytes_of_both_directions() -> None
     begin = time.monotonic()
     distributed.SimulatedLink(8.0).carry(50_000)  # A million bytes a second.
     assert time.monotonic() - begin >= 0.1
+
+
+@pytest.mark.parametrize("subject", end_to_end.SUBJECTS, ids=lambda subject: subject.task)
+def test_answers_end_to_end_are_the_peers(subject: end_to_end.Subject) -> None:
+    small = replace(subject, resolutions=(64, 32))
+    net = end_to_end.make_net(small)
+    predictor, content = end_to_end.make_predictor(small, net), end_to_end.photo_bytes((120, 160))
+    for side in (64, 32):
+        expected = end_to_end.straightforward(predictor, net, content, side)
+        ours = end_to_end.answer(predictor, content, side)
+        assert ours.shape == expected.shape == ((120, 160) if ours.ndim == 2 else (1000,))
+        if ours.ndim == 2:  # Rounding decides where the best two values are equal.
+            assert (ours == expected).float().mean() > 0.999
+        else:  # Views of the reduced photo differ by less than a grey level.
+            torch.testing.assert_close(ours, expected, rtol=0.2, atol=1e-4)
+
+
+def test_share_of_the_networks_gain_is_that_of_the_ratios() -> None:
+    times = {"ours, 96": [2.0, 1.0], "ours, 352": [6.0, 3.0]}
+    times |= {"network, 96": [1.0, 1.0], "network, 352": [5.0, 5.0]}
+    assert end_to_end.ratio(times, "ours", 352, 96) == 3
+    assert end_to_end.ratio(times, "network", 352, 96) == 5

@@ -94,6 +94,22 @@ def test_pixels_are_the_fewest_that_are_enough(
     assert decoded.pixels.shape == (-(-size[0] // reduction), -(-size[1] // reduction), 3)
 
 
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_either_decoder_gives_the_same_values(
+    mode: str, subsampling: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for height, width in ((333, 501), (480, 640)):
+        content = jpeg(drawn(height, width), mode, subsampling=subsampling)
+        for side in (200, 100, 50, 40):
+            with monkeypatch.context() as patched:
+                patched.setattr(photos, "decode_jpeg", lambda *_: None)
+                slow = Photo(content).decode((side, side))
+            fast = Photo(content).decode((side, side))
+            np.testing.assert_array_equal(fast.pixels, slow.pixels)
+            assert fast.extent == slow.extent
+
+
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_other_formats_are_decoded_whole(form: str, tmp_path: Path) -> None:
     Pictures.fromarray(drawn(80, 120)).save(tmp_path / "a", form)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rsseg.images import photo
 from rsseg.images.preprocessing import Image, LabelMap, Preprocessing
+from rsseg.images.reading import decode_jpeg
 from rsseg.runtime.description import Description
 from rsseg.runtime.executors import TorchExecutor
 from rsseg.runtime.predict.segment import (
@@ -186,8 +187,15 @@ def test_label_maps_alone_are_the_same_and_need_no_whole_photo(
     image = tmp_path / "a.jpg"
     Pictures.fromarray(some_image(200, 300)).save(image)
     predict_files([predictor()], [image], tmp_path / "all", resolutions=[16])
-    monkeypatch.setattr(photo, "decode_jpeg", None)  # what decodes a whole photo
+    reductions: list[int] = []
+
+    def decoding(content: bytes, reduction: int) -> Image | None:
+        reductions.append(reduction)
+        return decode_jpeg(content, reduction)
+
+    monkeypatch.setattr(photo, "decode_jpeg", decoding)
     predict_files([predictor()], [image], tmp_path / "maps", resolutions=[16], pictures=False)
+    assert reductions == [4]
     folders = [OutputFolder(tmp_path / name) for name in ("all", "maps")]
     maps = [np.array(Pictures.open(one.labels(image, "RS-Net", 16))) for one in folders]
     assert maps[0].shape == (200, 300)
