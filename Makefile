@@ -71,6 +71,7 @@ bench: $(VENV)/.installed
 	$(BENCH).end_to_end --short --rounds 2
 	$(BENCH).onnx_files --short
 	$(BENCH).quantization --short --rounds 2 --batch 4
+	$(BENCH).optimizer --threads 1
 	$(BENCH).growth --short --rounds 3
 	$(BENCH).report
 

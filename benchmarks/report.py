@@ -35,6 +35,7 @@ ORDER = (
     "end_to_end",
     "onnx_files",
     "quantization",
+    "optimizer",
     "growth",
 )
 DOCUMENT = Path("docs/BENCHMARKS.md")

@@ -28,6 +28,7 @@ from benchmarks import (
     machine,
     nyudv2,
     onnx_files,
+    optimizer,
     pixelwise,
     quantization,
     report,
@@ -231,6 +232,7 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
             ["--shape", "2", "3", "8", "8", "--resolutions", "32", "--batch", "2"],
             6,
         ),
+        (optimizer.main, ["--encoder", "resnet18"], 6),
         (growth.main, ["--short", "--side", "32", "--batch", "2", "--label-side", "32"], 4),
     ],
     ids=[
@@ -242,6 +244,7 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
         "label_maps",
         "onnx_files",
         "quantization",
+        "optimizer",
         "growth",
     ],
 )

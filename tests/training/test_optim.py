@@ -209,7 +209,8 @@ def test_adamw_is_that_of_torch() -> None:
             network(x).square().sum().backward()
             adam.step()
     for one, same in zip(ours.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(one, same)
+        # The fused kernel rounds in another order than the loop over the parameters.
+        torch.testing.assert_close(one, same, rtol=1e-6, atol=1e-7)
 
 
 def test_no_decay_leaves_out_norms_and_biases_and_nothing_else() -> None:
