@@ -63,6 +63,13 @@ def _sides(match: re.Match[str]) -> dict[str, object]:
     return {"resolutions": [int(side) for side in match[0].split("_")[1:]]}
 
 
+# What the authors' code does otherwise than the paper says, or than we chose where it is silent.
+AS_RELEASED: dict[str, object] = {
+    "augmentation.flips": "per_resolution",
+    "preprocessing.mean": [0.0, 0.0, 0.0],
+    "preprocessing.std": [1.0, 1.0, 1.0],
+    "optim.decay_scores": True,
+}
 # The parts of a file's name, and what each sets otherwise than the rsnet.yaml beside it.
 NAMES: list[tuple[str, Callable[[re.Match[str]], dict[str, object]]]] = [
     (r"rsnet", lambda _: {}),
@@ -70,19 +77,13 @@ NAMES: list[tuple[str, Callable[[re.Match[str]], dict[str, object]]]] = [
     (r"inet(\d+)", _inet),
     (r"_(vanilla|dense|from_largest)", lambda match: {"distillation": match[1]}),
     (r"_shared_bn", lambda _: {"batchnorm": "shared"}),
+    (r"_as_released", lambda _: AS_RELEASED),
     (r"_multicrop", lambda _: {"augmentation.crops": "per_resolution"}),
     (r"_(\d+)x(\d+)", lambda match: {"resolutions": [int(match[1])] * int(match[2])}),
     (r"(_\d+)+", _sides),
     (r"_area(\d{3})", lambda match: {"augmentation.area": [int(match[1]) / 100, 1.0]}),
     (r"_width(\d{3})", lambda match: {"model.width": int(match[1]) / 100}),
 ]
-# Pixel accuracy, mean accuracy and mean IoU of Table 7.
-PUBLISHED = {
-    "inet352": ["72.3/56.7/43.9"],
-    "inet224": ["69.6/52.2/40.5"],
-    "inet96": ["50.4/26.5/18.1"],
-    "rsnet": ["352 72.3/57.0/44.1", "224 71.4/54.6/42.6", "96 63.0/43.1/32.1"],
-}
 
 
 def comments(file: str) -> list[str]:
@@ -141,10 +142,11 @@ def test_file_loads_and_names_its_own_command(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_first_line_tells_what_the_run_is_and_the_comment_what_to_expect(file: str) -> None:
-    first, *rest = comments(file)
+def test_first_line_tells_what_the_run_is_and_the_second_what_to_expect(file: str) -> None:
+    first, second, *_ = comments(file)
     assert re.match(r"# (RS-(Net|ResNet)|I-Net|Parallel)", first)
-    assert any(re.search(r"[Nn]umber|[Pp]ublished|[Ee]xpect|\d\d\.\d", line) for line in rest)
+    numbers = r"(Published|Measured) .*: .*\d\d\.\d|Read off Fig\. \d: .*\d\d\.\d"
+    assert re.search(rf"{numbers}|Not published", second)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -215,12 +217,6 @@ def test_every_variant_of_the_distillation_has_its_file() -> None:
     assert names == variants | {"parallel", "inet352", "inet224", "inet96"}
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_comment_holds_the_numbers_of_table_seven(name: str) -> None:
-    text = "\n".join(comments(f"configs/nyudv2/{name}.yaml"))
-    assert [number for number in PUBLISHED[name] if number not in text] == []
-
-
 def test_nyudv2_follows_the_recipe_of_the_method() -> None:
     config = load("configs/nyudv2/rsnet.yaml")
     assert config["resolutions"] == [352, 224, 96]
@@ -231,7 +227,7 @@ def test_nyudv2_follows_the_recipe_of_the_method() -> None:
         "classes": 40,
         "decoder_channels": 256,
         "in_channels": 3,
-        "dropout": None,  # RefineNet's own, 0.5
+        "dropout": 0.5,
         "options": {},
     }
     assert config["augmentation"] == {

@@ -147,12 +147,13 @@ def test_learning_rate_follows_the_schedule_with_every_step(run: Run) -> None:
         assert rates == pytest.approx([expected] * len(rates), rel=1e-9, abs=1e-12)
 
 
-def test_all_parameters_but_the_scores_decay_as_written(run: Run) -> None:
+def test_parameters_decay_as_written_and_scores_only_on_request(run: Run) -> None:
     net, optim = run.job.net, run.written["optim"]
     groups = run.training.stepper.optimizer.param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     for name, parameter in net.named_parameters():
-        expected = 0.0 if name == "scores" else optim["weight_decay"]
+        kept = name == "scores" and not optim.get("decay_scores", False)
+        expected = 0.0 if kept else optim["weight_decay"]
         assert decay.pop(id(parameter)) == expected
     assert not decay
     assert {group["momentum"] for group in groups} == {optim["momentum"]}
@@ -193,6 +194,11 @@ def test_scores_exist_where_an_ensemble_teaches(run: Run) -> None:
     scores = run.job.net.scores
     shape = None if run.written["distillation"] == "none" else (len(run.written["resolutions"]),)
     assert (None if scores is None else scores.shape) == shape
+
+
+def test_scores_are_ones_before_the_first_step(run: Run) -> None:
+    scores = run.seen[0].scores
+    assert scores is None or scores.tolist() == [1.0] * len(run.written["resolutions"])
 
 
 def test_loss_of_both_steps_is_that_of_the_file(run: Run) -> None:
