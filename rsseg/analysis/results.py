@@ -46,6 +46,7 @@ class RunResults:
         metrics: By resolution ("352", ..., "ensemble"), then by name, shares in 0..1.
         alpha: Share of each resolution in the ensemble; empty without one.
         macs: Multiply-adds at each resolution, as far as they are known.
+        resolutions: Those that the network was trained at; empty if the file does not say.
     """
 
     name: str
@@ -53,6 +54,7 @@ class RunResults:
     metrics: dict[str, dict[str, float]]
     alpha: dict[str, float]
     macs: dict[str, int]
+    resolutions: tuple[int, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """Return the values as JSON holds them."""
@@ -83,6 +85,7 @@ def read_results(path: Path, metrics: Sequence[str] | None = None) -> RunResults
             },
             alpha={name: _share(value) for name, value in (results.get("alpha") or {}).items()},
             macs={name: int(_share(value)) for name, value in (results.get("macs") or {}).items()},
+            resolutions=tuple(int(_share(side)) for side in results.get("resolutions") or ()),
         )
     except Exception as error:  # What was given may be any JSON.
         request = f" with {list(metrics)}" if metrics else ""
@@ -116,7 +119,7 @@ def comparison_table(runs: Sequence[RunResults]) -> str:
     multiply-adds (1e9) follow where a run knows them, for each of its resolutions.
     """
     metrics = next((list(row) for run in runs for row in run.metrics.values()), [])
-    columns = sorted({name for run in runs for name in run.metrics}, key=_place)
+    columns = columns_of(runs)
     lines = [["run", *columns]]
     for run in runs:
         cells = (run.metrics.get(name, {}) for name in columns)
@@ -134,12 +137,26 @@ def comparison_table(runs: Sequence[RunResults]) -> str:
     return f"{caption}, %\n{text_table(lines)}"
 
 
-def grouped_table(runs: Sequence[RunResults], names: Sequence[str]) -> str:
-    """Lay out the results of several runs of one task, those of one name together.
+@dataclass(frozen=True)
+class Group:
+    """Runs of one name: several seeds, or I-Nets of several resolutions.
 
-    One line for each name and metric, one column for each resolution. Runs of one name at one
-    resolution, as those of several seeds are, give their mean and, in brackets, the smallest and
-    the largest value, in percent; runs at different resolutions, as I-Nets are, fill one line.
+    Args:
+        name: The name.
+        runs: The runs.
+    """
+
+    name: str
+    runs: tuple[RunResults, ...]
+
+    def values(self, resolution: str, metric: str) -> list[float]:
+        """Return the metric of each run that has it at a resolution, shares in 0..1."""
+        rows = (run.metrics.get(resolution, {}) for run in self.runs)
+        return [row[metric] for row in rows if metric in row]
+
+
+def grouped(runs: Sequence[RunResults], names: Sequence[str]) -> list[Group]:
+    """Join the runs of one name, in the order of the names.
 
     Args:
         runs: The runs.
@@ -150,20 +167,44 @@ def grouped_table(runs: Sequence[RunResults], names: Sequence[str]) -> str:
     """
     if len(runs) != len(names):
         raise RunError(f"{counted(len(runs), 'result')}, but {counted(len(names), 'name')}")
-    metrics = list(dict.fromkeys(m for run in runs for row in run.metrics.values() for m in row))
-    columns = sorted({name for run in runs for name in run.metrics}, key=_place)
+    pairs = list(zip(runs, names, strict=True))
+    return [
+        Group(name, tuple(run for run, own in pairs if own == name))
+        for name in dict.fromkeys(names)
+    ]
+
+
+def metrics_of(runs: Sequence[RunResults]) -> list[str]:
+    """Return the names of all metrics of runs."""
+    return list(dict.fromkeys(m for run in runs for row in run.metrics.values() for m in row))
+
+
+def columns_of(runs: Sequence[RunResults]) -> list[str]:
+    """Return the names of all resolutions of runs, largest first, then the ensemble."""
+    return sorted({name for run in runs for name in run.metrics}, key=_place)
+
+
+def grouped_table(runs: Sequence[RunResults], names: Sequence[str]) -> str:
+    """Lay out the results of several runs of one task, those of one name together.
+
+    One line for each name and metric, one column for each resolution. Runs of one name at one
+    resolution, as those of several seeds are, give their mean and, in brackets, the smallest and
+    the largest value, in percent; runs at different resolutions, as I-Nets are, fill one line.
+
+    Raises:
+        RunError: If there are not as many names.
+    """
+    columns = columns_of(runs)
     lines = [["name", "runs", "metric", *columns]]
-    for name in dict.fromkeys(names):
-        group = [run for run, own in zip(runs, names, strict=True) if own == name]
-        for metric in metrics:
-            rows = [[run.metrics.get(column, {}) for run in group] for column in columns]
-            values = [[row[metric] for row in column if metric in row] for column in rows]
-            cells = map(_mean_and_range, values)
-            lines.append([name, str(len(group)), metric.replace("_", " "), *cells])
+    for group in grouped(runs, names):
+        for metric in metrics_of(runs):
+            cells = [mean_and_range(group.values(column, metric)) for column in columns]
+            lines.append([group.name, str(len(group.runs)), metric.replace("_", " "), *cells])
     return text_table(lines)
 
 
-def _mean_and_range(values: Sequence[float]) -> str:
+def mean_and_range(values: Sequence[float]) -> str:
+    """Write the mean and, of several, the smallest and the largest value; in percent."""
     if not values:
         return "-"
     mean = percent(sum(values) / len(values))

@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from rsseg import __version__
+from rsseg.cli.batchnorms import add_batchnorms
 from rsseg.cli.cascade import add_cascade
 from rsseg.cli.compare import add_compare
 from rsseg.cli.curves import add_curves
 from rsseg.cli.disagreement import add_disagreement
 from rsseg.cli.doctor import add_doctor
 from rsseg.cli.export import add_export
+from rsseg.cli.gains import add_gains
 from rsseg.cli.import_published import add_import
 from rsseg.cli.pack import add_pack
 from rsseg.cli.plot import add_plot
@@ -33,9 +35,11 @@ VERBS: Final[dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]]] =
     "predict": (add_predict, "label maps or classes of any images"),
     "profile": (add_profile, "parameters, multiply-adds, latency and memory of a network"),
     "compare": (add_compare, "one table of the results of several runs"),
+    "gains": (add_gains, "the change against networks of one resolution (Fig. 5, 9)"),
     "curves": (add_curves, "losses and metrics of runs as a picture"),
     "plot": (add_plot, "accuracy against resolution or multiply-adds"),
     "disagreement": (add_disagreement, "which images one classifier knows, another not"),
+    "batchnorms": (add_batchnorms, "the BatchNorm sets of a network, layer by layer (Fig. 6)"),
     "cascade": (add_cascade, "high resolutions only for unsure answers"),
     "import": (add_import, "a checkpoint from the paper's published weights"),
     "pack": (add_pack, "a quantised network with few bits for each weight"),
