@@ -169,7 +169,9 @@ def test_example_is_complete_and_names_no_folder_of_one_machine(file: str) -> No
     for block, keys in REQUIRED_OF_BLOCKS[command(file)[0]].items():
         assert set(values[block]) >= keys
     assert not Path(values["data"]["root"]).is_absolute()
-    assert len(values["resolutions"]) > 1
+    single = re.fullmatch(r"plain|longer|inet\d+", Path(file).stem) is not None
+    assert (len(values["resolutions"]) == 1) == single
+    assert values["distillation"] == "none" or not single
 
 
 @pytest.mark.parametrize("file", FILES)
