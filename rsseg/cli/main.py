@@ -20,6 +20,7 @@ from rsseg.cli.curves import add_curves
 from rsseg.cli.disagreement import add_disagreement
 from rsseg.cli.doctor import add_doctor
 from rsseg.cli.export import add_export
+from rsseg.cli.features import add_features
 from rsseg.cli.gains import add_gains
 from rsseg.cli.import_published import add_import
 from rsseg.cli.pack import add_pack
@@ -39,6 +40,7 @@ VERBS: Final[dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]]] =
     "curves": (add_curves, "losses and metrics of runs as a picture"),
     "plot": (add_plot, "accuracy against resolution or multiply-adds"),
     "disagreement": (add_disagreement, "which images one classifier knows, another not"),
+    "features": (add_features, "pooled features under training and test preprocessing (Fig. 3)"),
     "batchnorms": (add_batchnorms, "the BatchNorm sets of a network, layer by layer (Fig. 6)"),
     "cascade": (add_cascade, "high resolutions only for unsure answers"),
     "import": (add_import, "a checkpoint from the paper's published weights"),
