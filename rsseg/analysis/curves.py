@@ -1,4 +1,7 @@
-"""Curves of runs as one picture: the losses over the steps, a metric over the epochs."""
+"""Curves of runs as one picture: losses over the steps, a metric and alpha over the epochs.
+
+Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, appendix A (the curve of alpha).
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,8 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 def plot_curves(runs: Sequence[Path], metric: str | None = None) -> Figure:
     """Draw the losses of each run, and its metric at every resolution in percent.
 
+    Where a run has an ensemble, a third column has the share alpha of each resolution.
+
     Args:
         runs: Run folders, one row of the figure for each.
         metric: Name of a metric in the log that is a share, 0..1; None takes the one of each run's
@@ -43,13 +48,16 @@ def plot_curves(runs: Sequence[Path], metric: str | None = None) -> Figure:
     Raises:
         RunError: If a run has no log, or the metric is unknown to it.
     """
-    figure = Figure(figsize=(11, 3.4 * len(runs)), layout="constrained")
-    axes = figure.subplots(len(runs), 2, squeeze=False)
-    for run, (left, right) in zip(runs, axes, strict=True):
-        log = read_log(run)
-        _plot_losses(left, [entry for entry in log if "total" in entry])
-        _plot_metric(right, [entry for entry in log if "metrics" in entry], metric, run)
-        left.set_title(run.name)
+    logs = [read_log(run) for run in runs]
+    columns = 3 if any(entry.get("alpha") for log in logs for entry in log) else 2
+    figure = Figure(figsize=(5.5 * columns, 3.4 * len(runs)), layout="constrained")
+    axes = figure.subplots(len(runs), columns, squeeze=False)
+    for run, log, row in zip(runs, logs, axes, strict=True):
+        _plot_losses(row[0], [entry for entry in log if "total" in entry])
+        _plot_metric(row[1], [entry for entry in log if "metrics" in entry], metric, run)
+        if columns == 3:
+            _plot_alpha(row[2], log)
+        row[0].set_title(run.name)
     return figure
 
 
@@ -79,6 +87,22 @@ def _plot_metric(
         values = [100 * entry["metrics"][name][metric] for entry in evaluations]
         axes.plot([entry["epoch"] for entry in evaluations], values, "o-", label=name)
     axes.set(xlabel="epoch", ylabel=f"{metric.replace('_', ' ')} (%)")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _plot_alpha(axes: Axes, log: Sequence[dict[str, Any]]) -> None:
+    """Draw the shares after each epoch that has them; earlier versions wrote evaluated ones."""
+    shares: dict[int, dict[str, float]] = {
+        entry["epoch"]: entry["alpha"] for entry in log if entry.get("alpha")
+    }
+    if not shares:
+        axes.set_visible(False)
+        return
+    for name in next(iter(shares.values())):
+        axes.plot(list(shares), [row[name] for row in shares.values()], ".-", label=name)
+    axes.set(xlabel="epoch", ylabel="share alpha in the ensemble")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -10,7 +10,10 @@ from rsseg.cli.options import add_out
 
 def add_curves(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    verb.description = "Draw the losses of runs, and a metric at every resolution, as a PNG."
+    verb.description = (
+        "Draw the losses of runs, a metric at every resolution and, with an ensemble, the share "
+        "alpha of each (appendix A of the paper), as a PNG."
+    )
     verb.set_defaults(run=_curves)
     verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
     verb.add_argument("--metric", help="default: that of the task")

@@ -118,6 +118,9 @@ class Training:
             self._evaluate_if_due(log)
             while not self._is_complete():
                 self._train_epoch(bar, log, stop)
+                # Before the checkpoint: a run that dies between them writes this line again.
+                stepper = self.stepper
+                log.alpha(stepper.used_net, self.progress.epoch, stepper.global_step)
                 # Before the evaluation: whatever happens there, the epoch is not lost.
                 self.save(self.folder.last, reason="the last epoch")
                 self._stop_if_requested(stop)

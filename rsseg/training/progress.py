@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from rsseg.common.distributed import is_main_process
 from rsseg.losses.mred import MREDLosses
+from rsseg.switchable.net import SwitchableNet
 from rsseg.training.evaluation import alpha_of
 from rsseg.training.job import Job, Progress
 from rsseg.training.run_folder import RunFolder
@@ -63,6 +64,12 @@ class ProgressLog:
         for name, share in (alpha_of(self.job.net) or {}).items():
             self.board.add_scalar(f"alpha/{name}", share, step)
         self.folder.log({"step": step, **values})
+
+    def alpha(self, net: SwitchableNet, epoch: int, step: int) -> None:
+        """Write the shares alpha after an epoch, if there is an ensemble."""
+        shares = alpha_of(net)
+        if self.folder and shares is not None:
+            self.folder.log({"step": step, "epoch": epoch, "alpha": shares})
 
     def metrics(self, results: Mapping[str, Any], step: int) -> None:
         """Write the results of an evaluation."""

@@ -73,6 +73,23 @@ def test_run_that_was_never_evaluated_is_drawn_without_a_metric(run: Path) -> No
     assert not metric.lines
 
 
+def test_shares_of_the_ensemble_are_drawn_by_epoch(run: Path) -> None:
+    plain = run.parent / "plain"
+    plain.mkdir()
+    (plain / "log.jsonl").write_text((run / "log.jsonl").read_text())
+    shares = {1: (0.6, 0.4), 2: (0.7, 0.3)}
+    with (run / "log.jsonl").open("a", encoding="utf-8") as log:
+        for epoch, (large, small) in shares.items():
+            entry = {"step": 3 * epoch, "epoch": epoch, "alpha": {"32": large, "16": small}}
+            log.write(f"{json.dumps(entry)}\n")
+    figure = plot_curves([run, plain])
+    axes = figure.axes[2]
+    drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
+    assert list(drawn) == ["32", "16"]
+    np.testing.assert_allclose(np.asarray(drawn["32"]), [[1, 0.6], [2, 0.7]])
+    assert not figure.axes[5].get_visible()  # The other run has no ensemble.
+
+
 def test_verb_writes_a_picture_and_names_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert curves(run) == 0
     assert capsys.readouterr().out == f"curves: {run / 'x.png'}\n"

@@ -316,6 +316,19 @@ def test_run_is_evaluated_every_so_many_epochs_and_at_its_end(
     assert any((tmp_path / "tensorboard").iterdir())
 
 
+def test_shares_of_the_ensemble_are_logged_after_every_epoch(tmp_path: Path) -> None:
+    config = small_config(evaluate_every=5)
+    training = Training(small_job(config), RunFolder(tmp_path))
+    training.fit()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    shares = {line["epoch"]: line["alpha"] for line in lines if "alpha" in line}
+    assert list(shares) == list(range(1, config.epochs + 1))
+    assert all(sum(row.values()) == pytest.approx(1) for row in shares.values())
+    scores = weights(tmp_path)["scores"]
+    expected = scores.exp() / scores.exp().sum()
+    assert list(shares[config.epochs].values()) == pytest.approx(expected.tolist())
+
+
 def test_frozen_batchnorms_stay_as_loaded_over_a_run_with_evaluations(tmp_path: Path) -> None:
     job = small_job(small_config(freeze_batchnorm=True, evaluate_every=1))
     before = copy.deepcopy(job.net.state_dict())
