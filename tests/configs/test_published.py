@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.configs.test_configs import FILES, comments
+from tests.helpers.processes import ROOT
 
 TRAINED = (224, 192, 160, 128, 96)
 # Top-1/top-5 at 224, 192, 160, 128 and 96 pixels.
@@ -171,6 +172,15 @@ def test_header_of_a_network_without_numbers_says_so(file: str) -> None:
 @pytest.mark.parametrize("file", sorted(set(FILES) - set(OF_THE_PAPER)))
 def test_header_of_a_small_network_has_what_was_measured(file: str) -> None:
     assert re.search(r"Measured in (bf16|fp32), (top-1|pixel acc).*: .*\d\d\.\d", header(file))
+
+
+@pytest.mark.parametrize("file", sorted(set(FILES) - set(OF_THE_PAPER)))
+def test_measured_numbers_are_those_of_the_results(file: str) -> None:
+    results = (ROOT / "docs/RESULTS.md").read_text(encoding="utf-8")
+    measured = next(line for line in comments(file) if "Measured in" in line).split(": ", 1)[1]
+    numbers = re.findall(r"\d\d\.\d(?:/\d+\.\d)*", measured)
+    assert numbers
+    assert [number for number in numbers if number not in results] == []
 
 
 def test_change_is_drawn_against_the_i_nets_of_the_same_crops_and_resolutions() -> None:
