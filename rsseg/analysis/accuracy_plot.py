@@ -13,6 +13,7 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rsseg.analysis.published import Number, lines_of
 from rsseg.analysis.results import head_of_metrics, results_file
 from rsseg.common.files import RunError, read_json
 from rsseg.common.messages import counted
@@ -102,6 +103,7 @@ def plot_accuracy(
     axis: Axis = "resolution",
     names: Sequence[str] | None = None,
     times: Mapping[int, float] | None = None,
+    points: Sequence[Number] = (),
 ) -> Figure:
     """Draw a metric of several results; trained resolutions are filled, others hollow.
 
@@ -114,9 +116,12 @@ def plot_accuracy(
         axis: What it is drawn against.
         names: Name of each of the results; default is that of its folder.
         times: As for `read_curve`; the same for all results.
+        points: Numbers of other works, drawn as squares on dotted lines; against resolution or
+            multiply-adds.
 
     Raises:
-        RunError: If results cannot be read, or there are not as many names.
+        RunError: If results cannot be read, there are not as many names, or no point has the
+            metric and a place on the axis.
     """
     if names is not None and len(names) != len(paths):
         raise RunError(
@@ -128,12 +133,16 @@ def plot_accuracy(
     joined: dict[str, list[Point]] = {}
     for curve, name in zip(curves, names or [curve.name for curve in curves], strict=True):
         joined.setdefault(name, []).extend(zip(curve.x, curve.y, curve.trained, strict=True))
-    for name, points in joined.items():
-        _draw_line(axes, name, points)
+    for name, own in joined.items():
+        _draw_line(axes, name, own)
+    if points:
+        for name, line in lines_of(points, curves[0].metric, axis).items():
+            x, y = zip(*line, strict=True)
+            axes.plot(x, y, "s:", label=name, markersize=4, linewidth=1)
     drawn = " / ".join(dict.fromkeys(curve.metric.replace("_", " ") for curve in curves))
     axes.set(xlabel=LABELS[axis], ylabel=f"{drawn} (%)")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(fontsize=8)
     return figure
 
 

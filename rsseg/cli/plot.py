@@ -23,15 +23,24 @@ def add_plot(verb: argparse.ArgumentParser) -> None:
     latency = "NAME.latency.json of `rsseg profile --measure`, for milliseconds"
     add("--latency", type=Path, metavar="FILE", help=latency)
     add("--executor", help="whose times; default: the first in the file")
+    points = (
+        "numbers of other works besides: a CSV with the columns name, metric, value (percent), and "
+        "resolution or macs (1e6); or an item of the paper, such as 'Table 4' for S- and "
+        "US-MobileNetV2 (Fig. 1)"
+    )
+    add("--points", metavar="CSV", help=points)
     add("--names", nargs="+", metavar="NAME", help="one for each of the results")
     add_out(verb, "PNG")
 
 
 def _plot(args: argparse.Namespace) -> None:
     from rsseg.analysis.accuracy_plot import plot_accuracy
+    from rsseg.analysis.published import numbers_of
     from rsseg.common.figures import check_figure, save_figure
 
     check_figure(args.out, overwrite=args.overwrite)
+    if args.points and args.against == "milliseconds":
+        raise ValueError("--points have no milliseconds of this machine; draw --against macs")
     times, end_to_end = _times(args)
     figure = plot_accuracy(
         args.results,
@@ -39,6 +48,7 @@ def _plot(args: argparse.Namespace) -> None:
         axis="end_to_end" if end_to_end else args.against,
         names=args.names,
         times=times,
+        points=numbers_of(args.points) if args.points else (),
     )
     save_figure(figure, args.out)
     print(f"plot: {args.out}")
