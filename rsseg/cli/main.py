@@ -24,6 +24,7 @@ from rsseg.cli.features import add_features
 from rsseg.cli.gains import add_gains
 from rsseg.cli.import_published import add_import
 from rsseg.cli.pack import add_pack
+from rsseg.cli.paper import add_paper
 from rsseg.cli.plot import add_plot
 from rsseg.cli.predict import add_predict
 from rsseg.cli.profile import add_profile
@@ -42,6 +43,7 @@ VERBS: Final[dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]]] =
     "disagreement": (add_disagreement, "which images one classifier knows, another not"),
     "features": (add_features, "pooled features under training and test preprocessing (Fig. 3)"),
     "batchnorms": (add_batchnorms, "the BatchNorm sets of a network, layer by layer (Fig. 6)"),
+    "paper": (add_paper, "one page of every table and figure that runs allow"),
     "cascade": (add_cascade, "high resolutions only for unsure answers"),
     "import": (add_import, "a checkpoint from the paper's published weights"),
     "pack": (add_pack, "a quantised network with few bits for each weight"),

@@ -1,0 +1,357 @@
+"""One HTML page with every table and figure of the paper that runs allow, beside its numbers.
+
+The page stands alone: pictures are inside, nothing is loaded and no script runs. Numbers of the
+paper stand in a cell where network and number of classes are the paper's, else in a table beside.
+
+Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
+ECCV 2020, https://arxiv.org/abs/2007.09558.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from matplotlib.figure import Figure
+
+from rsseg.analysis import features
+from rsseg.analysis.accuracy_plot import plot_accuracy
+from rsseg.analysis.batchnorms import channel_means, plot_batchnorms
+from rsseg.analysis.curves import plot_curves
+from rsseg.analysis.disagreement import disagreement
+from rsseg.analysis.disagreement import layout as disagreement_text
+from rsseg.analysis.gains import gains_table, plot_gains, read_gains
+from rsseg.analysis.paper_items import ITEMS, Item
+from rsseg.analysis.paper_runs import INETS, PaperRun, Setting, settings_of
+from rsseg.analysis.published import Number, read_numbers
+from rsseg.analysis.results import Group, columns_of, mean_and_range, metrics_of
+from rsseg.common.device import choose_device
+from rsseg.common.files import RunError
+from rsseg.load import load_checkpoint
+
+Table = list[list[str]]
+_SCRIPTS: Final = {"classification": "train_cls.py", "segmentation": "train_seg.py"}
+_IMAGES: Final = 500  # of Fig. 3: 32000 features of the smallest networks and more
+_PAPER: Final = "https://arxiv.org/abs/2007.09558"
+_STYLE: Final = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1b1f24; background: #fff; }
+h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
+h3 { font-size: 1rem; margin-bottom: .3rem; }
+table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
+td, th { padding: .2rem .7rem; border-bottom: 1px solid #e3e6ea; text-align: right; }
+td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: left; }
+th { background: #f4f6f8; } .paper { color: #9a4a00; white-space: nowrap; }
+.scroll { overflow-x: auto; } img { max-width: 100%; height: auto; } figure { margin: 1rem 0; }
+pre { background: #f4f6f8; padding: .7rem; overflow-x: auto; font-size: .8rem; }
+summary { cursor: pointer; } .none { color: #666; }
+"""
+
+
+def report(runs: Sequence[PaperRun], messages: Sequence[str], images: Path | None = None) -> str:
+    """Lay out the page.
+
+    Args:
+        runs: The runs, see `find_runs`.
+        messages: What was left out, for the reader.
+        images: Folder of images for Fig. 3; None leaves it out.
+    """
+    settings, numbers = settings_of(runs), read_numbers()
+    parts = [_beginning(runs, messages)]
+    parts += [_table_1(settings, numbers)]
+    parts += [_item(item, settings, numbers) for item in ITEMS]
+    parts += _figures(settings, images)
+    links = "".join(f'<a href="#{_anchor(part)}">{_anchor(part)}</a> ' for part in parts[1:])
+    body = "\n".join([parts[0], f"<p>{links}</p>", *parts[1:]])
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Resolution switchable networks: measured and published</title>"
+        f"<style>{_STYLE}</style></head>\n<body>{body}</body></html>\n"
+    )
+
+
+def _anchor(section: str) -> str:
+    return section.partition('id="')[2].partition('"')[0]
+
+
+def _section(name: str, title: str, content: Sequence[str]) -> str:
+    body = "\n".join(content)
+    return (
+        f'<section id="{escape(name)}"><h2>{escape(name)}: {escape(title)}</h2>\n{body}</section>'
+    )
+
+
+def _beginning(runs: Sequence[PaperRun], messages: Sequence[str]) -> str:
+    notes = "".join(f"<li>{escape(message)}</li>" for message in messages)
+    return (
+        "<h1>Resolution switchable networks: measured and published</h1>"
+        f"<p>{len(runs)} runs, beside the numbers of "
+        f"<a href='{_PAPER}'>Wang et al., ECCV 2020</a>. "
+        "Values are percent unless said otherwise. Several seeds are their mean, with the smallest "
+        'and the largest in brackets. <span class="paper">Brown numbers are published</span>, for '
+        "ImageNet (1000 classes) or NYUDv2 (40); they stand beside a measured one where network, "
+        "classes and resolution are the paper's.</p>"
+        + (f"<p>Left out:</p><ul>{notes}</ul>" if notes else "")
+    )
+
+
+def _html_table(rows: Table) -> str:
+    """Lay out rows of cells that are HTML already; the first is the head."""
+    head = "".join(f"<th>{cell}</th>" for cell in rows[0])
+    lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in rows[1:]]
+    body = "".join(f"<tr>{line}</tr>\n" for line in lines)
+    return f'<div class="scroll"><table><tr>{head}</tr>\n{body}</table></div>'
+
+
+def _picture(figure: Figure, caption: str) -> str:
+    stream = BytesIO()
+    figure.savefig(stream, dpi=110, format="png")
+    data = base64.b64encode(stream.getvalue()).decode("ascii")
+    text = escape(caption)
+    return (
+        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _drawn(draw: Callable[[], Figure], caption: str) -> str:
+    """Draw a picture, or say what stands against it: one damaged file must not cost the page."""
+    try:
+        return _picture(draw(), caption)
+    except (ValueError, OSError) as error:
+        return f'<p class="none">{escape(caption)}: {escape(str(error))}</p>'
+
+
+def _none(text: str) -> str:
+    return f'<p class="none">{escape(text)}</p>'
+
+
+def _item(item: Item, settings: Sequence[Setting], numbers: list[Number]) -> str:
+    published = item.published(numbers)
+    content = []
+    for setting in settings:
+        own = tuple(run for run in setting.runs if item.takes(run))
+        if item.is_shown_by(own):
+            content.append(f"<h3>{escape(setting.first.title)}</h3>")
+            content += _measured(item, Setting(own), published)
+    if not content:
+        content = [_none("No run given is of this item.")]
+    content += [_published_table(published), _missing(item, settings, published)]
+    return _section(item.name, item.title, content)
+
+
+def _measured(item: Item, own: Setting, published: Sequence[Number]) -> list[str]:
+    """Return the table of one network and data set, and the pictures that the item has."""
+    if "alpha" in item.needs:
+        return [_alpha_table(own, published)]
+    parts = [_measured_table(own, published)]
+    inets = [run for run in own.runs if run.method == INETS]
+    others = [run for run in own.runs if not run.method.startswith(INETS)]
+    if item.name in ("Table 2", "Table 3", "Table 7", "Fig. 9") and inets and others:
+        parts.append(_gains(own, inets, others))
+    if item.name in ("Table 8", "Fig. 4"):
+        parts.append(_by_axis(own, "resolution"))
+    if item.name == "Table 4":
+        parts.append(_by_axis(own, "macs"))
+    return parts
+
+
+def _measured_table(own: Setting, published: Sequence[Number]) -> str:
+    groups = own.groups()
+    runs = [run for group in groups for run in group.runs]
+    columns = columns_of(runs)
+    rows: Table = [["method", "metric", "runs", *map(escape, columns)]]
+    for group in groups:
+        for metric in metrics_of(runs):
+            cells = [_cell(own, group, metric, column, published) for column in columns]
+            head = [escape(group.name), metric.replace("_", " "), str(len(group.runs))]
+            rows.append([*head, *cells])
+    return _html_table(rows)
+
+
+def _cell(own: Setting, group: Group, metric: str, column: str, published: Sequence[Number]) -> str:
+    text = escape(mean_and_range(group.values(column, metric)))
+    side = column.partition("_")[0]
+    values = [
+        number.value
+        for number in published
+        if own.is_published
+        and (number.network, number.name, number.metric) == (own.first.network, group.name, metric)
+        and str(number.resolution) == side
+    ]
+    return f'{text} <span class="paper">{values[0]:.1f}</span>' if values else text
+
+
+def _alpha_table(own: Setting, published: Sequence[Number]) -> str:
+    """Lay out the shares as if they were a metric, which they are in published.csv."""
+    runs = tuple(
+        replace(run, results=replace(run.results, metrics=_shares(run)))
+        for run in own.runs
+        if run.results.alpha
+    )
+    return _measured_table(Setting(runs), published)
+
+
+def _shares(run: PaperRun) -> dict[str, dict[str, float]]:
+    return {name: {"alpha": share} for name, share in run.results.alpha.items()}
+
+
+def _paths(runs: Sequence[PaperRun]) -> list[Path]:
+    return [run.folder for run in runs]
+
+
+def _gains(own: Setting, inets: Sequence[PaperRun], others: Sequence[PaperRun]) -> str:
+    names = [own.name(run) for run in others]
+    try:
+        gains = read_gains(_paths(others), _paths(inets), names=names)
+    except ValueError as error:
+        return _none(str(error))
+    text = f"<pre>{escape(gains_table(gains))}</pre>"
+    return text + _drawn(lambda: plot_gains(gains), f"{own.first.title}: change against the I-Nets")
+
+
+def _by_axis(setting: Setting, axis: str) -> str:
+    names = [setting.name(run) for run in setting.runs]
+    where = "multiply-adds" if axis == "macs" else "resolution"
+
+    def draw() -> Figure:
+        if axis == "macs":
+            return plot_accuracy(_paths(setting.runs), axis="macs", names=names)
+        return plot_accuracy(_paths(setting.runs), names=names)
+
+    return _drawn(draw, f"{setting.first.title}: against {where}; hollow: not trained")
+
+
+def _published_table(published: Sequence[Number]) -> str:
+    if not published:
+        return _none("The paper prints no number of it.")
+    columns = list(dict.fromkeys(_column(number) for number in published))
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for number in published:
+        row = lines.setdefault((number.label, number.metric), {})
+        row[_column(number)] = f'<span class="paper">{number.value:.1f}</span>'
+    rows: Table = [["published", "metric", *columns]]
+    rows += [
+        [escape(label), metric.replace("_", " "), *(cells.get(column, "") for column in columns)]
+        for (label, metric), cells in lines.items()
+    ]
+    return f"<h3>Published</h3>{_html_table(rows)}"
+
+
+def _column(number: Number) -> str:
+    if number.item == "Table 4" and number.macs is not None:
+        return f"{number.macs / 1e6:.0f} M"
+    return str(number.resolution)
+
+
+def _missing(item: Item, settings: Sequence[Setting], published: Sequence[Number]) -> str:
+    configs = dict.fromkeys([number.config for number in published if number.config])
+    configs.update(dict.fromkeys(item.configs))
+    known = {name for setting in settings for run in setting.runs for name in _names(setting, run)}
+    wanted = [config for config in configs if config not in known]
+    if not wanted:
+        return ""
+    script = _SCRIPTS[item.task]
+    lines = [f"python {script} configs/{config}.yaml --set data.root=PATH" for config in wanted]
+    text = escape("\n".join(lines))
+    return (
+        f"<details><summary>{len(wanted)} runs of the paper are missing; the commands that make "
+        f"them</summary><pre>{text}</pre></details>"
+    )
+
+
+def _names(setting: Setting, run: PaperRun) -> Iterator[str]:
+    """Yield the configurations of the paper that a run is of."""
+    if not setting.is_published:
+        return
+    sides = {str(side) for side in run.results.resolutions}
+    for number in read_numbers():
+        same = (number.network, number.name) == (run.network, setting.name(run))
+        if same and (len(sides) > 1 or str(number.resolution) in sides):
+            yield number.config
+    yield from (f"imagenet/resnet18/{run.folder.name}" for _ in range(run.network == "ResNet-18"))
+
+
+def _table_1(settings: Sequence[Setting], numbers: list[Number]) -> str:
+    content = []
+    for setting in settings:
+        folders = [run.folder for run in setting.runs if (run.folder / "correctness.npz").is_file()]
+        if folders:
+            content.append(f"<h3>{escape(setting.first.title)}</h3>")
+            try:
+                text = escape(disagreement_text(disagreement(folders)))
+                content.append(f"<pre>{text}</pre>")
+            except ValueError as error:
+                content.append(_none(str(error)))
+    published = [number for number in numbers if number.item == "Table 1"]
+    content = content or [_none("No run given has a correctness.npz, which classifiers write.")]
+    title = "right at the column, wrong at the row"
+    return _section("Table 1", title, [*content, _published_table(published)])
+
+
+def _figures(settings: Sequence[Setting], images: Path | None) -> list[str]:
+    networks = [run for setting in settings for run in _one_of_each(setting)]
+    several = [run for run in networks if len(run.results.resolutions) > 1]
+    fig_1 = [
+        _drawn(partial(_fig_1, setting), f"{setting.first.title}: against multiply-adds")
+        for setting in settings
+    ]
+    fig_6 = [
+        _drawn(partial(_fig_6, run), f"{run.title}, {run.method}: {run.folder.name}")
+        for run in several
+    ]
+    logs = [run.folder for run in several if (run.folder / "log.jsonl").is_file()]
+    curves = [_drawn(partial(plot_curves, logs), "a row for each run")] if logs else []
+    none = _none("No run given shows it.")
+    fig_3 = _none("Give --images DIR, a folder of test images, to have it drawn.")
+    if images is not None:
+        fig_3 = _drawn(partial(_fig_3, networks, images), f"images of {images.name}")
+    return [
+        _section("Fig. 1", "accuracy against multiply-adds", fig_1 or [none]),
+        _section("Fig. 3", "pooled features under training and test preprocessing", [fig_3]),
+        _section("Fig. 6", "BatchNorm sets by layer", fig_6 or [none]),
+        _section("Curves", "losses, metric and alpha over a run", curves or [none]),
+    ]
+
+
+def _one_of_each(setting: Setting) -> list[PaperRun]:
+    """Return the first seed of each row at each set of resolutions."""
+    first: dict[tuple[str, tuple[int, ...]], PaperRun] = {}
+    for run in setting.runs:
+        first.setdefault((setting.name(run), run.results.resolutions), run)
+    return list(first.values())
+
+
+def _fig_1(setting: Setting) -> Figure:
+    """Draw a setting against multiply-adds; the paper's points beside where they compare."""
+    names = [setting.name(run) for run in setting.runs]
+    compared = setting.is_published and setting.first.network.startswith("MobileNetV2")
+    points = [number for number in read_numbers() if number.item == "Table 4"]
+    return plot_accuracy(
+        _paths(setting.runs), axis="macs", names=names, points=points if compared else ()
+    )
+
+
+def _fig_3(networks: Sequence[PaperRun], images: Path) -> Figure:
+    """Draw the features of the classifiers that have a checkpoint."""
+    device, files = choose_device("auto"), features.find_samples(images, _IMAGES)
+    rows: list[features.Distribution] = []
+    for run in networks:
+        if run.task == "classification" and (run.folder / "last.pt").is_file():
+            opened = features.open_classifier(run.folder)
+            rows += features.distributions(opened, files, device=device)
+    if not rows:
+        raise RunError("no run given is a classifier with its last.pt")
+    return features.plot_features(rows)
+
+
+def _fig_6(run: PaperRun) -> Figure:
+    net, _, _ = load_checkpoint(run.folder / "last.pt")
+    return plot_batchnorms(channel_means(net.network))

@@ -1,0 +1,167 @@
+"""One page of all tables and figures: what a run is, what stands beside it, what is missing."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rsseg.analysis.paper_items import ITEMS
+from rsseg.analysis.paper_page import report
+from rsseg.analysis.paper_runs import _method, _network, find_runs, settings_of
+from rsseg.analysis.published import read_numbers
+from rsseg.cli import main as cli
+from rsseg.common.files import RunError
+from tests.helpers.processes import ROOT
+from tests.helpers.small_checkpoint import write_checkpoint
+
+R18 = {"name": "resnet18", "classes": 1000}
+
+
+class Page(HTMLParser):
+    """Collects rows of cells, pictures, and tags that were not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.pictures: list[str] = []
+        self.outside: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag in ("meta", "img"):
+            self.pictures += [str(values["src"])] if tag == "img" else []
+        else:
+            self.open.append(tag)
+        self.outside += [tag] if tag in ("script", "link", "iframe") else []
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+def write(
+    folder: Path, rows: dict[str, float], trained: list[int], model: dict[str, Any], **config: Any
+) -> Path:
+    folder.mkdir(parents=True)
+    metrics = {side: {"top1": value / 100, "top5": 0.9} for side, value in rows.items()}
+    alpha = {str(r): 1 / len(trained) for r in trained} if len(trained) > 1 else None
+    content = {"task": "classification", "model": model, "resolutions": trained, "alpha": alpha}
+    content |= {"metrics": metrics, "config": config, "data": {"names": "abc"}}
+    content["macs"] = {side: int(side) ** 2 * 10_000 for side in rows if side.isdigit()}
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for seed, top1 in enumerate((73.0, 74.0)):
+        rows = {"224": top1, "96": 64.0, "ensemble": 75.0}
+        write(tmp_path / f"runs/rsnet_{seed}", rows, [224, 96], R18, distillation="full", seed=seed)
+    write(tmp_path / "runs/inet224", {"224": 71.5, "96": 42.0}, [224], R18)
+    write(tmp_path / "runs/inet96", {"96": 62.0}, [96], R18)
+    return tmp_path / "runs"
+
+
+def test_configurations_are_the_rows_of_the_published_numbers() -> None:
+    """What a run of a file would be called is what its numbers are published under."""
+    for number in read_numbers():
+        skipped = ("Fig. 4", "Fig. 9")  # A difference; a subset, which a setting has to name.
+        if not number.config or number.item in skipped or number.name in ("widths", "I-224"):
+            continue
+        config = yaml.safe_load((ROOT / f"configs/{number.config}.yaml").read_text())
+        assert _network(config["model"]) == number.network, number
+        assert _method(config["resolutions"], config) == number.name, number
+
+
+def test_configurations_that_are_named_exist() -> None:
+    named = [number.config for number in read_numbers() if number.config]
+    named += [config for item in ITEMS for config in item.configs]
+    assert [name for name in set(named) if not (ROOT / f"configs/{name}.yaml").is_file()] == []
+
+
+def test_seeds_are_one_row_and_inets_count_at_their_own_resolution(runs: Path) -> None:
+    (setting,) = settings_of(find_runs([runs])[0])
+    groups = {group.name: group for group in setting.groups()}
+    assert list(groups) == ["I-Nets", "I-224", "RS-Net"]
+    assert groups["RS-Net"].values("224", "top1") == [0.73, 0.74]
+    assert groups["I-Nets"].values("96", "top1") == [0.62]
+    assert groups["I-224"].values("96", "top1") == [0.42]
+
+
+def test_other_recipes_are_not_seeds(runs: Path) -> None:
+    write(runs / "slow_0", {"224": 60.0}, [224, 96], R18, distillation="full", epochs=3)
+    (setting,) = settings_of(find_runs([runs])[0])
+    names = [group.name for group in setting.groups()]
+    assert names == ["I-Nets", "I-224", "RS-Net (rsnet)", "RS-Net (slow)"]
+
+
+def test_page_has_ours_beside_the_published_number(runs: Path) -> None:
+    page = Page(report(*find_runs([runs])))
+    assert page.open == []
+    assert page.outside == []
+    rows = [row for row in page.rows if row[:3] == ["RS-Net", "top1", "2"]]
+    # 73.5 of two seeds, and 73.1 of Table 2.
+    assert rows[0][3:] == ["73.5 (73.0 to 74.0) 73.1", "64.0 (64.0 to 64.0) 64.1", rows[0][5]]
+    assert all(source.startswith("data:image/png;base64,") for source in page.pictures)
+    assert len(page.pictures) >= 2
+
+
+def test_published_numbers_of_imagenet_do_not_stand_beside_ten_classes(tmp_path: Path) -> None:
+    model = {"name": "resnet18", "classes": 10}
+    write(tmp_path / "rsnet", {"224": 90.0}, [224, 96], model, distillation="full")
+    page = Page(report(*find_runs([tmp_path])))
+    assert [row[3] for row in page.rows if row[:2] == ["RS-Net", "top1"]] == ["90.0"]
+
+
+def test_missing_runs_are_named_with_their_commands(runs: Path) -> None:
+    text = report(*find_runs([runs]))
+    table_2 = text.partition('id="Table 2"')[2].partition("</section>")[0]
+    assert "python train_cls.py configs/imagenet/resnet50/rsnet.yaml" in table_2
+    assert "configs/imagenet/resnet18/rsnet.yaml" not in table_2  # It is there.
+    assert "configs/imagenet/resnet18/inet96.yaml" not in table_2
+    assert "configs/imagenet/resnet18/inet128.yaml" in table_2
+    assert "python train_seg.py configs/nyudv2/rsnet.yaml" in text
+
+
+def test_verb_writes_one_page(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(runs / "rsnet_0" / "last.pt")
+    (runs / "broken").mkdir()
+    (runs / "broken" / "results.json").write_text("{half")
+    assert cli.main(["paper", str(runs), "--out", str(tmp_path / "report")]) == 0
+    assert capsys.readouterr().out == f"page of 4 runs: {tmp_path / 'report.html'}\n"
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Left out" in text
+    assert "broken" in text
+    assert cli.main(["paper", str(runs), "--out", str(tmp_path / "report")]) == 2
+    assert "report.html exists" in capsys.readouterr().err
+
+
+def test_names_are_text_and_not_markup(tmp_path: Path) -> None:
+    model = {"name": "<b>net</b>", "classes": 10}
+    write(tmp_path / "x", {"32": 1.0}, [32, 16], model, distillation="full")
+    text = report(*find_runs([tmp_path]))
+    assert "<b>" not in text
+    assert "&lt;b&gt;net" in text
+
+
+def test_places_without_results_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"there is no results.json below"):
+        find_runs([tmp_path])
+    with pytest.raises(RunError, match="nowhere is not a folder"):
+        find_runs([tmp_path / "nowhere"])
