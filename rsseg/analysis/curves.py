@@ -70,7 +70,8 @@ def _plot_losses(axes: Axes, steps: Sequence[dict[str, Any]]) -> None:
     axes.set(xlabel="step", ylabel="loss")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:  # A short run logs no step.
+        axes.legend()
 
 
 def _plot_metric(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -44,7 +45,7 @@ class Item:
         words = run.method.removesuffix(", adapted")
         return (
             run.task == self.task
-            and ("/" in run.network) == self.quantised
+            and bool(_BITS.search(run.network)) == self.quantised
             and words in self.methods
         )
 
@@ -59,6 +60,9 @@ class Item:
     def published(self, numbers: list[Number]) -> list[Number]:
         """Return its numbers."""
         return [number for number in numbers if number.item == self.name]
+
+
+_BITS: Final = re.compile(r" \d+/\d+$")  # of weights and activations, as in "ResNet-18 2/32"
 
 
 def _traits(run: PaperRun) -> Iterator[str]:

@@ -10,6 +10,7 @@ ECCV 2020, https://arxiv.org/abs/2007.09558.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,10 +34,18 @@ from rsseg.analysis.published import Number, read_numbers
 from rsseg.analysis.results import Group, columns_of, mean_and_range, metrics_of
 from rsseg.common.device import choose_device
 from rsseg.common.files import RunError
+from rsseg.common.messages import counted
 from rsseg.load import load_checkpoint
 
 Table = list[list[str]]
 _SCRIPTS: Final = {"classification": "train_cls.py", "segmentation": "train_seg.py"}
+_ALL: Final = {224, 192, 160, 128, 96}
+# Rows that are named by what is tested or compared, and what was trained.
+_METHODS: Final = {
+    "I-224": INETS,
+    "widths": INETS,
+    "parallel less shared BatchNorm": "parallel, shared BatchNorm",
+}
 _IMAGES: Final = 500  # of Fig. 3: 32000 features of the smallest networks and more
 _PAPER: Final = "https://arxiv.org/abs/2007.09558"
 _STYLE: Final = """
@@ -67,7 +76,8 @@ def report(runs: Sequence[PaperRun], messages: Sequence[str], images: Path | Non
     parts += [_table_1(settings, numbers)]
     parts += [_item(item, settings, numbers) for item in ITEMS]
     parts += _figures(settings, images)
-    links = "".join(f'<a href="#{_anchor(part)}">{_anchor(part)}</a> ' for part in parts[1:])
+    names = [part.partition("<h2>")[2].partition(":")[0] for part in parts[1:]]
+    links = " ".join(f'<a href="#{_anchor(name)}">{name}</a>' for name in names)
     body = "\n".join([parts[0], f"<p>{links}</p>", *parts[1:]])
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -77,14 +87,15 @@ def report(runs: Sequence[PaperRun], messages: Sequence[str], images: Path | Non
     )
 
 
-def _anchor(section: str) -> str:
-    return section.partition('id="')[2].partition('"')[0]
+def _anchor(name: str) -> str:
+    """Return the id of a section, which must have no space."""
+    return name.replace(" ", "-")
 
 
 def _section(name: str, title: str, content: Sequence[str]) -> str:
     body = "\n".join(content)
     return (
-        f'<section id="{escape(name)}"><h2>{escape(name)}: {escape(title)}</h2>\n{body}</section>'
+        f'<section id="{_anchor(name)}"><h2>{escape(name)}: {escape(title)}</h2>\n{body}</section>'
     )
 
 
@@ -252,31 +263,57 @@ def _column(number: Number) -> str:
 
 
 def _missing(item: Item, settings: Sequence[Setting], published: Sequence[Number]) -> str:
+    """List the commands of the paper's runs that are not among those given."""
+    runs = [run for setting in settings if setting.is_published for run in setting.runs]
     configs = dict.fromkeys([number.config for number in published if number.config])
     configs.update(dict.fromkeys(item.configs))
-    known = {name for setting in settings for run in setting.runs for name in _names(setting, run)}
-    wanted = [config for config in configs if config not in known]
-    if not wanted:
-        return ""
+    wanted = [c for c in configs if not any(_is_of(run, c, published) for run in runs)]
     script = _SCRIPTS[item.task]
     lines = [f"python {script} configs/{config}.yaml --set data.root=PATH" for config in wanted]
+    if item.name == "Table 2":
+        lines += [line for setting in settings for line in _tests_below(setting)]
+    if not lines:
+        return ""
     text = escape("\n".join(lines))
     return (
-        f"<details><summary>{len(wanted)} runs of the paper are missing; the commands that make "
-        f"them</summary><pre>{text}</pre></details>"
+        f"<details><summary>{counted(len(lines), 'command')} for what is missing</summary>"
+        f"<pre>{text}</pre></details>"
     )
 
 
-def _names(setting: Setting, run: PaperRun) -> Iterator[str]:
-    """Yield the configurations of the paper that a run is of."""
-    if not setting.is_published:
-        return
-    sides = {str(side) for side in run.results.resolutions}
-    for number in read_numbers():
-        same = (number.network, number.name) == (run.network, setting.name(run))
-        if same and (len(sides) > 1 or str(number.resolution) in sides):
-            yield number.config
-    yield from (f"imagenet/resnet18/{run.folder.name}" for _ in range(run.network == "ResNet-18"))
+def _is_of(run: PaperRun, config: str, published: Sequence[Number]) -> bool:
+    """Return whether a run is of a configuration of the paper, by its settings."""
+    stem = config.rpartition("/")[2]
+    rows = [number for number in published if number.config == config]
+    trained = set(run.results.resolutions)
+    area = 0.3 if stem.endswith("_area030") else 0.08
+    if run.task == "classification" and run.area not in (0.0, area):
+        return False
+    if stem.startswith("parallel_224") or not rows:  # Fig. 9: the name says all.
+        sides = {int(word) for word in re.findall(r"(?:_|inet)(\d{2,3})(?=_|$)", stem)} or _ALL
+        method = INETS if stem.startswith("inet") else "parallel"
+        return (run.network, run.method, trained) == ("ResNet-18", method, sides)
+    width = re.search(r"_width(\d)(\d+)$", stem)
+    network = rows[0].network + (f" x{int(width[1] + width[2]) / 100:g}" if width else "")
+    method = _METHODS.get(rows[0].name, rows[0].name)
+    # Table 8 and the row I-224 have resolutions that are only tested.
+    rows = [number for number in rows if number.name != "I-224"]
+    seen = {n.resolution for n in rows if n.resolution is not None}
+    sides = seen & _ALL if run.task == "classification" else seen
+    return (run.network, run.method) == (network, method) and sides <= trained
+
+
+def _tests_below(setting: Setting) -> Iterator[str]:
+    """Yield the command that tests the I-Net of the largest resolution at the others."""
+    sides = setting.trained
+    for run in setting.runs:
+        own = run.method == INETS and run.results.resolutions == (sides[0],)
+        if own and len(sides) > 1 and len(run.results.metrics) == 1:
+            rest = " ".join(map(str, sides))
+            yield (
+                f"python {_SCRIPTS[run.task]} --evaluate {run.folder / 'last.pt'} --resolutions "
+                f"{rest} --out {run.folder}_lower"
+            )
 
 
 def _table_1(settings: Sequence[Setting], numbers: list[Number]) -> str:

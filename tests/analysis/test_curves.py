@@ -73,6 +73,15 @@ def test_run_that_was_never_evaluated_is_drawn_without_a_metric(run: Path) -> No
     assert not metric.lines
 
 
+def test_run_that_logged_no_step_is_drawn_without_losses(run: Path) -> None:
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = [f"{line}\n" for line in lines if "metrics" in line]
+    (run / "log.jsonl").write_text("".join(kept), encoding="utf-8")
+    losses, metric = plot_curves([run]).axes
+    assert not losses.lines
+    assert metric.lines
+
+
 def test_shares_of_the_ensemble_are_drawn_by_epoch(run: Path) -> None:
     plain = run.parent / "plain"
     plain.mkdir()

@@ -11,9 +11,17 @@ import pytest
 import yaml
 
 from rsseg.analysis.paper_items import ITEMS
-from rsseg.analysis.paper_page import report
-from rsseg.analysis.paper_runs import _method, _network, find_runs, settings_of
+from rsseg.analysis.paper_page import _is_of, report
+from rsseg.analysis.paper_runs import (
+    PaperRun,
+    _area,
+    _method,
+    _network,
+    find_runs,
+    settings_of,
+)
 from rsseg.analysis.published import read_numbers
+from rsseg.analysis.results import RunResults
 from rsseg.cli import main as cli
 from rsseg.common.files import RunError
 from tests.helpers.processes import ROOT
@@ -128,13 +136,59 @@ def test_published_numbers_of_imagenet_do_not_stand_beside_ten_classes(tmp_path:
 
 
 def test_missing_runs_are_named_with_their_commands(runs: Path) -> None:
+    sides = {str(side): 70.0 for side in (224, 192, 160, 128, 96)}
+    for name, distillation in (("whole", "full"), ("alone", "none")):
+        write(runs / name, sides, list(map(int, sides)), R18, distillation=distillation)
     text = report(*find_runs([runs]))
-    table_2 = text.partition('id="Table 2"')[2].partition("</section>")[0]
+    table_2 = text.partition('id="Table-2"')[2].partition("</section>")[0]
+    assert "configs/imagenet/resnet18/parallel.yaml" not in table_2
+    assert "configs/imagenet/resnet18/parallel_224_96.yaml" in text
     assert "python train_cls.py configs/imagenet/resnet50/rsnet.yaml" in table_2
     assert "configs/imagenet/resnet18/rsnet.yaml" not in table_2  # It is there.
     assert "configs/imagenet/resnet18/inet96.yaml" not in table_2
     assert "configs/imagenet/resnet18/inet128.yaml" in table_2
     assert "python train_seg.py configs/nyudv2/rsnet.yaml" in text
+
+
+@pytest.mark.parametrize(
+    "config", sorted({n.config for n in read_numbers() if n.config} | set(ITEMS[8].configs))
+)
+def test_run_of_a_configuration_is_not_called_missing(config: str) -> None:
+    settings = yaml.safe_load((ROOT / f"configs/{config}.yaml").read_text())
+    sides = tuple(settings["resolutions"])
+    run = PaperRun(
+        folder=Path("x"),
+        results=RunResults("x", Path("x"), {}, {}, {}, sides),
+        task="segmentation" if "nyudv2" in config else "classification",
+        network=_network(settings["model"]),
+        method=_method(sides, settings),
+        images="",
+        data="",
+        area=_area(settings),
+        classes=0,
+        weights="",
+        recipe="",
+    )
+    every = {n.config for n in read_numbers() if n.config} | set(ITEMS[8].configs)
+    numbers = [number for number in read_numbers() if number.item != "Appendix A"]
+    assert [other for other in every if _is_of(run, other, numbers)] == [config]
+
+
+def test_inet_that_was_not_tested_lower_has_the_command(tmp_path: Path) -> None:
+    for side in (224, 96):
+        write(tmp_path / f"inet{side}", {str(side): 70.0}, [side], R18)
+    text = report(*find_runs([tmp_path]))
+    folder = tmp_path / "inet224"
+    assert f"--evaluate {folder / 'last.pt'} --resolutions 224 96 --out {folder}_lower" in text
+
+
+def test_network_of_a_library_is_not_one_of_few_bits(tmp_path: Path) -> None:
+    write(tmp_path / "x", {"32": 1.0}, [32, 16], {"name": "timm/net", "classes": 10})
+    sections = report(*find_runs([tmp_path])).split("<section")
+    (table_2,) = [text for text in sections if 'id="Table-2"' in text]
+    (table_3,) = [text for text in sections if 'id="Table-3"' in text]
+    assert "timm/net" in table_2
+    assert "timm/net" not in table_3
 
 
 def test_verb_writes_one_page(
