@@ -79,7 +79,7 @@ def read_image_list(path: Path, key: str) -> list[str]:
     wrong = [row for row in rows if len(row) <= place or not _is_path(row[place])]
     if wrong or not rows:
         text = " ".join(wrong[0])[:80] if wrong else ""
-        raise ValueError(f"{path}: line {text!r} names no image; expected one path a line")
+        raise ValueError(f"{path}: no image in line {text!r}; expected a path in every line")
     files = [row[place].replace("\\", "/") for row in rows]
     twice = [file for file, count in Counter(files).items() if count > 1]
     if twice:
