@@ -170,7 +170,7 @@ def plot_gains(gains: Sequence[Gain], metric: str | None = None) -> Figure:
         _draw_bars(axes, column, own)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(names)), names)
-    if len(names) > 4:
+    if sum(map(len, names)) > 12 * figure.get_figwidth():  # Side by side they would overlap.
         for label in axes.get_xticklabels():
             label.set(rotation=20, horizontalalignment="right", rotation_mode="anchor")
     axes.set_ylabel(f"change of {metric.replace('_', ' ')} against the I-Nets (points)")

@@ -220,6 +220,11 @@ def _paths(runs: Sequence[PaperRun]) -> list[Path]:
 
 def _gains(own: Setting, inets: Sequence[PaperRun], others: Sequence[PaperRun]) -> str:
     names = [own.name(run) for run in others]
+    if len({own.name(run) for run in inets}) > 1:  # A mean over them would mean nothing.
+        return _none(
+            "The I-Nets are of several recipes: give the page those of one, or choose them with "
+            "`rsseg gains --base`, for the change against them."
+        )
     try:
         gains = read_gains(_paths(others), _paths(inets), names=names)
     except ValueError as error:

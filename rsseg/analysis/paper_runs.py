@@ -157,6 +157,8 @@ def _area(config: Mapping[str, Any]) -> float:
 
 def _joined(first: PaperRun, second: PaperRun) -> PaperRun:
     """Join results of one checkpoint: what a later evaluation adds is other resolutions."""
+    if not (first.folder / "last.pt").is_file():  # The run itself comes before its evaluations.
+        first, second = second, first
     one, other = first.results, second.results
     results = replace(
         one, metrics={**other.metrics, **one.metrics}, macs={**other.macs, **one.macs}

@@ -117,6 +117,25 @@ def test_other_recipes_are_not_seeds(runs: Path) -> None:
     assert names == ["I-Nets", "I-224", "RS-Net (rsnet)", "RS-Net (slow)"]
 
 
+def test_no_change_is_given_against_inets_of_several_recipes(runs: Path) -> None:
+    assert "change against the I-Nets" in report(*find_runs([runs]))
+    write(runs / "inet224_long", {"224": 71.9}, [224], R18, epochs=500)
+    text = report(*find_runs([runs]))
+    assert "The I-Nets are of several recipes" in text
+    assert "change against the I-Nets" not in text
+
+
+def test_evaluation_of_a_checkpoint_belongs_to_its_run(tmp_path: Path) -> None:
+    for name, rows in (("a_lower", {"224": 70.0, "96": 40.0}), ("run", {"224": 70.0})):
+        folder = write(tmp_path / name, rows, [224], R18)
+        content = json.loads((folder / "results.json").read_text()) | {"weights": "digest"}
+        (folder / "results.json").write_text(json.dumps(content))
+    write_checkpoint(tmp_path / "run" / "last.pt")
+    (run,), _ = find_runs([tmp_path])
+    assert run.folder.name == "run"
+    assert list(run.results.metrics) == ["224", "96"]
+
+
 def test_page_has_ours_beside_the_published_number(runs: Path) -> None:
     page = Page(report(*find_runs([runs])))
     assert page.open == []
