@@ -19,12 +19,12 @@ from rsseg.common.checkpoint import CheckpointError, differences, state_digest, 
 from rsseg.common.config import plain
 from rsseg.common.files import check_output
 from rsseg.common.messages import counted
-from rsseg.images.preprocessing import PHOTO_SIZE, Preprocessing
+from rsseg.images.preprocessing import Preprocessing
 from rsseg.load import HEADS, build_net, head_of
-from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
+from rsseg.switchable.complexity import batchnorm_parameters, count_parameters
 from rsseg.switchable.convert import held_sets, sharing_copy, trained_sets
 from rsseg.switchable.net import SwitchableNet
-from rsseg.training.metadata import RunMetadata
+from rsseg.training.metadata import RunMetadata, macs_by_set
 
 _CLOSE: Final = 1e-3  # share of the largest logit: what another order of sums may change
 
@@ -100,19 +100,9 @@ def describe_net(
 ) -> RunMetadata:
     """Return what a file says about a network, checked against it; see `save_checkpoint`."""
     _check_net(net)
-    if (model is None) == (builder is None):
-        raise ValueError(
-            "give model= (a configuration or keywords of a network that is known by name) or "
-            "builder= (a function of yours, 'module:function'), one of the two"
-        )
-    if arguments is not None and builder is None:
-        raise ValueError("arguments= are those of a builder=; settings of a model= stand in it")
+    _check_source(model, builder, arguments)
     logits = _logits(net)
     preprocessing = preprocessing or Preprocessing()
-    sizes = {
-        side: preprocessing.size(int(side.partition("_")[0]), *PHOTO_SIZE)
-        for side in net.resolutions.names
-    }
     metadata = RunMetadata(
         task=_task(logits, task),
         model={} if model is None else _settings(model),
@@ -125,7 +115,7 @@ def describe_net(
         name=name,
         parameters=count_parameters(net),
         batchnorm_parameters=batchnorm_parameters(net),
-        macs={side: count_macs(net, size) for side, size in sizes.items()},
+        macs=macs_by_set(net, preprocessing, net.resolutions),
         weights=state_digest(net.state_dict()),
     )
     _check_built(net, metadata, logits)
@@ -143,6 +133,16 @@ def _check_net(net: object) -> None:
             f"the network holds added BatchNorm sets ({', '.join(held_sets(net))}), which a file "
             "does not tell from trained ones; remove them with remove_set"
         )
+
+
+def _check_source(model: object, builder: object, arguments: object) -> None:
+    if (model is None) == (builder is None):
+        raise ValueError(
+            "give model= (a configuration or keywords of a network that is known by name) or "
+            "builder= (a function of yours, 'module:function'), one of the two"
+        )
+    if arguments is not None and builder is None:
+        raise ValueError("arguments= are those of a builder=; settings of a model= stand in it")
 
 
 def _settings(model: object) -> dict[str, Any]:

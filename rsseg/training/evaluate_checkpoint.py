@@ -13,7 +13,7 @@ from rsseg.training import task as tasks
 from rsseg.training.config import RunConfig
 from rsseg.training.constant_output import constant_outputs
 from rsseg.training.evaluation import Evaluation
-from rsseg.training.metadata import RunMetadata
+from rsseg.training.metadata import RunMetadata, macs_by_set
 from rsseg.training.task import C, EvalData, Task
 
 # What may differ when a checkpoint is evaluated again; the rest is part of what was trained.
@@ -68,7 +68,7 @@ def evaluate_checkpoint(
         "preprocessing": settings["preprocessing"],
         "data": data.fingerprint,
         "unseen": net.unseen,
-        "macs": tasks.macs(config, net, resolutions),
+        "macs": macs_by_set(net, config.preprocessing, resolutions),
         "metrics": evaluation.results(),
         "alpha": evaluation.alpha,
         "constant_output": constant_outputs(evaluation, data.classes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, Literal
 
@@ -11,9 +12,11 @@ from pydantic.dataclasses import dataclass
 
 from rsseg.common.builder import Builder
 from rsseg.common.config import plain, validate
-from rsseg.images.preprocessing import Preprocessing
+from rsseg.images.preprocessing import PHOTO_SIZE, Preprocessing
+from rsseg.switchable.complexity import count_macs
+from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.outputs import Output
-from rsseg.switchable.resolutions import Resolutions
+from rsseg.switchable.resolutions import Resolutions, set_names
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore"))
@@ -74,3 +77,23 @@ class RunMetadata:
     def plain(self) -> dict[str, Any]:
         """Return plain values, as in checkpoints and JSON, without the fields that are None."""
         return {key: value for key, value in plain(self).items() if value is not None}
+
+
+def macs_by_set(
+    net: SwitchableNet, preprocessing: Preprocessing, resolutions: Sequence[int]
+) -> dict[str, int]:
+    """Count the multiply-adds at each resolution; with the fit "aspect", of an image of 4:3.
+
+    Args:
+        net: The network.
+        preprocessing: From an image to a view.
+        resolutions: Sides of the views in pixels.
+
+    Returns:
+        Multiply-adds by name of the BatchNorm set.
+    """
+    shapes = [preprocessing.size(side, *PHOTO_SIZE) for side in resolutions]
+    return {
+        name: count_macs(net, shape)
+        for name, shape in zip(set_names(resolutions), shapes, strict=True)
+    }

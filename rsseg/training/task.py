@@ -18,17 +18,15 @@ from torch import Tensor, nn
 
 from rsseg.common.config import plain
 from rsseg.common.distributed import warn_first
-from rsseg.images.preprocessing import PHOTO_SIZE
-from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
+from rsseg.switchable.complexity import batchnorm_parameters, count_parameters
 from rsseg.switchable.net import SwitchableNet
-from rsseg.switchable.resolutions import set_names
 from rsseg.training.beginning import with_precision
 from rsseg.training.config import RunConfig
 from rsseg.training.evaluation import Evaluation, Evaluator, evaluate
 from rsseg.training.freezing import Freezing
 from rsseg.training.head import Head
 from rsseg.training.job import Batches, Job, Mix
-from rsseg.training.metadata import RunMetadata
+from rsseg.training.metadata import RunMetadata, macs_by_set
 from rsseg.training.step import Loss, Teach, fixed_teacher
 from rsseg.weights.loading import Loaded, load_start
 from rsseg.weights.record import Record
@@ -390,7 +388,7 @@ def describe(task: Task[C], config: C, net: SwitchableNet, data: EvalData) -> Ru
         data=data.fingerprint,
         parameters=count_parameters(net),
         batchnorm_parameters=batchnorm_parameters(net),
-        macs=macs(config, net, net.resolutions),
+        macs=macs_by_set(net, config.preprocessing, net.resolutions),
         config=settings,
     )
 
@@ -407,12 +405,3 @@ def evaluate_net(
         preprocessing=config.preprocessing,
         device=next(net.parameters()).device,
     )
-
-
-def macs(config: RunConfig, net: SwitchableNet, resolutions: Sequence[int]) -> dict[str, int]:
-    """Count the multiply-adds at each resolution; with the fit "aspect", of an image of 4:3."""
-    shapes = [config.preprocessing.size(r, *PHOTO_SIZE) for r in resolutions]
-    return {
-        name: count_macs(net, shape)
-        for name, shape in zip(set_names(resolutions), shapes, strict=True)
-    }

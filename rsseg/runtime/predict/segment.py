@@ -170,10 +170,14 @@ def predict_files(
             _write_pictures(folder, path, row, predictors[0], legend=legend)
             rows += [row.thumbnail()] if len(rows) < FIGURE_ROWS else []
     if pictures and len(images) > 1:
-        first = predictors[0]
-        figure = comparison_figure(rows, first.classes, first.colours)
-        save_figure(figure, folder.figure, DOTS_PER_INCH)
+        _write_figure(folder, rows, predictors[0])
     return results
+
+
+def _write_figure(folder: OutputFolder, rows: Sequence[Row], first: Predictor) -> None:
+    """Draw the first images below each other, with the classes of the first network."""
+    figure = comparison_figure(rows, first.classes, first.colours)
+    save_figure(figure, folder.figure, DOTS_PER_INCH)
 
 
 def common_resolutions(predictors: Sequence[Predictor]) -> list[int]:
