@@ -216,13 +216,14 @@ def _predict_image(
     folder, path = place
     panels, results = [], []
     for network in networks:
-        name = network.predictor.name
+        # Colours are made once for all images, and count for none.
+        name, colours = network.predictor.name, network.predictor.colours
         for resolution in resolutions:
             prediction = network.predict(photo, resolution)
             labels = prediction.label_map
             assert labels is not None  # Only segmenters come here.
             start = time.perf_counter()
-            picture = label_picture(labels, network.predictor.colours)
+            picture = label_picture(labels, colours)
             _save(picture, folder.labels(path, name, resolution))
             encode = 1000 * (time.perf_counter() - start)
             stages = replace(prediction.stages, encode=encode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image as Pictures
 from torch import Tensor, nn
 
@@ -203,6 +205,24 @@ def test_label_maps_alone_are_the_same_and_need_no_whole_photo(
     files = [path for path in folders[1].root.rglob("*") if path.is_file()]
     assert files == [folders[1].labels(image, "RS-Net", 16)]
     assert files == folders[1].files([image], ["RS-Net"], [16], pictures=False)
+
+
+def test_colours_that_are_made_once_count_for_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "a.png"
+    Pictures.fromarray(some_image()).save(image)
+    clock = [0.0]
+
+    def colours(_: Predictor) -> NDArray[np.uint8]:
+        clock[0] += 100.0
+        return np.zeros((len(CLASSES), 3), dtype=np.uint8)
+
+    monkeypatch.setattr(Predictor, "colours", property(colours))
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    results = predict_files([predictor()], [image], tmp_path / "out", pictures=False)
+    assert clock[0] > 0  # They have been made,
+    assert [result.stages.total for result in results] == [0.0, 0.0]  # and nothing else took time.
 
 
 @pytest.mark.parametrize("order", ["inet first", "rsnet first"])
