@@ -113,7 +113,7 @@ def run(
     batches = training_batches(config)
     with pytest.MonkeyPatch.context() as patch:
         # Counting multiply-adds would take longer than the steps.
-        for module in ("rsseg.training.task", "classification.task"):
+        for module in ("rsseg.training.metadata", "classification.task"):
             patch.setattr(f"{module}.count_macs", lambda *_: 0)
         patch.setattr("rsseg.training.beginning.computes_bf16", lambda _: True)
         net = build_net(CLASSIFICATION, config, torch.device("cpu"))
