@@ -29,7 +29,7 @@ from rsseg.analysis.disagreement import disagreement
 from rsseg.analysis.disagreement import layout as disagreement_text
 from rsseg.analysis.gains import gains_table, plot_gains, read_gains
 from rsseg.analysis.paper_items import ITEMS, Item
-from rsseg.analysis.paper_runs import INETS, PaperRun, Setting, settings_of
+from rsseg.analysis.paper_runs import INETS, PaperRun, Setting, row_order, settings_of
 from rsseg.analysis.published import Number, read_numbers
 from rsseg.analysis.results import Group, columns_of, mean_and_range, metrics_of
 from rsseg.common.device import choose_device
@@ -38,6 +38,7 @@ from rsseg.common.messages import counted
 from rsseg.load import load_checkpoint
 
 Table = list[list[str]]
+Scenes = Callable[[dict[str, Path]], Figure]
 _SCRIPTS: Final = {"classification": "train_cls.py", "segmentation": "train_seg.py"}
 _ALL: Final = {224, 192, 160, 128, 96}
 # Rows that are named by what is tested or compared, and what was trained.
@@ -47,6 +48,7 @@ _METHODS: Final = {
     "parallel less shared BatchNorm": "parallel, shared BatchNorm",
 }
 _IMAGES: Final = 500  # of Fig. 3: 32000 features of the smallest networks and more
+_LINES: Final = 4  # networks of Fig. 8
 _PAPER: Final = "https://arxiv.org/abs/2007.09558"
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
@@ -63,19 +65,25 @@ summary { cursor: pointer; } .none { color: #666; }
 """
 
 
-def report(runs: Sequence[PaperRun], messages: Sequence[str], images: Path | None = None) -> str:
+def report(
+    runs: Sequence[PaperRun],
+    messages: Sequence[str],
+    images: Path | None = None,
+    scenes: Scenes | None = None,
+) -> str:
     """Lay out the page.
 
     Args:
         runs: The runs, see `find_runs`.
         messages: What was left out, for the reader.
         images: Folder of images for Fig. 3; None leaves it out.
+        scenes: Draws Fig. 8 of segmenters, given their checkpoints by name; None leaves it out.
     """
     settings, numbers = settings_of(runs), read_numbers()
     parts = [_beginning(runs, messages)]
     parts += [_table_1(settings, numbers)]
     parts += [_item(item, settings, numbers) for item in ITEMS]
-    parts += _figures(settings, images)
+    parts += [*_figures(settings, images), _fig_8(settings, scenes)]
     names = [part.partition("<h2>")[2].partition(":")[0] for part in parts[1:]]
     links = " ".join(f'<a href="#{_anchor(name)}">{name}</a>' for name in names)
     body = "\n".join([parts[0], f"<p>{links}</p>", *parts[1:]])
@@ -397,3 +405,26 @@ def _fig_3(networks: Sequence[PaperRun], images: Path) -> Figure:
 def _fig_6(run: PaperRun) -> Figure:
     net, _, _ = load_checkpoint(run.folder / "last.pt")
     return plot_batchnorms(channel_means(net.network))
+
+
+def _fig_8(settings: Sequence[Setting], scenes: Scenes | None) -> str:
+    """Draw the segmenters of each setting on the same photos."""
+    networks = [(setting.first.title, _checkpoints(setting)) for setting in settings]
+    if scenes is None:
+        content = [_none("Give --scenes DIR, a folder of photos, to have it drawn.")]
+    else:
+        content = [_drawn(partial(scenes, own), title) for title, own in networks if own]
+    title = "label maps of photos at each resolution"
+    return _section("Fig. 8", title, content or [_none("No run given is a segmenter.")])
+
+
+def _checkpoints(setting: Setting) -> dict[str, Path]:
+    """Return the checkpoints of segmenters by row: the I-Net of the largest side, and others."""
+    files = {
+        setting.name(run): run.folder / "last.pt"
+        for run in _one_of_each(setting)
+        if run.task == "segmentation"
+        and (len(run.results.resolutions) > 1 or run.results.resolutions[0] == setting.trained[0])
+    }
+    known = [(name, path) for name, path in files.items() if path.is_file()]
+    return dict(sorted(known, key=lambda row: row_order(row[0]))[:_LINES])

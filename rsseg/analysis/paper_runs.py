@@ -224,11 +224,14 @@ class Setting:
             if len(run.results.metrics) > len(own):
                 lower = name.replace(INETS, f"I-{side}", 1)
                 rows.setdefault(lower, []).append(run.results)
-        return [Group(name, tuple(results)) for name, results in sorted(rows.items(), key=_order)]
+        return [
+            Group(name, tuple(results))
+            for name, results in sorted(rows.items(), key=lambda row: row_order(row[0]))
+        ]
 
 
-def _order(row: tuple[str, list[RunResults]]) -> tuple[int, str]:
-    name = row[0]
+def row_order(name: str) -> tuple[int, str]:
+    """Return the place of a row in a table: I-Nets first, then as the paper has them."""
     starts = (INETS, "I-", "parallel", "RS-Net")
     place = next((n for n, start in enumerate(starts) if name.startswith(start)), len(starts))
     return place, name

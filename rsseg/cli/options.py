@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_out(verb: argparse.ArgumentParser, metavar: str, meaning: str | None = None) -> None:
@@ -63,3 +64,28 @@ def add_executor(verb: argparse.ArgumentParser, *, device: str) -> None:
     add("--executor", metavar="NAME", help="torch, onnxruntime or openvino; default: by the file")
     add("--threads", type=int, metavar="N", help="threads for one image; default: PyTorch's")
     add("--device", default=device, help="auto, cpu or cuda, for PyTorch; default: %(default)s")
+
+
+def add_labels(verb: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add where ground truth lies and what its values mean; see `label_reading`."""
+    add = verb.add_argument
+    truth = "ground truth: folder of PNGs, pattern such as 'masks/*_mask.png', or one PNG"
+    add("--labels", type=Path, metavar="PATH", help=truth)
+    reading = "what their values mean, YAML such as '{offset: 0, void: [255]}', or the name of a "
+    reading += "preset; default: as in training"
+    add("--label-reading", metavar="READING", help=reading)
+    add("--label-offset", type=int, metavar="N", help="value of the first class there")
+    add("--void-value", type=int, metavar="N", help="value without class there")
+
+
+def label_reading(args: argparse.Namespace) -> Any:
+    """Return what the values of the label files mean, None if no option says it."""
+    from rsseg.segmentation.labels import complete_reading
+    from rsseg.segmentation.presets import parse_reading
+
+    shifted = args.label_offset is not None or args.void_value is not None
+    if args.label_reading is None:
+        return complete_reading(args.label_offset, args.void_value) if shifted else None
+    if shifted:
+        raise ValueError("--label-reading says it all; leave out --label-offset and --void-value")
+    return parse_reading(args.label_reading, "--label-reading")

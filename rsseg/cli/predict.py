@@ -14,9 +14,11 @@ from rsseg.cli.options import (
     add_allow_builder,
     add_executor,
     add_full_decode,
+    add_labels,
     add_network,
     add_overwrite,
     add_resolutions,
+    label_reading,
 )
 
 TOP = 3
@@ -53,18 +55,13 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
     add_overwrite(verb)
     add = verb.add_argument_group("classifiers").add_argument
     add("--top", type=int, metavar="N", help=f"how many classes; default: {TOP}")
-    add = verb.add_argument_group("segmenters").add_argument
+    segmenters = verb.add_argument_group("segmenters")
+    add = segmenters.add_argument
     second = "a second network, in a row of its own; its file may be of another kind"
     add("--compare", type=Path, metavar="NETWORK", help=second)
     add("--name", help="name of the network in pictures; default: from the file")
     add("--compare-name", metavar="NAME", help="name of the second network")
-    truth = "ground truth: folder of PNGs, pattern such as 'masks/*_mask.png', or one PNG"
-    add("--labels", type=Path, metavar="PATH", help=truth)
-    reading = "what their values mean, YAML such as '{offset: 0, void: [255]}', or the name of a "
-    reading += "preset; default: as in training"
-    add("--label-reading", metavar="READING", help=reading)
-    add("--label-offset", type=int, metavar="N", help="value of the first class there")
-    add("--void-value", type=int, metavar="N", help="value without class there")
+    add_labels(segmenters)
     add("--no-legend", action="store_true", default=None, help="overlays without their legend")
     alone = "label maps alone: no overlays, which need whole photos, and no pictures"
     add("--no-pictures", action="store_true", default=None, help=alone)
@@ -184,7 +181,7 @@ def _segment(args: argparse.Namespace, images: list[Path], predictor: Any) -> No
         raise ValueError(f"{args.network} is a segmenter, which writes files; give --out DIR")
     truth = None
     if args.labels:
-        reading = _label_reading(args) or predictor.description.labels
+        reading = label_reading(args) or predictor.description.labels
         truth = TruthFiles(args.labels, len(predictor.classes), reading)
         images = truth.photos(images)
     results = predict_files(
@@ -205,19 +202,6 @@ def _segment(args: argparse.Namespace, images: list[Path], predictor: Any) -> No
     print(f"label maps, overlays, pictures: {', '.join(map(str, folder.folders))}")
     if len(images) > 1:
         print(f"figure of the first {min(len(images), FIGURE_ROWS)} images: {folder.figure}")
-
-
-def _label_reading(args: argparse.Namespace) -> Any:
-    """Return what the values of the label files mean, None if no option says it."""
-    from rsseg.segmentation.labels import complete_reading
-    from rsseg.segmentation.presets import parse_reading
-
-    shifted = args.label_offset is not None or args.void_value is not None
-    if args.label_reading is None:
-        return complete_reading(args.label_offset, args.void_value) if shifted else None
-    if shifted:
-        raise ValueError("--label-reading says it all; leave out --label-offset and --void-value")
-    return parse_reading(args.label_reading, "--label-reading")
 
 
 def _networks(args: argparse.Namespace, predictor: Any) -> list[Any]:

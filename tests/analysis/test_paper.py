@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
+from PIL import Image as Pictures
 
 from rsseg.analysis.paper_items import ITEMS
 from rsseg.analysis.paper_page import _is_of, report
@@ -25,7 +27,7 @@ from rsseg.analysis.results import RunResults
 from rsseg.cli import main as cli
 from rsseg.common.files import RunError
 from tests.helpers.processes import ROOT
-from tests.helpers.small_checkpoint import write_checkpoint
+from tests.helpers.small_checkpoint import MODELS, write_checkpoint
 
 R18 = {"name": "resnet18", "classes": 1000}
 
@@ -223,6 +225,67 @@ def test_verb_writes_one_page(
     assert "broken" in text
     assert cli.main(["paper", str(runs), "--out", str(tmp_path / "report")]) == 2
     assert "report.html exists" in capsys.readouterr().err
+
+
+def section(text: str, name: str) -> str:
+    return text.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+
+
+def write_picture(path: Path, mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pictures.new(mode, (48, 40), 1 if mode == "L" else "red").save(path)
+    return path
+
+
+def test_features_stand_in_the_section_of_their_figure(runs: Path, tmp_path: Path) -> None:
+    write_checkpoint(runs / "rsnet_0" / "last.pt")
+    found = find_runs([runs])
+    assert "Give --images DIR" in section(report(*found), "Fig.-3")
+    write_picture(tmp_path / "test" / "a" / "red.png")
+    figure = section(report(*found, tmp_path / "test"), "Fig.-3")
+    assert Page(figure).pictures != []
+    assert "images of test" in figure
+
+
+def test_label_maps_of_photos_are_drawn_by_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, trained in (("rsnet", [64, 32]), ("inet64", [64]), ("inet32", [32])):
+        folder = write(tmp_path / "runs" / name, {"32": 50.0}, trained, MODELS["segmentation"])
+        content = json.loads((folder / "results.json").read_text()) | {"task": "segmentation"}
+        content["config"] = {"distillation": "full"} if name == "rsnet" else {}
+        (folder / "results.json").write_text(json.dumps(content))
+        write_checkpoint(folder / "last.pt", "segmentation")
+    photos, labels = tmp_path / "photos", tmp_path / "labels"
+    write_picture(photos / "red.png")
+    write_picture(labels / "red.png", "L")
+    arguments = ["paper", str(tmp_path / "runs"), "--out", str(tmp_path / "report.html")]
+    reading = ["--labels", str(labels), "--label-offset", "0"]
+    assert cli.main([*arguments, *reading]) == 2
+    assert "give them with --scenes DIR" in capsys.readouterr().err
+    assert cli.main([*arguments, "--scenes", str(photos), *reading]) == 0
+    figure = section((tmp_path / "report.html").read_text(encoding="utf-8"), "Fig.-8")
+    assert len(Page(figure).pictures) == 1
+    assert "unet-resnet18" in figure
+
+
+def test_networks_of_the_figure_are_the_largest_inet_and_the_switchable_ones(
+    tmp_path: Path,
+) -> None:
+    drawn: list[dict[str, Path]] = []
+
+    def scenes(networks: dict[str, Path]) -> Figure:
+        drawn.append(networks)
+        return Figure()
+
+    for name, trained in (("rsnet", [64, 32]), ("inet64", [64]), ("inet32", [32])):
+        folder = write(tmp_path / name, {"32": 50.0}, trained, MODELS["segmentation"])
+        content = json.loads((folder / "results.json").read_text()) | {"task": "segmentation"}
+        (folder / "results.json").write_text(json.dumps(content))
+        write_checkpoint(folder / "last.pt", "segmentation")
+    report(*find_runs([tmp_path]), scenes=scenes)
+    assert [list(networks) for networks in drawn] == [["I-Nets", "parallel"]]
+    assert drawn[0]["I-Nets"] == tmp_path / "inet64" / "last.pt"
 
 
 def test_names_are_text_and_not_markup(tmp_path: Path) -> None:

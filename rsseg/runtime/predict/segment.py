@@ -144,7 +144,7 @@ def predict_files(
             exists, or an image or a label file is damaged.
         OSError: If a file cannot be opened or written.
     """
-    _check_networks(predictors)
+    check_networks(predictors)
     resolutions = common_resolutions(predictors) if resolutions is None else resolutions
     check_distinct(resolutions)
     _check_names(images)
@@ -275,7 +275,12 @@ def _save(picture: Pictures.Image, path: Path) -> None:
         picture.save(temporary)
 
 
-def _check_networks(predictors: Sequence[Predictor]) -> None:
+def check_networks(predictors: Sequence[Predictor]) -> None:
+    """Check that networks can be shown beside each other.
+
+    Raises:
+        ValueError: If one is not a segmenter, knows other classes or has the name of another.
+    """
     for predictor in predictors:
         if not predictor.head.dense:
             raise ValueError(
