@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rsseg.analysis.paper_runs import INETS, PaperRun
+from rsseg.analysis.paper_runs import INETS, RANDOM, PaperRun
 from rsseg.analysis.published import Number
 from rsseg.training.evaluation import ENSEMBLE
 
@@ -81,7 +81,12 @@ _MAIN: Final = (INETS, "parallel", "RS-Net")
 _EQUAL: Final = ("RS-Net", "RS-Net, multi-crop", "RS-Net, equal resolutions")
 _VARIANTS: Final = ("RS-Net", "vanilla", "dense", "from_largest")
 ITEMS: Final = (
-    Item("Table 2", "one network against networks of one resolution", "classification", _MAIN),
+    Item(
+        "Table 2",
+        "one network against networks of one resolution",
+        "classification",
+        (*_MAIN, RANDOM),
+    ),
     Item("Table 3", "networks of few bits", "classification", _MAIN, quantised=True),
     Item(
         "Table 4", "resolution against width", "classification", (INETS, "RS-Net"), needs=("width",)
@@ -96,7 +101,7 @@ ITEMS: Final = (
         (*_EQUAL, "RS-Net, equal resolutions, multi-crop"),
         needs=(*_EQUAL[1:], "RS-Net, equal resolutions, multi-crop"),
     ),
-    Item("Table 7", "semantic segmentation", "segmentation", (*_MAIN, *_VARIANTS[1:])),
+    Item("Table 7", "semantic segmentation", "segmentation", (*_MAIN, *_VARIANTS[1:], RANDOM)),
     Item(
         "Table 8",
         "resolutions far from those trained",

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from rsseg.analysis.results import Group, RunResults, read_results
 from rsseg.common.files import RunError, files_below, read_json
+from rsseg.training.config import AdaptConfig, RunConfig
 
 INETS: Final = "I-Nets"
+RANDOM: Final = "random resolution"  # one of them in each step, no method of the paper
 _NETWORKS: Final = {"resnet18": "ResNet-18", "resnet50": "ResNet-50", "mobilenetv2": "MobileNetV2"}
 _PREACTIVATION: Final = "preact_"  # of networks with 2-bit activations
 _METHODS: Final = {"none": "parallel", "full": "RS-Net"}
@@ -116,7 +118,7 @@ def _read(path: Path) -> PaperRun:
             area=_area(config),
             classes=int(model.get("classes") or len(content.get("classes") or ())),
             weights=str(content.get("weights") or path),
-            recipe=json.dumps({k: v for k, v in config.items() if k not in _NOT_RECIPE}),
+            recipe=_recipe(config),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"cannot read {path} as results of a run: {error!r}") from error
@@ -141,13 +143,44 @@ def _method(resolutions: Sequence[int], config: Mapping[str, Any]) -> str:
         return INETS + adapted
     variant = str(config.get("distillation") or "none")
     method = _METHODS.get(variant, variant)
-    if config.get("batchnorm") == "shared":
-        method += ", shared BatchNorm"
+    if config.get("random_resolution"):
+        method, usual = RANDOM, "shared"  # The usual training at several scales has one BatchNorm.
+    else:
+        usual = "private"
+    batchnorm = config.get("batchnorm") or "private"
+    if batchnorm != usual:
+        method += f", {batchnorm} BatchNorm"
     if len(set(resolutions)) == 1:
         method += ", equal resolutions"
     if (config.get("augmentation") or {}).get("crops") == "per_resolution":
         method += ", multi-crop"
     return method + adapted
+
+
+def _recipe(config: Mapping[str, Any]) -> str:
+    """Return what seeds have in common: a key that an earlier version lacked is its default."""
+    defaults = asdict(AdaptConfig()) if config.get("adapt") else {}
+    kept = {key: value for key, value in config.items() if key not in _NOT_RECIPE}
+    return json.dumps(_changed(kept, {**_defaults(), "adapt": defaults}), sort_keys=True)
+
+
+def _defaults() -> dict[str, Any]:
+    made = {f.name: f.default_factory() for f in fields(RunConfig) if callable(f.default_factory)}
+    given = {f.name: f.default for f in fields(RunConfig) if f.default is not MISSING}
+    return given | {key: asdict(value) for key, value in made.items()}
+
+
+def _changed(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are not the defaults, those of sections by section."""
+    changed: dict[str, Any] = {}
+    for key, value in given.items():
+        default = defaults.get(key)
+        if isinstance(value, Mapping):
+            section = _changed(value, default if isinstance(default, Mapping) else {})
+            changed |= {key: section} if section else {}
+        elif value != default:
+            changed[key] = value
+    return changed
 
 
 def _area(config: Mapping[str, Any]) -> float:

@@ -119,6 +119,37 @@ def test_other_recipes_are_not_seeds(runs: Path) -> None:
     assert names == ["I-Nets", "I-224", "RS-Net (rsnet)", "RS-Net (slow)"]
 
 
+def test_key_that_an_earlier_version_did_not_write_is_its_default(tmp_path: Path) -> None:
+    settings: list[dict[str, Any]] = [
+        {"adapt": {"teacher": 0.5, "labels": True}, "optim": {"lr": 0.1}},
+        {
+            "adapt": {"teacher": 0.5, "labels": True, "recalibrate": 0},
+            "optim": {"lr": 0.1},
+            "order": "all",
+            "random_resolution": False,
+            "fixed_statistics": {"first": 0, "last": 0},
+        },
+        {"adapt": {"teacher": 0.5, "labels": True, "recalibrate": 9}, "optim": {"lr": 0.1}},
+    ]
+    for index, config in enumerate(settings):
+        write(tmp_path / f"r_{index}", {"32": 1.0}, [64, 32], R18, distillation="full", **config)
+    recipes = [run.recipe for run in find_runs([tmp_path])[0]]
+    assert recipes[0] == recipes[1]
+    assert recipes[0] != recipes[2]
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"random_resolution": True, "batchnorm": "shared"}, "random resolution"),
+        ({"random_resolution": True}, "random resolution, private BatchNorm"),
+        ({"batchnorm": "shared"}, "parallel, shared BatchNorm"),
+    ],
+)
+def test_random_resolution_is_a_method_of_its_own(config: dict[str, Any], name: str) -> None:
+    assert _method([64, 32], {"distillation": "none", **config}) == name
+
+
 def test_no_change_is_given_against_inets_of_several_recipes(runs: Path) -> None:
     assert "change against the I-Nets" in report(*find_runs([runs]))
     write(runs / "inet224_long", {"224": 71.9}, [224], R18, epochs=500)
