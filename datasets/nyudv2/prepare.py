@@ -27,7 +27,7 @@ from datasets.nyudv2.reader import open_nyudv2
 from datasets.samples import Reader, Split
 from rsseg.common.files import read_json, written_whole
 from rsseg.images.preprocessing import VOID, Image, LabelMap
-from rsseg.segmentation.palette import label_picture
+from rsseg.segmentation.palette import label_png
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")
 
@@ -202,7 +202,7 @@ def write_label_map(path: Path, labels: LabelMap, classes: int) -> None:
     """Write a label map, shape (H, W), as a PNG with a palette, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
-        label_picture(labels, classes).save(temporary, format="PNG")
+        temporary.write_bytes(label_png(labels, classes))
 
 
 def write_image(path: Path, image: Image) -> None:

@@ -15,6 +15,7 @@ from rsseg.segmentation.palette import (
     class_colours,
     colourise,
     label_picture,
+    label_png,
     overlay,
     palette,
 )
@@ -69,7 +70,7 @@ def test_written_label_map_is_read_back_and_has_the_colours_of_the_overlay(
     tmp_path: Path, classes: int
 ) -> None:
     labels = np.resize(np.array([*range(classes), 255], dtype=np.uint8), (19, 23))
-    label_picture(labels, classes).save(tmp_path / "x.png")
+    (tmp_path / "x.png").write_bytes(label_png(labels, classes))
     np.testing.assert_array_equal(read_label_values(tmp_path / "x.png"), labels)
     with Pictures.open(tmp_path / "x.png") as picture:
         np.testing.assert_array_equal(np.array(picture), labels)

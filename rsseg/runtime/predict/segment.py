@@ -35,7 +35,7 @@ from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.stages import Stages
 from rsseg.segmentation.figure import DOTS_PER_INCH, Panel, Row, comparison_figure
 from rsseg.segmentation.legend import legend_entries, with_legend
-from rsseg.segmentation.palette import label_picture, overlay
+from rsseg.segmentation.palette import label_png, overlay, png_bytes
 
 FIGURE_ROWS = 6  # Images in the common figure; with more of them it no longer fits a screen.
 
@@ -223,8 +223,7 @@ def _predict_image(
             labels = prediction.label_map
             assert labels is not None  # Only segmenters come here.
             start = time.perf_counter()
-            picture = label_picture(labels, colours)
-            _save(picture, folder.labels(path, name, resolution))
+            _write(label_png(labels, colours), folder.labels(path, name, resolution))
             encode = 1000 * (time.perf_counter() - start)
             stages = replace(prediction.stages, encode=encode)
             accuracy = None if truth is None else pixel_accuracy(labels, truth)
@@ -263,16 +262,16 @@ def _write_pictures(
         mixed = overlay(row.image, panel.labels, colours)
         if legend:
             mixed = with_legend(mixed, legend_entries([panel.labels], classes, colours))
-        _save(Pictures.fromarray(mixed), folder.overlay(*place))
+        _write(png_bytes(Pictures.fromarray(mixed)), folder.overlay(*place))
     picture = folder.picture(path)
     picture.parent.mkdir(parents=True, exist_ok=True)
     save_figure(comparison_figure([row], classes, colours), picture, DOTS_PER_INCH)
 
 
-def _save(picture: Pictures.Image, path: Path) -> None:
+def _write(content: bytes, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
-        picture.save(temporary)
+        temporary.write_bytes(content)
 
 
 def check_networks(predictors: Sequence[Predictor]) -> None:

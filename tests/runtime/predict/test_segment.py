@@ -277,15 +277,15 @@ def test_interruption_leaves_whole_files_and_no_halves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = save(tmp_path / "a.png", some_image())
-    write = Pictures.Image.save
+    write = Path.write_bytes
 
-    def interrupted(picture: Pictures.Image, path: Path) -> None:
+    def interrupted(path: Path, content: bytes) -> int:
         if "overlays" not in path.parts:
-            return write(picture, path)
-        path.write_bytes(b"half")
+            return write(path, content)
+        write(path, content[: len(content) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pictures.Image, "save", interrupted)
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict_files([predictor()], [image], tmp_path / "out", resolutions=[16])
     left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
