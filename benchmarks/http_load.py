@@ -81,7 +81,7 @@ async def post(port: int, image: bytes, query: str = "") -> tuple[int, int | Non
     """Send an image; return status and resolution."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        head = f"POST /predict{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        head = f"POST /predict{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
         head += f"Content-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
         writer.write(head.encode() + image)
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")

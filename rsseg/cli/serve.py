@@ -20,6 +20,14 @@ def add_serve(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
     add_network(verb)
     add("--host", default="127.0.0.1", help="0.0.0.0 for all networks; default: %(default)s")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that it is reached by, such as that of a proxy; may be repeated. Default: on "
+        "loopback localhost and its addresses, else any",
+    )
     add("--port", type=int, default=8000, help="0 for any that is free; default: %(default)s")
     add_executor(verb, device="cpu")
     add_allow_builder(verb)
@@ -60,6 +68,7 @@ def _run(args: argparse.Namespace) -> None:
         budget_ms=args.budget_ms,
         allow_builder=args.allow_builder,
         full_decode=args.full_decode,
+        allow_hosts=tuple(args.allow_host),
         limits=Limits(
             body_mb=args.max_mb,
             megapixels=args.max_megapixels,

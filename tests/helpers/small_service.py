@@ -18,7 +18,9 @@ from rsseg.runtime.budget.budget import Budget
 from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.app import make_app
-from rsseg.runtime.serve.server import listen, make_server, url
+from rsseg.runtime.serve.connections import Room, make_server
+from rsseg.runtime.serve.guard import Hosts
+from rsseg.runtime.serve.server import listen, url
 from rsseg.runtime.serve.service import Service
 from tests.helpers.small_exported import description
 
@@ -69,9 +71,11 @@ def encoded(form: str = "PNG", image: Image | None = None, **options: Any) -> by
 
 
 @contextmanager
-def serving(service: Service) -> Iterator[str]:
+def serving(
+    service: Service, hosts: Hosts | None = None, space: Room | None = None
+) -> Iterator[str]:
     """Serve in a thread; give the address."""
-    server = make_server(make_app(service))
+    server = make_server(make_app(service, hosts), space)
     with listen("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -19,13 +19,15 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rsseg.runtime.serve.body import MEGA, RefusedError, Store, check_headers, receive_body
+from rsseg.runtime.serve.guard import Guard, Hosts
 from rsseg.runtime.serve.metrics import Metrics
-from rsseg.runtime.serve.request import parse
+from rsseg.runtime.serve.request import check_repeated, parse
 from rsseg.runtime.serve.response import Draining, body_is_whole, css_colours
 from rsseg.runtime.serve.service import Answer, Service
 
@@ -62,11 +64,12 @@ def _hashes(text: str, tag: str) -> str:
 _GONE = 499  # The client no longer listens; nobody reads this status.
 
 
-def make_app(service: Service) -> Starlette:
+def make_app(service: Service, hosts: Hosts | None = None) -> Starlette:
     """Build the application.
 
     Args:
         service: Answers; it is closed when the application ends.
+        hosts: Names that it is known by; default: any.
     """
     pages = Pages(service)
 
@@ -85,6 +88,7 @@ def make_app(service: Service) -> Starlette:
         ],
         exception_handlers={HTTPException: pages.http_error, Exception: pages.fault},
         lifespan=lifespan,
+        middleware=[Middleware(Guard, hosts=hosts or Hosts())],
     )
     app.router.redirect_slashes = False  # Each wrong address gets the same answer.
     return app
@@ -123,13 +127,16 @@ class Pages:
 
     async def _predict(self, request: Request) -> Answer:
         service, headers = self.service, request.headers
+        check_repeated([name for name, _ in request.query_params.multi_items()])
         options = parse(request.query_params, service.predictor.head, service.allowed)
         length = headers.get("content-length")
         check_headers(headers.get("content-type"), headers.get("content-encoding"), length)
         with self.store.body() as body:
             content = await receive_body(request.stream(), length, service.limits, body)
             body_is_whole(request)
-            future = asyncio.wrap_future(service.submit(content, options))
+            # In a thread, as it reads the header of the image.
+            submitted = await asyncio.to_thread(service.submit, content, options)
+            future = asyncio.wrap_future(submitted)
             del content  # The job holds it, until it is done.
             return await _unless_gone(request, future)
 

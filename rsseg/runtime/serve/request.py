@@ -89,6 +89,19 @@ def parse(query: Mapping[str, str], head: Head, allowed: Sequence[int]) -> Reque
     return options
 
 
+def check_repeated(names: Sequence[str]) -> None:
+    """Check that no parameter is given twice: which of the two is meant?
+
+    Raises:
+        RefusedError: If one is.
+    """
+    seen = set[str]()
+    for name in names:
+        if name in seen:
+            raise RefusedError(400, f"parameter {_shown(name)} is given more than once; give one")
+        seen.add(name)
+
+
 def _check_names(query: Mapping[str, str], known: Sequence[str]) -> None:
     for name in query:
         if name not in known:

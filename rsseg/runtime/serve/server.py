@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import uvicorn
-from starlette.applications import Starlette
 
 from rsseg.common.device import usable_cores
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.app import make_app
 from rsseg.runtime.serve.body import Limits
+from rsseg.runtime.serve.connections import make_server
+from rsseg.runtime.serve.guard import known_hosts
 from rsseg.runtime.serve.service import QUEUE, Service
-
-_BACKLOG = 2048
-_LAST_ANSWERS = 30  # seconds for answers that are on their way when the service is stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +34,7 @@ class Options:
         limits: What an image may be.
         allow_builder: See `rsseg.load_checkpoint`.
         full_decode: Decode photos whole, also where their view is much smaller.
+        allow_hosts: Names that it is reached by besides its address, see `guard.known_hosts`.
     """
 
     host: str = "127.0.0.1"
@@ -50,6 +48,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     allow_builder: bool = False
     full_decode: bool = False
+    allow_hosts: tuple[str, ...] = ()
 
 
 def serve(path: Path, options: Options, *, tell: Callable[[str], None] = print) -> None:
@@ -65,9 +64,9 @@ def serve(path: Path, options: Options, *, tell: Callable[[str], None] = print) 
         ImportError: If the executor is not installed.
         OSError: If the file cannot be read.
     """
-    with listen(
-        options.host, options.port
-    ) as listening:  # a port in use is an error before the network is opened
+    hosts = known_hosts(options.host, options.allow_hosts)
+    # First: a port in use is an error before the network is opened.
+    with listen(options.host, options.port) as listening:
         service = open_service(path, options)
         place = url(options.host, listening.getsockname()[1])
         predictor = service.predictor
@@ -77,7 +76,7 @@ def serve(path: Path, options: Options, *, tell: Callable[[str], None] = print) 
             f"{service.policy.workers} at once, {options.queue} may wait"
         )
         tell(f"listening at {place}")
-        make_server(make_app(service)).run(sockets=[listening])
+        make_server(make_app(service, hosts)).run(sockets=[listening])
         tell("stopped")
 
 
@@ -111,7 +110,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise ValueError(f"--port must be in 0..65535, got {port}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(
@@ -122,18 +121,3 @@ def listen(host: str, port: int) -> socket.socket:
 def url(host: str, port: int) -> str:
     """Write an address as a browser takes it."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def make_server(app: Starlette) -> uvicorn.Server:
-    """Build a server that is silent unless something is wrong."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level="warning",
-            http="h11",  # Its limits are known, whatever else is installed.
-            ws="none",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_LAST_ANSWERS,
-        )
-    )
