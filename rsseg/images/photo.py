@@ -57,6 +57,10 @@ class Photo:
         name: Its name, for messages.
         opened: Opens the bytes, and says what is wrong with them; default: as `read_image` does.
 
+    Attributes:
+        format: Name of its format, as Pillow knows it, such as "JPEG".
+        pixels: How many it has, as its header tells.
+
     Raises:
         ValueError: If it is not an image, is too large, or damaged as far as its header tells.
     """
@@ -69,9 +73,11 @@ class Photo:
         self._decoded: dict[int, Decoded] = {}
         start = time.perf_counter()
         with self._opened(content) as picture:
+            self.format = picture.format or ""
             self._reducible = picture.format in _REDUCED
             self._orientation = noted_orientation(picture) if self._reducible else 1
             width, height = picture.size
+        self.pixels = width * height
         self._lies = self._orientation > 4
         self._size = (width, height) if self._lies else (height, width)
         self._header_ms = 1000 * (time.perf_counter() - start)
@@ -96,6 +102,12 @@ class Photo:
         if self._reducible:
             return self._size
         return self.decode().size
+
+    @property
+    def decoding_ms(self) -> float:
+        """Milliseconds of all decoding so far."""
+        each = (decoded.milliseconds - self._header_ms for decoded in self._decoded.values())
+        return self._header_ms + sum(each)
 
     def decode(self, least: tuple[int, int] | None = None) -> Decoded:
         """Decode the photo.

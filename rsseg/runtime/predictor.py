@@ -203,6 +203,7 @@ class Predictor:
         resolution: int | None = None,
         *,
         budget_ms: float | None = None,
+        observe_rest: bool = True,
     ) -> Prediction:
         """Predict one image.
 
@@ -212,6 +213,8 @@ class Predictor:
             resolution: Side of the view in pixels; one that was not trained uses the network's
                 rule. Default: what keeps the budget, or the largest where there is none.
             budget_ms: Milliseconds that this prediction may take.
+            observe_rest: Update the budget with all that this prediction took, not with the time
+                of the network alone; a service counts the rest by the size of the image.
 
         Raises:
             TypeError: If the image is of another type.
@@ -229,7 +232,7 @@ class Predictor:
         logits, label_map, stages = self._run(self.decode(image, resolution), resolution)
         if self._budget is not None:
             decode = stages.decode if photo else None
-            rest = stages.view + stages.answer
+            rest = stages.view + stages.answer if observe_rest else None
             self._budget.observe(resolution, stages.network, rest, decode=decode)
         return Prediction(
             resolution=resolution,

@@ -9,49 +9,24 @@ What arrives tells little about whether a higher resolution would do: a client t
 answer sends as fast as it is answered. So the next resolution is tried, soon where even the rate of
 arrivals allows it, and else ever more rarely, as long as the attempts fail.
 
+What an image costs at every resolution, because it is large, counts for that image alone: for its
+budget, and for how long others wait for it. The ceiling does not fall for it, which would not help.
+
 Pure state: the caller passes the time, nothing waits, and one thread at a time may call it.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from rsseg.runtime.budget.budget import Budget, check_budget
-from rsseg.runtime.budget.hysteresis import Hysteresis
+from rsseg.runtime.budget.budget import check_budget
 from rsseg.switchable.resolutions import Resolutions
 
-
-class Costs:
-    """Milliseconds that a worker is expected to need; safe to be used by several threads.
-
-    Args:
-        budget: Knows the network and the load of the machine.
-    """
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._around = Hysteresis(0.0)
-        self._lock = threading.Lock()
-
-    def observe(self, milliseconds: float) -> None:
-        """Update with the time of a request apart from decoding and its prediction."""
-        with self._lock:
-            self._around.measure(max(0.0, milliseconds))
-
-    def expected(self) -> dict[int, float]:
-        """Return the milliseconds of each resolution, largest resolution first."""
-        with self._lock:
-            around = self._around.value
-        expected = self._budget.expected(decoding=True)
-        return {resolution: around + milliseconds for resolution, milliseconds in expected.items()}
-
-
-Reason = Literal["largest", "request", "budget", "load"]
+Reason = Literal["largest", "request", "budget", "image", "load"]
 SHARE: Final = 0.5  # of the budget, in which those who wait have to be served
 LATE: Final = 0.8  # of the budget; a request whose answer would take longer is refused
 BUSY: Final = 0.7  # of what the workers can do; with less arriving a resolution is surely possible
@@ -69,7 +44,8 @@ class Decision:
     Args:
         resolution: Side of the view in pixels.
         reason: What decided: "largest", nothing spoke against it; "request", it was asked for;
-            "budget", a larger one would take too long; "load", so would the queue.
+            "budget", a larger one would take too long; "image", it would with what this image
+            takes at every resolution; "load", it would with the queue.
     """
 
     resolution: int
@@ -108,13 +84,23 @@ class Policy:
         self._calm_since = self._raised = -math.inf
         self._hold = HOLD
 
-    def arrive(self, now: float, waiting: int, times: Mapping[int, float]) -> float | None:
+    def arrive(
+        self,
+        now: float,
+        waiting: int,
+        times: Mapping[int, float],
+        *,
+        own_ms: float = 0.0,
+        ahead_ms: float = 0.0,
+    ) -> float | None:
         """Count a request that arrives, and decide whether it may wait.
 
         Args:
             now: Seconds of any clock that does not go back.
             waiting: How many wait already.
-            times: Milliseconds that one image is expected to take at each resolution.
+            times: Milliseconds that an ordinary image is expected to take at each resolution.
+            own_ms: What this one takes besides, at every resolution.
+            ahead_ms: What those who wait take besides, all together.
 
         Returns:
             None if it may wait; else the seconds after which it should be sent again: there is
@@ -122,8 +108,9 @@ class Policy:
         """
         self._arrivals.append(now)
         lowest = times[self.resolutions[-1]]
-        wait_ms = waiting * lowest / self.workers
-        if waiting < self.capacity and (not waiting or wait_ms + lowest <= LATE * self.budget_ms):
+        wait_ms = (waiting * lowest + ahead_ms) / self.workers
+        in_time = wait_ms + lowest + own_ms <= LATE * self.budget_ms
+        if waiting < self.capacity and (not waiting or in_time):
             return None
         return wait_ms / 1000
 
@@ -136,6 +123,7 @@ class Policy:
         *,
         requested: int | None = None,
         budget_ms: float | None = None,
+        own_ms: float = 0.0,
     ) -> Decision:
         """Choose the resolution of a request whose turn it is.
 
@@ -146,18 +134,27 @@ class Policy:
             times: As above.
             requested: The resolution that it asks for; it gets that unless the ceiling is lower.
             budget_ms: Its own budget, waiting included; default: that of all.
+            own_ms: As above.
         """
         self._follow(now, waiting, times)
         if requested is not None:
             lowered = self.ceiling < min(requested, self.resolutions[0])
             return Decision(self.ceiling, "load") if lowered else Decision(requested, "request")
-        room = (self.budget_ms if budget_ms is None else budget_ms) - waited_ms
-        fitting = self._highest(times, room)
+        budget = self.budget_ms if budget_ms is None else budget_ms
+        fitting = self._highest(times, budget - waited_ms - own_ms)
         resolution = min(fitting, self.ceiling)
-        if resolution == self.resolutions[0]:
-            return Decision(resolution, "largest")
-        alone = self._highest(times, room + waited_ms)
-        return Decision(resolution, "budget" if resolution == alone else "load")
+        return Decision(resolution, self._reason(resolution, times, budget, own_ms))
+
+    def _reason(
+        self, resolution: int, times: Mapping[int, float], budget: float, own_ms: float
+    ) -> Reason:
+        """Return the first of the causes, each added to those before, that gives a resolution."""
+        causes: dict[Reason, int] = {
+            "largest": self.resolutions[0],
+            "budget": self._highest(times, budget),
+            "image": self._highest(times, budget - own_ms),
+        }
+        return next((reason for reason, r in causes.items() if r == resolution), "load")
 
     def _highest(self, times: Mapping[int, float], room: float) -> int:
         fitting = (r for r in self.resolutions if times[r] <= room)

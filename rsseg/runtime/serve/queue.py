@@ -48,10 +48,15 @@ class Workers(Generic[Job, Result]):
             thread.start()
 
     @property
-    def waiting(self) -> int:
-        """How many jobs wait, those of clients that have gone left out."""
+    def jobs(self) -> list[Job]:
+        """The jobs that wait, in their order, those of clients that have gone left out."""
         with self._changed:
-            return sum(not future.cancelled() for _, future in self._jobs)
+            return [job for job, future in self._jobs if not future.cancelled()]
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait, see `jobs`."""
+        return len(self.jobs)
 
     @property
     def alive(self) -> bool:

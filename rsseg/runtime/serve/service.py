@@ -19,8 +19,9 @@ from PIL import Image as Pictures
 from rsseg.images.photo import Photo
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
-from rsseg.runtime.serve.admission import Costs, Decision, Policy
+from rsseg.runtime.serve.admission import Decision, Policy
 from rsseg.runtime.serve.body import Limits, RefusedError
+from rsseg.runtime.serve.costs import Costs, Kind
 from rsseg.runtime.serve.decoding import open_photo
 from rsseg.runtime.serve.queue import FullError, Workers
 from rsseg.runtime.serve.request import RequestOptions, allowed_resolutions
@@ -33,6 +34,7 @@ from rsseg.runtime.serve.response import (
 from rsseg.segmentation.palette import label_png
 
 QUEUE: Final = 64
+_MUCH: Final = 100.0  # milliseconds of an image's own that a refusal names
 _LEAST_BUDGET: Final = 500.0  # milliseconds, where none is given
 _PREDICTIONS: Final = 4  # at the largest resolution: they fit into the budget where none is given
 
@@ -54,9 +56,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Job:
-    content: bytes
+    photo: Photo
     options: RequestOptions
     arrived: float
+    kind: Kind
 
 
 class Service:
@@ -91,7 +94,7 @@ class Service:
         Pictures.init()  # Several threads would load the formats at once.
         self.predictor = predictor
         self.limits = limits or Limits()
-        self.costs = Costs(predictor.measure())
+        self.costs = Costs(predictor.measure(), predictor.head.formats[0])
         self.budget_ms = self._default_budget() if budget_ms is None else budget_ms
         self.policy = Policy(
             predictor.resolutions, budget_ms=self.budget_ms, workers=workers, capacity=queue
@@ -116,20 +119,30 @@ class Service:
             A future of the answer; it may end with a RefusedError.
 
         Raises:
-            RefusedError: If the service is overloaded.
+            RefusedError: If the header of the image is not that of one, or the service is
+                overloaded.
         """
         now = self._clock()
+        photo = open_photo(content, self.limits)
+        job = _Job(photo, options, now, Kind.of(photo, options.format))
+        own_ms, waiting = self.costs.own(job.kind), self.workers.jobs
         with self._lock:
-            again = self.policy.arrive(now, self.workers.waiting, self.costs.expected())
+            again = self.policy.arrive(
+                now,
+                len(waiting),
+                self.costs.expected(),
+                own_ms=own_ms,
+                ahead_ms=sum(self.costs.own(other.kind) for other in waiting),
+            )
         if again is None:
             try:
-                return self.workers.submit(_Job(content, options, now))
+                return self.workers.submit(job)
             except FullError:
                 again = 1.0
         raise RefusedError(
             429,
-            f"{self.workers.waiting} requests wait and this one would be answered too late even "
-            f"at resolution {self.policy.resolutions[-1]}; send it again later",
+            f"{len(waiting)} requests wait and this one would be answered too late even at "
+            f"resolution {self.policy.resolutions[-1]}{_besides(own_ms)}; send it again later",
             {"Retry-After": str(max(1, math.ceil(again)))},
         )
 
@@ -140,14 +153,14 @@ class Service:
     def _work(self, job: _Job) -> Answer:
         start = self._clock()
         wait_ms = 1000 * (start - job.arrived)
-        photo = open_photo(job.content, self.limits)
-        decision = self._decide(job.options, start, wait_ms)
+        photo = job.photo
+        decision = self._decide(job, start, wait_ms)
         prediction = self._predict(photo, decision)
         predicted = self._clock()
         content, content_type, values = self._encode(prediction, photo, job.options)
         end = self._clock()
         stages = replace(prediction.stages, encode=1000 * (end - predicted))
-        self.costs.observe(1000 * (end - start) - stages.decode - stages.prediction)
+        self._learn(job, prediction, 1000 * (end - start))
         info = AnswerInfo(
             model=self.predictor.name,
             resolution=prediction.resolution,
@@ -161,8 +174,13 @@ class Service:
             content = json.dumps(info.values() | values).encode()
         return Answer(content, content_type, info)
 
-    def _decide(self, options: RequestOptions, now: float, wait_ms: float) -> Decision:
-        times = self.costs.expected()
+    def _learn(self, job: _Job, prediction: Prediction, took_ms: float) -> None:
+        decode_ms = job.photo.decoding_ms
+        other_ms = took_ms - decode_ms - prediction.network_ms
+        self.costs.observe(job.kind, prediction.resolution, decode_ms=decode_ms, other_ms=other_ms)
+
+    def _decide(self, job: _Job, now: float, wait_ms: float) -> Decision:
+        options, times = job.options, self.costs.expected()
         with self._lock:
             return self.policy.choose(
                 now,
@@ -171,6 +189,7 @@ class Service:
                 times,
                 requested=options.resolution,
                 budget_ms=options.budget_ms,
+                own_ms=self.costs.own(job.kind),
             )
 
     def _predict(self, photo: Photo, decision: Decision) -> Prediction:
@@ -180,7 +199,7 @@ class Service:
         except ValueError as error:
             raise RefusedError(400, str(error)) from error
         try:
-            return self.predictor.predict(photo, decision.resolution)
+            return self.predictor.predict(photo, decision.resolution, observe_rest=False)
         except ValueError as error:
             raise RefusedError(422, str(error)) from error
 
@@ -200,3 +219,8 @@ class Service:
             image = photo.decode().pixels  # The only answer that needs the whole photo.
             return overlay_png(image, labels, self.predictor.colours), "image/png", None
         return label_png(labels, self.predictor.colours), "image/png", None
+
+
+def _besides(own_ms: float) -> str:
+    """Say what an image takes at every resolution, if that is much."""
+    return f", as decoding it takes about {own_ms:.0f} ms" if own_ms >= _MUCH else ""
