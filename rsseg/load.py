@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,13 +90,16 @@ def build_net(metadata: RunMetadata, *, scores: bool, allow_builder: bool = Fals
         network = head_of(metadata.task).network(metadata.model)
     else:
         network = metadata.builder.build(allowed=allow_builder)
-    return SwitchableNet(
-        network,
-        metadata.resolutions,
-        scores=scores,
-        batchnorm=metadata.batchnorm,
-        output=metadata.output,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # That other norms are shared was said when it was trained.
+        return SwitchableNet(
+            network,
+            metadata.resolutions,
+            scores=scores,
+            batchnorm=metadata.batchnorm,
+            norms=metadata.norms,
+            output=metadata.output,
+        )
 
 
 def _build(

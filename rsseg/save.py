@@ -110,6 +110,7 @@ def describe_net(
         output=net.output,
         resolutions=net.resolutions,
         batchnorm=net.batchnorm,
+        norms=net.norms,
         preprocessing=preprocessing,
         classes=_class_names(classes, logits.shape[1]),
         name=name,

@@ -247,4 +247,10 @@ def _net(config: Run) -> SwitchableNet:
     else:
         network = build_classifier(replace(config.model, weights=None))
     scores = config.distillation != "none"
-    return SwitchableNet(network, config.resolutions, scores=scores, batchnorm=config.batchnorm)
+    return SwitchableNet(
+        network,
+        config.resolutions,
+        scores=scores,
+        batchnorm=config.batchnorm,
+        norms=config.norms,
+    )

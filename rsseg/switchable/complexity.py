@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsseg.switchable.layers import Switchable
+from rsseg.switchable.layers import Switchable, SwitchableNorm
 from rsseg.switchable.net import SwitchableNet
 
 
@@ -105,11 +105,11 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def batchnorm_parameters(network: nn.Module) -> int:
-    """Count the parameters in BatchNorm layers, the private sets of all resolutions included.
+    """Count the parameters in BatchNorm layers and in all private norms, of all resolutions.
 
     Example:
         >>> batchnorm_parameters(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
         16
     """
-    layers = nn.ModuleList(m for m in network.modules() if isinstance(m, _BatchNorm))
-    return count_parameters(layers)
+    kinds = _BatchNorm | SwitchableNorm
+    return count_parameters(nn.ModuleList(m for m in network.modules() if isinstance(m, kinds)))

@@ -2,7 +2,7 @@
 
 Convert an ordinary network, switch it to a resolution, specialize it to an ordinary network
 again. Convolutions and all other layers stay shared. Sets for resolutions that were not trained
-come from `unseen.py`.
+come from `unseen.py`. Other kinds of normalisation, which `norms` tells apart, can be private too.
 
 Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
 ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 and Eq. 3.
@@ -11,6 +11,7 @@ ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 and Eq. 3.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import SupportsIndex, TypeVar
 
@@ -19,7 +20,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from rsseg.switchable.layers import FollowsLargest, Switchable, SwitchableBatchNorm2d
+from rsseg.switchable.layers import (
+    FollowsLargest,
+    Switchable,
+    SwitchableBatchNorm2d,
+    SwitchableNorm,
+)
+from rsseg.switchable.norms import (
+    BATCH,
+    Norm,
+    checked_norms,
+    few_message,
+    none_message,
+    norm_kind,
+)
 from rsseg.switchable.resolutions import Resolutions
 
 __all__ = [
@@ -27,6 +41,7 @@ __all__ = [
     "convert_to_switchable",
     "held_sets",
     "private_layers",
+    "private_norms",
     "replace_layers",
     "sharing_copy",
     "specialize",
@@ -38,13 +53,19 @@ __all__ = [
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def switchable_layers(network: nn.Module) -> Iterator[SwitchableBatchNorm2d]:
-    """Yield every switchable BatchNorm of a network once."""
-    return (layer for layer in network.modules() if isinstance(layer, SwitchableBatchNorm2d))
+def switchable_layers(network: nn.Module) -> Iterator[SwitchableNorm]:
+    """Yield every switchable BatchNorm, or other norm, of a network once."""
+    return (layer for layer in network.modules() if isinstance(layer, SwitchableNorm))
+
+
+def private_norms(network: nn.Module) -> tuple[Norm, ...]:
+    """Return the kinds of norms that are private in a converted network; none if it is not."""
+    kinds = {norm_kind(layer.active_set) for layer in switchable_layers(network)} - {None}
+    return checked_norms(kind for kind in kinds if kind) if kinds else ()
 
 
 def private_layers(network: nn.Module) -> Iterator[Switchable]:
-    """Yield once all that is private to a resolution: BatchNorms, and private quantisers."""
+    """Yield once all that is private to a resolution: norms, and private quantisers."""
     return (layer for layer in network.modules() if isinstance(layer, Switchable))
 
 
@@ -66,7 +87,7 @@ def trained_sets(network: nn.Module) -> tuple[str, ...]:
     return _first_layer(network).trained
 
 
-def _first_layer(network: nn.Module) -> SwitchableBatchNorm2d:
+def _first_layer(network: nn.Module) -> SwitchableNorm:
     for layer in switchable_layers(network):
         return layer
     raise ValueError(
@@ -79,6 +100,7 @@ def convert_to_switchable(
     network: Network,
     resolutions: Sequence[SupportsIndex],
     *,
+    norms: Sequence[Norm] = BATCH,
     where: Callable[[str, nn.Module], bool] | None = None,
 ) -> Network:
     """Convert every BatchNorm of a network to one private set for each resolution (Eq. 3).
@@ -87,47 +109,57 @@ def convert_to_switchable(
     until it is trained. An optimiser made before knows nothing of the new sets: make it after.
 
     Args:
-        network: Any network with BatchNorm layers. A lone BatchNorm is returned converted.
+        network: Any network with such layers. A lone one is returned converted.
         resolutions: Sides of the views in pixels, from large to small. One may be listed
             twice; the sets are then named 224, 224_2 and so on.
-        where: Called with the name and the layer of each BatchNorm; false leaves it shared.
-            Default: every BatchNorm is converted.
+        norms: The kinds of norms that become private: "batch", as in the paper; "layer" (LayerNorm,
+            RMSNorm) and "group" (GroupNorm) have a gamma and a beta for each resolution, their
+            statistics are of each image. A network may have several kinds.
+        where: Called with the name and the layer of each such norm; false leaves it shared.
+            Default: every one is converted.
 
     Returns:
         The network, switched to the largest resolution.
 
     Raises:
-        ValueError: If the resolutions are not valid, or the network has no BatchNorm, has been
-            converted before, is a scripted one or has lazy layers that have seen no input.
+        ValueError: If the resolutions or kinds are not valid, or the network has no norm of these
+            kinds, has been converted before, is a scripted one or has lazy layers that have seen
+            no input.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
         >>> sorted(convert_to_switchable(network, [64, 32])[1].sets)
         ['32', '64']
     """
-    names = Resolutions(resolutions).names
+    names, kinds = Resolutions(resolutions).names, checked_norms(norms)
     _refuse_unconvertible(network)
     memos: dict[str, dict[int, object]] = {name: {} for name in names}
-    batchnorms: dict[nn.Module, nn.Module] = {
-        layer: SwitchableBatchNorm2d(layer, names, memos=memos)
+    layers = {
+        layer: _switchable(layer, names, memos)
         for name, layer in network.named_modules()
-        if isinstance(layer, _BatchNorm) and (where is None or where(name, layer))
+        if norm_kind(layer) in kinds and (where is None or where(name, layer))
     }
-    if not batchnorms:
-        raise ValueError(
-            f"no BatchNorm to convert found in {type(network).__name__}; only a network with "
-            "BatchNorm layers (not frozen into constants, and not excluded by `where`) can "
-            "keep a private set for each resolution"
-        )
-    if isinstance(network, _BatchNorm):
-        return batchnorms[network]  # type: ignore[return-value]
+    if not layers:
+        raise ValueError(none_message(network, kinds))
+    if where is None and (message := few_message(network, kinds)):
+        warnings.warn(message, stacklevel=2)
+    if network in layers:
+        return layers[network]  # type: ignore[return-value]
     private = {
         layer: Switchable(layer, names, memos=memos)
         for layer in network.modules()
         if isinstance(layer, FollowsLargest) and layer.sharing == "private"
     }
-    replace_layers(network, batchnorms | private)
+    replace_layers(network, layers | private)
     return network
+
+
+def _switchable(
+    layer: nn.Module, names: Sequence[str], memos: Mapping[str, dict[int, object]]
+) -> nn.Module:
+    if isinstance(layer, _BatchNorm):
+        return SwitchableBatchNorm2d(layer, names, memos=memos)
+    return SwitchableNorm(layer, names, memos=memos)
 
 
 def replace_layers(network: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
@@ -146,7 +178,7 @@ def replace_layers(network: nn.Module, replacements: Mapping[nn.Module, nn.Modul
 def _refuse_unconvertible(network: nn.Module) -> None:
     kind = type(network).__name__
     for name, layer in network.named_modules():
-        if isinstance(layer, SwitchableBatchNorm2d):
+        if isinstance(layer, SwitchableNorm):
             raise ValueError(
                 f"{kind} is converted already: '{name}' holds the sets {', '.join(layer.sets)}; "
                 "convert a network once, with all its resolutions"
@@ -201,8 +233,8 @@ def _check_has_set(network: nn.Module, name: str) -> None:
 def specialize(network: nn.Module, resolution: int | str) -> nn.Module:
     """Return the ordinary network of one resolution, which shares parameters and buffers.
 
-    No BatchNorm of rsseg is left in it: its state dict loads into the original class (quantisers
-    stay, see `rsseg.quantization.convert.plain_network`). Training either network trains both; use
+    No norm of rsseg is left in it: its state dict loads into the original class (quantisers stay,
+    see `rsseg.quantization.convert.plain_network`). Training either network trains both; use
     `copy.deepcopy` on the result for an independent one.
 
     Args:

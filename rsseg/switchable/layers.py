@@ -1,7 +1,8 @@
 """Layers that hold a private part for each resolution, one of them active.
 
-`Switchable` holds copies of any layer, `SwitchableBatchNorm2d` those of a BatchNorm. Converting
-and switching whole networks is in `convert.py`.
+`Switchable` holds copies of any layer, `SwitchableNorm` those of a normalisation layer, and
+`SwitchableBatchNorm2d` those of a BatchNorm. Converting and switching whole networks is in
+`convert.py`.
 
 Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
 ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 and Eq. 3.
@@ -80,7 +81,39 @@ class Switchable(nn.Module):
         return f"active={self.active}"
 
 
-class SwitchableBatchNorm2d(Switchable):
+class SwitchableNorm(Switchable):
+    """A normalisation layer with a private gamma and beta for each resolution.
+
+    Args:
+        layer: LayerNorm, GroupNorm or the like, see `norms`; its statistics are each image's own.
+        names: See `Switchable`.
+        memos: See `Switchable`.
+    """
+
+    @property
+    def active_set(self) -> nn.Module:
+        """The layer that normalises at present."""
+        return self.sets[self.active]
+
+    # Networks look at these attributes of their norms; the active set answers.
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Gamma of the active set, shape (C,), or None for a layer without."""
+        return self.active_set._parameters.get("weight")
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Beta of the active set, shape (C,), or None for a layer without."""
+        return self.active_set._parameters.get("bias")
+
+    @property
+    def eps(self) -> float:
+        """Number added to the variance."""
+        return cast(float, self.active_set.eps)
+
+
+class SwitchableBatchNorm2d(SwitchableNorm):
     """A BatchNorm layer with a private set of weights and statistics for each resolution.
 
     Args:
@@ -103,27 +136,10 @@ class SwitchableBatchNorm2d(Switchable):
         """The BatchNorm that normalises at present."""
         return cast(_BatchNorm, self.sets[self.active])
 
-    # Networks look at these attributes of their BatchNorms; the active set answers.
-
     @property
     def num_features(self) -> int:
         """Number of channels C."""
         return self.active_set.num_features
-
-    @property
-    def eps(self) -> float:
-        """Number added to the variance."""
-        return self.active_set.eps
-
-    @property
-    def weight(self) -> Tensor | None:
-        """Gamma of the active set, shape (C,), or None for a layer without affine part."""
-        return self.active_set.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        """Beta of the active set, shape (C,), or None for a layer without affine part."""
-        return self.active_set.bias
 
     @property
     def running_mean(self) -> Tensor | None:

@@ -20,6 +20,7 @@ from torch.autograd.profiler import record_function
 from rsseg.switchable.convert import (
     convert_to_switchable,
     held_sets,
+    private_norms,
     sharing_copy,
     specialize,
     switch,
@@ -28,6 +29,7 @@ from rsseg.switchable.convert import (
 )
 from rsseg.switchable.layers import FollowsLargest
 from rsseg.switchable.memory import forward_largest_last
+from rsseg.switchable.norms import BATCH, Norm, checked_norms
 from rsseg.switchable.outputs import LogitsOf, Output, checked_logits
 from rsseg.switchable.resolutions import Resolutions, check_resolution
 from rsseg.switchable.unseen import RULES, borrowed_set
@@ -71,6 +73,8 @@ class SwitchableNet(nn.Module):
             there must be none: a parameter that gets no gradient stops distributed training.
         batchnorm: "private" gives every resolution its own BatchNorm set; "shared" leaves the
             network as it is, the baseline of Fig. 4.
+        norms: The kinds of norms that "private" is about, see `convert_to_switchable`; a network
+            that has been converted before has its own.
         output: Where the logits are if the network returns a mapping or a tuple: "out" for
             torchvision's segmenters, "logits" for those of transformers, 0 for a tuple. What
             else it returns is not trained by the losses here: build it without auxiliary
@@ -79,12 +83,13 @@ class SwitchableNet(nn.Module):
     Attributes:
         unseen: Rule of `predict` for resolutions that were not trained: "interpolate",
             "nearest" or "extrapolate".
+        norms: The kinds of norms that are private, or with "shared" as given.
         output: As given.
         checkpointing: Keep the graph of the largest resolution alone in `forward` while training,
             see `memory.py`.
 
     Raises:
-        ValueError: If the resolutions are not valid, the network has no BatchNorm or has been
+        ValueError: If the resolutions are not valid, the network has no such norm or has been
             converted with other resolutions, or quantisers need a private BatchNorm.
 
     Example:
@@ -101,6 +106,7 @@ class SwitchableNet(nn.Module):
         *,
         scores: bool = True,
         batchnorm: Literal["private", "shared"] = "private",
+        norms: Sequence[Norm] = BATCH,
         output: Output | None = None,
     ) -> None:
         super().__init__()
@@ -110,7 +116,10 @@ class SwitchableNet(nn.Module):
         self.batchnorm = batchnorm
         if batchnorm == "shared":
             _refuse_layers_that_need_the_resolution(network)
-        network = self._converted(network) if batchnorm == "private" else network
+        self.norms = checked_norms(norms)
+        if batchnorm == "private":
+            network = self._converted(network)
+            self.norms = private_norms(network)
         self.network = network if output is None else LogitsOf(network, output)
         self.output = output
         self.scores = nn.Parameter(torch.ones(len(self.resolutions))) if scores else None
@@ -119,7 +128,7 @@ class SwitchableNet(nn.Module):
 
     def _converted(self, network: nn.Module) -> nn.Module:
         if not any(True for _ in switchable_layers(network)):
-            return convert_to_switchable(network, self.resolutions)
+            return convert_to_switchable(network, self.resolutions, norms=self.norms)
         sets, names = trained_sets(network), self.resolutions.names
         if sets != names:
             raise ValueError(

@@ -1,7 +1,8 @@
 """BatchNorm sets for resolutions that were not trained.
 
 A new set is interpolated between its neighbours, taken from the nearest, extrapolated, or its
-statistics are measured anew on images (recalibration). Shared weights are never changed.
+statistics are measured anew on images (recalibration). Shared weights are never changed. Of norms
+without statistics (LayerNorm, GroupNorm) gamma and beta are all there is to interpolate.
 
 Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Fig. 4 (right) and Table 8.
 The rule outside the trained range and recalibration are choices of this project.
@@ -24,6 +25,7 @@ from rsseg.switchable.convert import (
     switchable_layers,
     trained_sets,
 )
+from rsseg.switchable.norms import norm_kind
 from rsseg.switchable.resolutions import check_resolution
 
 RULES = ("interpolate", "nearest", "extrapolate")
@@ -67,7 +69,7 @@ def neighbours(
 def _blend(a: nn.Module, b: nn.Module, share: float) -> nn.Module:
     nearer = copy.deepcopy(a if share >= 0.5 else b)
     # Two bases of a quantiser cannot be mixed: each may have its entries in another order.
-    if share in (0.0, 1.0) or not isinstance(nearer, _BatchNorm):
+    if share in (0.0, 1.0) or norm_kind(nearer) is None:
         return nearer
     first, second = a.state_dict(), b.state_dict()
     for name, value in nearer.state_dict().items():
@@ -159,7 +161,8 @@ def recalibrate(network: nn.Module, images: Iterable[Tensor], resolution: int | 
         resolution: Side in pixels, or the name of a set.
 
     Raises:
-        ValueError: If `images` is empty or the network has no set for the resolution.
+        ValueError: If `images` is empty or the network has no set for the resolution, or no
+            BatchNorm with statistics.
     """
     if any(True for _ in switchable_layers(network)):
         switch(network, resolution)
@@ -167,6 +170,11 @@ def recalibrate(network: nn.Module, images: Iterable[Tensor], resolution: int | 
     else:
         layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
     measured = [m for m in layers if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if not measured:
+        raise ValueError(
+            f"{type(network).__name__} has no statistics to measure: LayerNorm and GroupNorm take "
+            "those of each image"
+        )
     modes = {module: module.training for module in network.modules()}
     before = [copy.deepcopy(layer) for layer in measured]
     # A SwitchableNet has resolutions and a network inside; its own forward takes several views.

@@ -12,6 +12,7 @@ from rsseg.common.config import STRICT, Count, NotNegative, Positive
 from rsseg.common.messages import counted
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.distillation import VARIANTS
+from rsseg.switchable.norms import BATCH, Norm, checked_norms
 from rsseg.switchable.resolutions import Resolutions
 
 Kept = Annotated[float, Field(ge=0, lt=1)]
@@ -190,6 +191,8 @@ class RunConfig:
         ema_decay: Keep an average of all weights and BatchNorm statistics, which moves by
             1 - ema_decay of the way at each step; it is what is evaluated and used. Default: none.
         batchnorm: "private" sets for each resolution, or one "shared" by all (Fig. 4).
+        norms: The kinds of norms that have private sets: "batch", and "layer" or "group" for
+            networks with LayerNorm, RMSNorm or GroupNorm (docs/NORMALISATION.md).
         freeze_batchnorm: Keep statistics, gamma and beta of every BatchNorm as loaded.
         fixed_statistics: Epochs in which every BatchNorm keeps its statistics and normalises with
             them; default: none, a batch is normalised with its own.
@@ -232,6 +235,7 @@ class RunConfig:
     order: Literal["all", "large_to_small"] = "all"
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     batchnorm: Literal["private", "shared"] = "private"
+    norms: tuple[Norm, ...] = BATCH
     freeze_batchnorm: bool = False
     fixed_statistics: FixedStatisticsConfig = field(default_factory=FixedStatisticsConfig)
     sync_batchnorm: bool = False
@@ -266,6 +270,7 @@ class RunConfig:
         return [{"part": part} if isinstance(part, str) else part for part in parts]
 
     def __post_init__(self) -> None:
+        checked_norms(self.norms)
         if self.adapt is not None and self.init is None:
             raise ValueError(
                 "adapt makes a trained network switchable, and init names none; set init (--init "
@@ -340,6 +345,12 @@ class RunConfig:
             raise ValueError(
                 "adapt.recalibrate measures the statistics of each resolution, and batchnorm "
                 "'shared' has one set for all; choose batchnorm 'private', or adapt.recalibrate 0"
+            )
+        if "batch" not in self.norms:
+            raise ValueError(
+                f"adapt.recalibrate measures statistics of BatchNorms, and norms is "
+                f"{', '.join(self.norms)}, whose statistics are each image's own; set "
+                "adapt.recalibrate to 0"
             )
         if min(self.resolutions) == max(self.resolutions):
             raise ValueError(

@@ -16,7 +16,7 @@ from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.switchable.layers import SwitchableBatchNorm2d
+from rsseg.switchable.layers import SwitchableNorm
 from rsseg.weights.parts import body_parts, has_parameters, is_below
 
 _LONE = 0.9  # Share of the parameters from which a child is the network, under one more name.
@@ -75,7 +75,7 @@ def _layers(network: nn.Module, body: list[str]) -> list[list[str]]:
         modules = {name: network.get_submodule(name) for name in names}
     layers: list[list[str]] = []
     for name, module in modules.items():
-        if layers and isinstance(module, _BatchNorm | SwitchableBatchNorm2d):
+        if layers and isinstance(module, _BatchNorm | SwitchableNorm):
             layers[-1].append(name)
         else:
             layers.append([name])
@@ -87,6 +87,6 @@ def _lone(modules: dict[str, nn.Module]) -> str | None:
     sizes = {name: sum(p.numel() for p in m.parameters()) for name, m in modules.items()}
     largest = max(sizes, key=lambda name: sizes[name])
     children = [m for m in modules[largest].children() if has_parameters(m)]
-    normal = isinstance(modules[largest], SwitchableBatchNorm2d)
+    normal = isinstance(modules[largest], SwitchableNorm)
     lone = sizes[largest] > _LONE * sum(sizes.values()) and children and not normal
     return largest if lone else None

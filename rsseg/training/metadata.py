@@ -15,6 +15,7 @@ from rsseg.common.config import plain, validate
 from rsseg.images.preprocessing import PHOTO_SIZE, Preprocessing
 from rsseg.switchable.complexity import count_macs
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.norms import BATCH, Norm
 from rsseg.switchable.outputs import Output
 from rsseg.switchable.resolutions import Resolutions, set_names
 
@@ -31,13 +32,14 @@ class RunMetadata:
         resolutions: Sides that it is trained for in pixels, from large to small.
         preprocessing: How it reads images.
         batchnorm: "private" or "shared".
+        norms: The kinds of norms that this is about.
         classes: Names of its classes, in the order of the logits.
         name: Its name in pictures and tables; None takes the name of the run's folder.
         imported: Name of the published file that the weights are from; its classes are unnamed.
         data: Plain values that distinguish one data set from another.
         config: Settings of the whole run, as plain values.
         parameters: Numbers in the network.
-        batchnorm_parameters: Of these, gamma and beta of all sets.
+        batchnorm_parameters: Of these, gamma and beta of all sets, and of shared BatchNorms.
         macs: Multiply-adds by name of the BatchNorm set.
         versions: Versions of the libraries by name.
         epoch: Complete epochs.
@@ -50,6 +52,7 @@ class RunMetadata:
     resolutions: Resolutions
     preprocessing: Preprocessing
     batchnorm: Literal["private", "shared"] = "private"
+    norms: tuple[Norm, ...] = BATCH
     classes: tuple[str, ...] = ()
     name: str | None = None
     imported: str | None = None

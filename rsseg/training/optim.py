@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rsseg.switchable.layers import SwitchableNorm
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import OptimConfig, ScheduleConfig
 from rsseg.training.layer_decay import layer_scales
@@ -70,8 +72,8 @@ def _undecayed(net: nn.Module, config: OptimConfig) -> set[str]:
     batchnorm = {
         id(parameter)
         for layer in net.modules()
-        if isinstance(layer, _BatchNorm)
-        for parameter in layer.parameters(recurse=False)
+        if isinstance(layer, _BatchNorm | SwitchableNorm)
+        for parameter in _gamma_and_beta(layer)
     }
     return {
         name
@@ -80,6 +82,11 @@ def _undecayed(net: nn.Module, config: OptimConfig) -> set[str]:
         or (id(parameter) in batchnorm and not config.decay_batchnorm)
         or (name != SCORES and parameter.ndim <= 1 and config.no_decay)
     }
+
+
+def _gamma_and_beta(layer: nn.Module) -> Iterator[nn.Parameter]:
+    sets = layer.sets.values() if isinstance(layer, SwitchableNorm) else [layer]
+    return chain.from_iterable(one.parameters(recurse=False) for one in sets)
 
 
 def _is_body(net: nn.Module, config: OptimConfig) -> Callable[[str], bool]:

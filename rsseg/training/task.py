@@ -177,6 +177,7 @@ def build_net(
         config.resolutions,
         scores=config.distillation != "none",
         batchnorm=config.batchnorm,
+        norms=config.norms,
     )
     if pretrained and config.init is not None:
         weights = unpacked(open_weights(config.init), task.head.network)
@@ -383,6 +384,7 @@ def describe(task: Task[C], config: C, net: SwitchableNet, data: EvalData) -> Ru
         model=settings["model"],
         resolutions=config.resolutions,
         batchnorm=config.batchnorm,
+        norms=net.norms,
         preprocessing=config.preprocessing,
         classes=tuple(data.classes),
         data=data.fingerprint,

@@ -22,6 +22,7 @@ from rsseg.common.state_files import State, read_wrapped
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.quantization.packing import load_packed_state, read_packed
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.norms import BATCH
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.weights.package import PACKAGE, package_record, package_weights
 from rsseg.weights.record import Record, record_of
@@ -201,6 +202,7 @@ def unpacked(weights: Weights, build: Callable[[Mapping[str, Any]], nn.Module]) 
             Resolutions(values["resolutions"]),
             scores="scores" in weights.state,
             batchnorm=values.get("batchnorm", "private"),
+            norms=values.get("norms", BATCH),
         )
         load_packed_state(net, weights.state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
