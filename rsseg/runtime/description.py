@@ -43,6 +43,7 @@ class Description:
             and that is known.
         colours: Colour of each class in pictures, RGB; None takes a palette.
         weights: Digest of the weights that it was trained to, see `RunMetadata`.
+        bits: Of weights and activations in the file: 32, or 8 (integers).
         format: Version of this description.
     """
 
@@ -58,6 +59,7 @@ class Description:
     labels: LabelReading | None = None
     colours: tuple[tuple[Byte, Byte, Byte], ...] | None = None
     weights: str | None = None
+    bits: Literal[8, 32] = 32
     format: Literal[1] = 1
 
     @field_validator("task")

@@ -8,7 +8,6 @@ later is in `executor`.
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.common.config import plain
 from rsseg.common.extras import extra_message
 from rsseg.common.files import check_output, written_whole
 from rsseg.load import load_checkpoint
-from rsseg.runtime.description import KEY, Description, describe
+from rsseg.runtime.description import Description, describe
 from rsseg.runtime.onnx.check import TOLERANCE, Difference, Run, check, differences
 from rsseg.runtime.onnx.executor import ERRORS_ONLY, INPUT, OUTPUT
+from rsseg.runtime.onnx.label import label
 from rsseg.runtime.onnx.model import Sides, model_of_all, model_of_one
 from rsseg.switchable.net import SwitchableNet
 
@@ -157,11 +156,18 @@ def write(
     Raises:
         ValueError: If the network cannot be exported.
     """
+    save(_model(net, description, compact=compact), description, path)
+
+
+def save(model: Any, description: Description, path: Path) -> None:
+    """Write a model as a file that tells what it is.
+
+    Raises:
+        ValueError: If it is larger than an ONNX file can be, or not a valid model.
+    """
     import onnx  # noqa: PLC0415 An extra.
 
-    model = _model(net, description, compact=compact)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(plain(description))
+    label(model, description)
     if model.ByteSize() > _LARGEST:
         raise ValueError(
             f"the network takes {model.ByteSize() / 2**30:.1f} GiB, but an ONNX file ends at 2; "

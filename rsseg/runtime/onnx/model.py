@@ -32,6 +32,7 @@ from rsseg.switchable.net import SwitchableNet
 # shrink by 32: at 96 pixels the smallest map still has 3.
 _SMALLEST_EXAMPLE: Final = 96
 _LONGEST_REASON: Final = 300  # letters: some reasons name every tensor of a network
+_NOOP: Final = "noop_with_empty_axes"
 _LOGGERS: Final = ("torch.onnx", "onnxscript", "onnx_ir")
 Sides = Literal["any", "fixed"]
 
@@ -154,7 +155,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _tidied(model: Any, sides: Sides) -> Any:
-    """Return a model with names of the free axes, and without what says where a node comes from."""
+    """Return a model with names of axes and nodes, and without where its nodes come from."""
     graph = model.graph
     if len(graph.input) != 1 or len(graph.output) != 1:
         names = [value.name for value in (*graph.input, *graph.output)]
@@ -183,7 +184,11 @@ def _forget_origin(graph: Any) -> None:
         part.doc_string = ""
         del part.metadata_props[:]
     for node in graph.node:
-        node.name = ""
-        for attribute in node.attribute:
+        # No other node of the model writes it, in a branch either; other tools go by these names.
+        node.name = node.output[0]
+        for attribute in list(node.attribute):
             if attribute.HasField("g"):
                 _forget_origin(attribute.g)
+            # Without a meaning where axes are given, as they are here; opset 17 does not know it.
+            elif attribute.name == _NOOP and not attribute.i:
+                node.attribute.remove(attribute)

@@ -77,13 +77,19 @@ def names_read(graph: Any) -> set[str]:
     return names
 
 
-def subgraph(name: str, nodes: Sequence[Any], outputs: Mapping[str, tuple[int, int | None]]) -> Any:
+def subgraph(
+    name: str,
+    nodes: Sequence[Any],
+    outputs: Mapping[str, tuple[int, int | None]],
+    constants: Mapping[str, NDArray[Any]] | None = None,
+) -> Any:
     """Return the graph of a branch.
 
     Args:
         name: Name of the graph.
         nodes: They may read any value of the graph around.
         outputs: Names of its outputs, in order, with element type and rank.
+        constants: Of this graph alone, by name.
     """
     from onnx import helper  # noqa: PLC0415 An extra.
 
@@ -91,4 +97,5 @@ def subgraph(name: str, nodes: Sequence[Any], outputs: Mapping[str, tuple[int, i
         helper.make_tensor_value_info(value, kind, None if rank is None else [None] * rank)
         for value, (kind, rank) in outputs.items()
     ]
-    return helper.make_graph(list(nodes), name, [], infos)
+    own = [initializer(key, values) for key, values in (constants or {}).items()]
+    return helper.make_graph(list(nodes), name, [], infos, own)

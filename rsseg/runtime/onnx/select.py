@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rsseg.runtime.onnx.branches import ROW, Branch, Built, Outputs, chosen, number, row_nodes
 from rsseg.runtime.onnx.executor import INPUT
 from rsseg.runtime.onnx.mixing import Mixing, Stacks
 from rsseg.runtime.onnx.nodes import (
@@ -32,7 +33,6 @@ from rsseg.runtime.onnx.nodes import (
     node,
     optimised,
     renamed,
-    subgraph,
     types_of,
 )
 from rsseg.runtime.onnx.tables import (
@@ -52,9 +52,9 @@ _TAIL: Final = frozenset(
 _EPS: Final = 1e-5  # of an ONNX BatchNormalization that names none
 _FLOAT: Final = 1  # onnx.TensorProto.FLOAT
 _WEIGHTED: Final = ("Conv", "ConvTranspose")
-_ROW, _KIND, _SHARES = "choice/row", "choice/kind", "choice/shares"
+_SHARES: Final = "choice/shares"
+_FIRST_AXIS, _LAST_AXIS = "choice/first axis", "choice/last axis"
 Tensors = Mapping[str, NDArray[Any]]
-Built = tuple[list[Any], Constants]
 
 
 def select_sets(model: Any, private: Stacks, rule: Mixing, *, compact: bool = False) -> Any:
@@ -176,25 +176,23 @@ class Body(NamedTuple):
     read: set[str]
     types: Types
 
-    def infos(self, names: Mapping[str, str]) -> dict[str, tuple[int, int | None]]:
-        """Return the types of values under their new names; `names` maps old to new ones."""
-        return {new: self.types.get(old, (_FLOAT, None)) for old, new in names.items()}
-
     @property
     def tensor_nodes(self) -> list[Any]:
         """Nodes that compute the private tensors from rows of the tables."""
         return [each for table in self.tables for each in table.nodes]
 
     @property
-    def outputs(self) -> list[str]:
-        """Names of the values that the nodes behind the body read."""
-        return [name for each in self.nodes for name in each.output if name in self.read]
+    def outputs(self) -> Outputs:
+        """Values that the nodes behind the body read, with their types."""
+        names = [name for each in self.nodes for name in each.output if name in self.read]
+        return {name: self.types.get(name, (_FLOAT, None)) for name in names}
 
 
 def inline(body: Body, rule: Mixing, tensors: Tensors) -> Built:
     """Return nodes that mix the sets for every image, without branches; see `branched`."""
-    nodes, constants = _side_nodes(rule)
-    return [*nodes, *_mixed_rows(body.tables), *body.tensor_nodes, *body.nodes], constants
+    nodes, constants = row_nodes(rule)
+    nodes += _mixed_rows(body.tables)
+    return [*nodes, *body.tensor_nodes, *body.nodes], constants | _mixed_constants(rule)
 
 
 def branched(body: Body, rule: Mixing, tensors: Tensors) -> Built:
@@ -208,53 +206,47 @@ def branched(body: Body, rule: Mixing, tensors: Tensors) -> Built:
     Returns:
         The nodes that take the place of the body, and the constants that they need.
     """
-    nodes, constants = _side_nodes(rule)
-    constants["choice/kinds"] = rule.kinds
-    nodes.append(node("Gather", ["choice/kinds", _ROW], [_KIND]))
-    inner, shapes = _own_weights(body.nodes, tensors)
-    constants |= shapes
+    inner, constants = _own_weights(body.nodes, tensors)
     mixed = rule.shares.shape[1]
     branches = []
     # From the smallest resolution on, whose images have the least time for tests; mixtures last.
     for kind in sorted(set(rule.kinds.tolist()), key=lambda kind: (kind == mixed, -kind)):
-        constants[_number(kind)] = np.array(kind, np.int64)
+        if kind == mixed:
+            constants |= _mixed_constants(rule)
         rows = _mixed_rows(body.tables) if kind == mixed else _rows(body.tables, kind)
-        branches.append(_Branch(kind, [*rows, *body.tensor_nodes, *inner]))
-    chain = _if_chain(body, branches, {name: name for name in body.outputs})
-    return [*nodes, *chain], constants
+        branches.append(Branch(kind, [*rows, *body.tensor_nodes, *inner], {}))
+    nodes, own = chosen(branches, body.outputs, rule)
+    return nodes, constants | own
 
 
-def _side_nodes(rule: Mixing) -> Built:
-    """Return nodes that compute the row of the rule for the images' shorter side."""
-    constants: Constants = {
-        "choice/last": np.array(len(rule.shares) - 1, np.int64),
+def _mixed_constants(rule: Mixing) -> Constants:
+    """Return the constants that `_mixed_rows` reads."""
+    return {
         _SHARES: rule.shares,
+        _FIRST_AXIS: np.array([0], np.int64),
+        _LAST_AXIS: np.array([1], np.int64),
     }
-    nodes = [
-        node("Shape", [INPUT], ["choice/sides"], start=2, end=4),
-        node("ReduceMin", ["choice/sides"], ["choice/side"], keepdims=0),
-        node("Min", ["choice/side", "choice/last"], [_ROW]),
-    ]
-    return nodes, constants
-
-
-def _number(kind: int) -> str:
-    return f"choice/{kind}"
 
 
 def _rows(tables: Sequence[Table], kind: int) -> list[Any]:
-    return [node("Gather", [t.name, _number(kind)], [row_of(t.name)]) for t in tables]
+    return [node("Gather", [t.name, number(kind)], [row_of(t.name)]) for t in tables]
 
 
 def _mixed_rows(tables: Sequence[Table]) -> list[Any]:
     """Return nodes for a side between two sets: rows mixed by their shares, or the nearer set's."""
-    nodes = [node("Gather", [_SHARES, _ROW], ["shares"])]
+    nodes = [node("Gather", [_SHARES, ROW], ["shares"])]
     if not all(table.mixed for table in tables):
         # The first of two equal ones, which is that of the larger resolution.
         nodes.append(node("ArgMax", ["shares"], ["nearer"], axis=0, keepdims=0))
+    if any(table.mixed for table in tables):
+        nodes.append(node("Unsqueeze", ["shares", _LAST_AXIS], ["column"]))
     for table in tables:
         if table.mixed:
-            nodes.append(node("MatMul", ["shares", table.name], [row_of(table.name)]))
+            # Not MatMul: quantisers round the sets to 8 bits there, and OpenCV wants two matrices.
+            parts = f"parts of {table.name}"
+            nodes.append(node("Mul", ["column", table.name], [parts]))
+            row = row_of(table.name)
+            nodes.append(node("ReduceSum", [parts, _FIRST_AXIS], [row], keepdims=0))
         else:
             nodes.append(node("Gather", [table.name, "nearer"], [row_of(table.name)]))
     return nodes
@@ -279,40 +271,3 @@ def _own_weights(nodes: Sequence[Any], tensors: Tensors) -> Built:
         copies[weight] = node("Reshape", [weight, shape], [f"{weight}/own"])
         changed.append(renamed(each, {weight: f"{weight}/own"}))
     return [*copies.values(), *changed], shapes
-
-
-class _Branch(NamedTuple):
-    """One branch, with values under their names in the body."""
-
-    kind: int
-    nodes: Sequence[Any]
-
-
-def _if_chain(body: Body, branches: Sequence[_Branch], names: Mapping[str, str]) -> list[Any]:
-    """Return an `If` between the first branch and the chain of the others.
-
-    Args:
-        body: The nodes of the branches.
-        branches: Two or more.
-        names: Names of the outputs here, by those of the body.
-    """
-    kind = branches[0].kind
-    test = f"choice/is {kind}"
-    then, other = _graph(body, branches[:1]), _graph(body, branches[1:])
-    return [
-        node("Equal", [_KIND, _number(kind)], [test]),
-        node("If", [test], list(names.values()), then_branch=then, else_branch=other),
-    ]
-
-
-def _graph(body: Body, branches: Sequence[_Branch]) -> Any:
-    """Return the graph of one branch or of a chain, with names that no other graph has."""
-    first = branches[0]
-    if len(branches) > 1:
-        label = f"from {first.kind}"
-        names = {name: f"{name}/{label}" for name in body.outputs}
-        return subgraph(label, _if_chain(body, branches, names), body.infos(names))
-    values = [name for each in first.nodes for name in each.output if name]
-    names = {name: f"{name}/{first.kind}" for name in values}
-    outputs = {name: names[name] for name in body.outputs}
-    return subgraph(f"{first.kind}", [renamed(n, names) for n in first.nodes], body.infos(outputs))

@@ -86,9 +86,8 @@ def test_one_file_predicts_at_every_size(folder: Path, task: str, executor: str)
 
 def test_file_tells_classes_resolutions_and_preprocessing(folder: Path) -> None:
     path = folder / "classification.onnx"
-    (entry,) = onnx.load(path).metadata_props
-    assert entry.key == KEY
-    told = parse(entry.value, path)
+    model = onnx.load(path)
+    told = parse({entry.key: entry.value for entry in model.metadata_props}[KEY], path)
     _, preprocessing, metadata = load_checkpoint(folder / "classification.pt")
     expected = Description(
         task="classification",
@@ -99,6 +98,34 @@ def test_file_tells_classes_resolutions_and_preprocessing(folder: Path) -> None:
     )
     assert told == expected
     assert (told.layout, told.resolution, told.unseen) == ("all", None, "interpolate")
+
+
+def test_file_says_what_it_takes_without_our_json(folder: Path) -> None:
+    model = onnx.load(folder / "segmentation.onnx")
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    assert [float(value) for value in entries["mean"].split(",")] == [0.4, 0.5, 0.6]
+    assert [float(value) for value in entries["std"].split(",")] == [0.229, 0.224, 0.225]
+    assert entries["resolutions"] == "64,32"
+    assert entries["classes"] == "church,tench,golf ball"
+    assert model.producer_name == "rsseg"
+    assert "Input 'images': float32, (N, 3, H, W), RGB" in model.doc_string
+    assert "rsseg export --compact" in model.doc_string
+
+
+def test_every_node_has_a_name_of_its_own(folder: Path) -> None:
+    names = node_names(onnx.load(folder / "segmentation.onnx").graph)
+    assert all(names)
+    assert len(names) == len(set(names))
+
+
+def node_names(graph: Any) -> list[str]:
+    """Return the names of all nodes, those in branches included."""
+    names = [node.name for node in graph.node]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                names += node_names(attribute.g)
+    return names
 
 
 def test_file_of_one_resolution_predicts_it(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""What an exported file says about itself: to our readers as JSON, to all others in plain words.
+
+Source: https://github.com/onnx/onnx/blob/main/docs/MetadataProps.md
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from rsseg.common.config import plain
+from rsseg.runtime.description import KEY, Description
+from rsseg.runtime.onnx.executor import INPUT, OUTPUT
+
+_PRODUCER: Final = "rsseg"
+_BRANCHES: Final = (
+    "All resolutions share their weights, in branches (If) that take them from the graph around. "
+    "Tools that fold or quantise weights see one branch at a time and store them for each: give "
+    "them a file of `rsseg export --compact` or `--resolution R`; for 8 bits: `--int8`."
+)
+
+
+def label(model: Any, description: Description) -> None:
+    """Write producer, doc string and metadata into an `onnx.ModelProto`, and nothing else of it."""
+    model.producer_name, model.producer_version = _PRODUCER, _version()
+    model.doc_string = "\n".join(_sentences(model, description))
+    del model.metadata_props[:]
+    for key, value in _entries(description).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+
+
+def _version() -> str:
+    try:
+        return version("rsseg")
+    except PackageNotFoundError:  # run from a checkout
+        return ""
+
+
+def _entries(description: Description) -> dict[str, str]:
+    """Return the metadata: all of it as JSON, and what every user needs as plain text."""
+    preprocessing = description.preprocessing
+    return {
+        KEY: json.dumps(plain(description)),
+        "task": description.task,
+        "classes": ",".join(name.replace(",", " ") for name in description.classes),
+        "resolutions": _joined(description.usable),
+        "channels": "RGB",
+        "mean": _joined(preprocessing.mean),
+        "std": _joined(preprocessing.std),
+        "fit": preprocessing.fit,
+        "bits": str(description.bits),
+    }
+
+
+def _sentences(model: Any, description: Description) -> Iterator[str]:
+    preprocessing = description.preprocessing
+    yield f"{description.name}: {description.task}, {len(description.classes)} classes."
+    yield (
+        f"Input '{INPUT}': float32, (N, 3, H, W), RGB; from 0..255: (value / 255 - mean) / std, "
+        f"mean {_joined(preprocessing.mean)}, std {_joined(preprocessing.std)}."
+    )
+    yield f"Output '{OUTPUT}': float32, one channel for each class."
+    sides = _joined(description.usable)
+    if description.layout == "one":
+        yield f"Side of the images in pixels: {sides}."
+    else:
+        yield f"The shorter side of the images chooses the BatchNorm set; trained: {sides}."
+    if description.bits == 8:
+        yield "Weights and activations have 8 bits (QuantizeLinear, DequantizeLinear)."
+    elif any(each.op_type == "If" for each in model.graph.node):
+        yield _BRANCHES
+
+
+def _joined(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)
