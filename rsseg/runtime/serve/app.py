@@ -7,14 +7,10 @@ of the service too, without their traceback, which the server logs.
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
@@ -28,37 +24,26 @@ from rsseg.runtime.serve.body import MEGA, RefusedError, Store, check_headers, r
 from rsseg.runtime.serve.guard import Guard, Hosts
 from rsseg.runtime.serve.metrics import Metrics
 from rsseg.runtime.serve.request import check_repeated, parse
-from rsseg.runtime.serve.response import Draining, body_is_whole, css_colours
+from rsseg.runtime.serve.response import Draining, body_is_whole
 from rsseg.runtime.serve.service import Answer, Service
+from rsseg.runtime.web import page as web
 
 
 @cache
 def page() -> bytes:
-    """Read the page."""
-    return resources.files(__package__).joinpath("page.html").read_bytes()
+    """Return the page."""
+    return web.page("service").encode()
 
 
 @cache
 def page_headers() -> dict[str, str]:
     """Return its headers: it may run its own script and style, and ask its own service alone."""
-    text = page().decode()
-    script, style = (_hashes(text, tag) for tag in ("script", "style"))
-    policy = (
-        f"default-src 'none'; script-src {script}; style-src {style}; img-src blob: data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
     return {
-        "Content-Security-Policy": policy,
+        "Content-Security-Policy": f"{web.policy(page().decode())}; frame-ancestors 'none'",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-cache",
     }
-
-
-def _hashes(text: str, tag: str) -> str:
-    contents = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-    digests = (base64.b64encode(hashlib.sha256(c.encode()).digest()).decode() for c in contents)
-    return " ".join(f"'sha256-{digest}'" for digest in digests)
 
 
 _GONE = 499  # The client no longer listens; nobody reads this status.
@@ -156,12 +141,13 @@ class Pages:
             "resolutions": list(predictor.resolutions),
             "allowed": list(self.service.allowed),
             "formats": list(predictor.head.formats),
+            "accuracy": web.accuracy_values(self.service.accuracies),
             "budget_ms": self.service.budget_ms,
             "preprocessing": asdict(predictor.preprocessing),
             "limits": {"body_mb": limits.body_mb, "megapixels": limits.megapixels},
         }
         if predictor.head.dense:
-            described["colours"] = css_colours(predictor.colours)
+            described["colours"] = web.css_colours(predictor.colours.tolist())
         return JSONResponse(described)
 
     async def health(self, _: Request) -> Response:

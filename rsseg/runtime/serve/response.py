@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pictures
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -23,7 +22,7 @@ from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.serve.admission import Reason
 from rsseg.runtime.stages import Stages
-from rsseg.segmentation.palette import VOID_COLOUR, Classes, overlay, png_bytes
+from rsseg.segmentation.palette import Classes, overlay, png_bytes
 
 SECONDS: Final = 5.0
 BYTES: Final = 200 * 10**6
@@ -121,11 +120,6 @@ class AnswerInfo:
             "total_ms": round(self.total_ms, 2),
             "budget_ms": self.budget_ms,
         }
-
-
-def css_colours(colours: NDArray[np.uint8]) -> list[str]:
-    """Return the colour of each class as CSS writes it, and that of void at the end."""
-    return ["#{:02x}{:02x}{:02x}".format(*c) for c in [*colours.tolist(), VOID_COLOUR]]
 
 
 def overlay_png(image: Image, labels: LabelMap, classes: Classes) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from rsseg.common.device import usable_cores
+from rsseg.runtime.benchmark.report import read_accuracies
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.app import make_app
 from rsseg.runtime.serve.body import Limits
@@ -97,6 +98,7 @@ def open_service(path: Path, options: Options) -> Service:
         workers=options.workers or max(1, usable_cores() // threads),
         queue=options.queue,
         budget_ms=options.budget_ms,
+        accuracies=read_accuracies(path.parent, predictor.description),
     )
 
 

@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -72,6 +72,7 @@ class Service:
         queue: How many may wait.
         budget_ms: Milliseconds in which a request is to be answered, waiting included; default:
             four predictions at the largest resolution, and at least 500.
+        accuracies: Name of a metric and shares in 0..1 by resolution, where they are known.
         clock: Seconds.
 
     Attributes:
@@ -89,11 +90,13 @@ class Service:
         workers: int = 1,
         queue: int = QUEUE,
         budget_ms: float | None = None,
+        accuracies: tuple[str, Mapping[int, float]] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         Pictures.init()  # Several threads would load the formats at once.
         self.predictor = predictor
         self.limits = limits or Limits()
+        self.accuracies = accuracies
         self.costs = Costs(predictor.measure(), predictor.head.formats[0])
         self.budget_ms = self._default_budget() if budget_ms is None else budget_ms
         self.policy = Policy(

@@ -1,41 +1,44 @@
-"""Facts about the page of the service, in a headless Chromium.
-
-RSSEG_CHROMIUM names the browser; else `chromium` is looked for.
-"""
+"""Facts about the page of the service, in a headless Chromium."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from io import BytesIO
 
+import numpy as np
 import pytest
+from PIL import Image as Pictures
 
+from rsseg.images.preprocessing import LabelMap
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.body import Limits
 from rsseg.runtime.serve.service import Service
+from tests.helpers.browser import (
+    DESKTOP,
+    NEEDS_CHROMIUM,
+    answered,
+    choose,
+    chromium,
+    compared,
+    drawn_colours,
+    opened_page,
+    sync,
+)
+from tests.helpers.prefix_proxy import proxied
 from tests.helpers.small_checkpoint import CLASSES, write_checkpoint
 from tests.helpers.small_service import drawn, encoded, serving
+from tests.runtime.serve.test_body import animation
 
-if TYPE_CHECKING:
-    from playwright import sync_api as sync
-else:
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = os.environ.get("RSSEG_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium was found; RSSEG_CHROMIUM may name one"
-)
+pytestmark = NEEDS_CHROMIUM
+CHANGED = "#ff2bb0"
+NO_NUMBER = "\u2013"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync.Browser]:
-    with sync.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
@@ -47,18 +50,8 @@ def complaints() -> list[str]:
 @pytest.fixture
 def page(browser: sync.Browser, complaints: list[str]) -> Iterator[sync.Page]:
     """A page on a phone, whose every complaint is a fault."""
-    opened = browser.new_page(viewport={"width": 390, "height": 844})
-    opened.set_default_timeout(300_000)
-    opened.on("console", lambda message: complaints.append(message.text))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("request", lambda asked: complaints.extend(outside(asked.url)))
-    yield opened
-    opened.close()
-    assert complaints == []
-
-
-def outside(address: str) -> list[str]:
-    return [] if address.startswith(("http://127.0.0.1:", "data:", "blob:")) else [address]
+    with opened_page(browser, complaints) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -72,36 +65,31 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = write_checkpoint(tmp_path_factory.mktemp("cls") / "last.pt")
-    with serving(Service(Predictor.open(path), budget_ms=1e5)) as address:
+    accuracies = ("top1", {64: 0.875, 32: 0.5})
+    with serving(Service(Predictor.open(path), budget_ms=1e5, accuracies=accuracies)) as address:
         yield address
 
 
-def choose(page: sync.Page, content: bytes, name: str = "room.png", kind: str = "png") -> None:
-    page.get_by_label("Choose an image").set_input_files(
-        {"name": name, "mimeType": f"image/{kind}", "buffer": content}
+def label_map(page: sync.Page, address: str, resolution: int, content: bytes) -> LabelMap:
+    """Ask the service itself for a label map."""
+    told = page.request.post(
+        f"{address}/predict?resolution={resolution}",
+        data=content,
+        headers={"Content-Type": "image/png"},
     )
+    return np.asarray(Pictures.open(BytesIO(told.body())))
 
 
-def answered(page: sync.Page, resolution: int) -> None:
-    """Wait until the answer at a resolution is shown."""
-    sync.expect(page.locator("#spoken")).to_contain_text(f"{resolution} pixels, ")
+def sent_types(page: sync.Page) -> list[str]:
+    """Note the type of every image that the page sends."""
+    types: list[str] = []
 
+    def note(asked: sync.Request) -> None:
+        if asked.method == "POST":
+            types.append(asked.headers["content-type"])
 
-def drawn_colours(page: sync.Page) -> set[str]:
-    """Read the colours that lie over the image."""
-    found = page.locator("#labels").evaluate(
-        """canvas => {
-          const copy = new OffscreenCanvas(canvas.width, canvas.height);
-          const context = copy.getContext("2d", { willReadFrequently: true });
-          context.drawImage(canvas, 0, 0);
-          const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-          const found = new Set(), hex = (value) => value.toString(16).padStart(2, "0");
-          for (let i = 0; i < data.length; i += 4)
-            if (data[i + 3]) found.add("#" + hex(data[i]) + hex(data[i + 1]) + hex(data[i + 2]));
-          return [...found];
-        }"""
-    )
-    return set(found)
+    page.on("request", note)
+    return types
 
 
 def test_label_map_is_drawn_and_follows_the_slider(page: sync.Page, segmenter: str) -> None:
@@ -113,7 +101,7 @@ def test_label_map_is_drawn_and_follows_the_slider(page: sync.Page, segmenter: s
     told = page.request.get(f"{segmenter}/model").json()
     colour_of = dict(zip(told["classes"], told["colours"], strict=False))
     names = page.locator("#classes .name").all_text_contents()
-    assert drawn_colours(page) == {colour_of[name] for name in names}
+    assert set(drawn_colours(page)) == {colour_of[name] for name in names}
     latency = page.locator("#latency").text_content() or ""
     page.get_by_role("slider", name="Resolution").focus()
     page.keyboard.press("Home")
@@ -124,6 +112,31 @@ def test_label_map_is_drawn_and_follows_the_slider(page: sync.Page, segmenter: s
     answered(page, 48)
     sync.expect(page.locator("#asked")).to_have_text("48 pixels, not trained")
     sync.expect(page.locator("#times li")).to_have_count(3)
+
+
+def test_second_resolution_stands_beside_the_first_with_the_pixels_that_changed(
+    page: sync.Page, segmenter: str
+) -> None:
+    content = encoded()
+    page.goto(segmenter)
+    choose(page, content)
+    answered(page, 64)
+    compared(page, 32)
+    maps = [label_map(page, segmenter, side, content) for side in (64, 32)]
+    told = page.request.get(f"{segmenter}/model").json()
+    for labels, canvas in zip(maps, ("#labels", "#labels-second"), strict=True):
+        values, counts = np.unique(labels, return_counts=True)
+        expected = {told["colours"][v]: int(n) for v, n in zip(values, counts, strict=True)}
+        assert drawn_colours(page, canvas) == expected
+    differs = maps[0] != maps[1]
+    assert 0 < differs.mean() < 1
+    assert drawn_colours(page, "#changed")[CHANGED] == differs.sum()
+    assert page.locator("#share").text_content() == f"{100 * differs.mean():.1f} %"
+    heads = page.locator("#classes .head .value").all_text_contents()
+    assert heads == ["64 px", "32 px"]
+    page.get_by_label("Compare with").select_option("")
+    sync.expect(page.locator("#second")).to_be_hidden()
+    sync.expect(page.locator("#change")).to_be_hidden()
 
 
 def test_one_class_can_be_shown_alone(page: sync.Page, segmenter: str) -> None:
@@ -137,15 +150,46 @@ def test_one_class_can_be_shown_alone(page: sync.Page, segmenter: str) -> None:
     assert drawn_colours(page) == every
 
 
-def test_service_chooses_for_a_budget_and_says_so(page: sync.Page, segmenter: str) -> None:
+def test_service_chooses_for_a_budget_and_says_that_it_is_not_kept(
+    page: sync.Page, segmenter: str
+) -> None:
     page.goto(segmenter)
     choose(page, encoded("JPEG"), "room.jpg", "jpeg")
     answered(page, 64)
     page.get_by_label("Budget in milliseconds").fill("1")
     page.get_by_label("Choose it for a budget of").focus()
     answered(page, 32)
-    sync.expect(page.locator("#note")).to_contain_text("would not keep the budget")
+    sync.expect(page.locator("#note")).to_contain_text("The budget of 1 ms was not kept")
+    sync.expect(page.locator("#note")).to_contain_text("at the lowest resolution")
     sync.expect(page.locator("#asked")).to_have_text("32 pixels")
+
+
+@pytest.mark.parametrize(
+    ("total", "reason", "note"),
+    [
+        ("20", "budget", "A higher resolution would not keep the budget."),
+        ("20", "load", "The service is busy: it answers at a lower resolution for now."),
+        ("60000.5", "largest", "The budget of 50000 ms was not kept: this answer took 60001 ms."),
+        ("20", "largest", ""),
+    ],
+)
+def test_note_on_a_budget_is_true(
+    page: sync.Page, segmenter: str, total: str, reason: str, note: str
+) -> None:
+    def changed(route: sync.Route) -> None:
+        told = route.fetch()
+        headers = {**told.headers, "x-total-milliseconds": total, "x-chosen-by": reason}
+        route.fulfill(response=told, headers=headers)
+
+    page.goto(segmenter)
+    choose(page, encoded())
+    answered(page, 64)
+    page.route("**/predict*", changed)
+    page.get_by_label("Budget in milliseconds").fill("50000")  # more than the way here takes
+    with page.expect_response("**/predict*"):
+        page.get_by_label("Choose it for a budget of").focus()
+    sync.expect(page.locator("body")).not_to_have_class("busy")
+    assert page.locator("#note").text_content() == note
 
 
 def test_only_the_newest_position_of_the_slider_is_asked_for(
@@ -169,6 +213,25 @@ def test_only_the_newest_position_of_the_slider_is_asked_for(
     assert asked == ["resolution=32", "resolution=48"]
 
 
+def test_every_resolution_is_measured_and_stands_at_its_place_on_the_slider(
+    page: sync.Page, segmenter: str
+) -> None:
+    page.goto(segmenter)
+    choose(page, encoded())
+    answered(page, 64)
+    page.get_by_role("button", name="Measure all").click()
+    sync.expect(page.locator("#times li")).to_have_count(3)
+    sync.expect(page.get_by_role("button", name="Measure all")).to_be_enabled()
+    places = page.locator("#times li").evaluate_all(
+        "bars => bars.map(bar => [Number(bar.lastChild.textContent), bar.offsetLeft])"
+    )
+    (_, left), (_, middle), (_, right) = places
+    assert [side for side, _ in places] == [32, 48, 64]
+    assert left < middle < right
+    assert middle == pytest.approx((left + right) / 2, abs=1)
+    sync.expect(page.locator("#asked")).to_have_text("64 pixels")
+
+
 def test_large_image_of_any_kind_is_made_smaller_before_it_is_sent(
     page: sync.Page, segmenter: str
 ) -> None:
@@ -179,38 +242,221 @@ def test_large_image_of_any_kind_is_made_smaller_before_it_is_sent(
     sync.expect(caption).to_contain_text(re.compile(r"wide\.gif . 1600 . 800, .* from 2000 . 1000"))
 
 
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG CMYK"])
+def test_image_that_the_service_refuses_is_encoded_anew(
+    page: sync.Page, segmenter: str, form: str
+) -> None:
+    content = encoded(form) if form == "JPEG CMYK" else animation(form)
+    kind = form.partition(" ")[0].lower()
+    refused = page.request.post(
+        f"{segmenter}/predict", data=content, headers={"Content-Type": f"image/{kind}"}
+    )
+    assert refused.status == 400
+    types = sent_types(page)
+    page.goto(segmenter)
+    choose(page, content, f"image.{kind}", kind)
+    answered(page, 64)
+    assert types == ["image/jpeg"]
+    sync.expect(page.locator("#caption")).to_contain_text(re.compile("50 . 40"))
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG", "JPEG L", "BMP"])
+def test_image_that_the_service_takes_is_sent_as_it_is(
+    page: sync.Page, segmenter: str, form: str
+) -> None:
+    content = encoded(form)
+    kind = form.partition(" ")[0].lower()
+    page.goto(segmenter)
+    with page.expect_request("**/predict*") as asked:
+        choose(page, content, f"image.{kind}", kind)
+    answered(page, 64)
+    headers = asked.value.all_headers()
+    assert headers["content-type"] == f"image/{kind}"
+    assert headers["content-length"] == str(len(content))
+
+
 def test_what_is_no_image_is_told_and_the_next_one_is_shown(
-    page: sync.Page, segmenter: str, complaints: list[str]
+    page: sync.Page, segmenter: str
 ) -> None:
     page.goto(segmenter)
     choose(page, b"no image", "notes.png")
     sync.expect(page.get_by_role("alert")).to_contain_text("notes.png is not an image")
-    choose(page, encoded("JPEG CMYK"), "print.jpg", "jpeg")
-    sync.expect(page.get_by_role("alert")).to_contain_text("a CMYK image; expected RGB")
     choose(page, encoded())
+    answered(page, 64)
+    sync.expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_refusal_clears_the_numbers_of_the_answer_before(
+    page: sync.Page, segmenter: str, complaints: list[str]
+) -> None:
+    page.goto(segmenter)
+    choose(page, encoded())
+    answered(page, 64)
+    page.get_by_label("Budget in milliseconds").fill("0")
+    page.get_by_label("Choose it for a budget of").focus()
+    sync.expect(page.get_by_role("alert")).to_contain_text("budget_ms '0'; expected a positive")
+    sync.expect(page.get_by_role("button", name="Try again")).to_be_hidden()
+    for name in ("#latency", "#wait", "#trip"):
+        assert page.locator(name).text_content() == NO_NUMBER
+    for name in ("#labels", "#stages", "#note", "#mixing"):
+        sync.expect(page.locator(name)).to_be_hidden()
+    assert page.locator("#classes li").count() == 0
+    page.get_by_label("Choose it for a budget of").uncheck()
     answered(page, 64)
     sync.expect(page.get_by_role("alert")).to_be_hidden()
     assert ["400" in complaint for complaint in complaints] == [True]  # Chromium's own line
     complaints.clear()
 
 
-def test_page_fits_a_phone_and_every_control_has_a_name(page: sync.Page, segmenter: str) -> None:
+def test_lost_network_is_told_and_a_retry_answers(
+    page: sync.Page, segmenter: str, complaints: list[str]
+) -> None:
+    page.goto(segmenter)
+    choose(page, encoded())
+    answered(page, 64)
+    page.route("**/predict*", lambda route: route.abort())
+    page.get_by_role("slider", name="Resolution").fill("0")
+    sync.expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
+    assert page.locator("#latency").text_content() == NO_NUMBER
+    page.unroute("**/predict*")
+    page.get_by_role("button", name="Try again").click()
+    answered(page, 32)
+    sync.expect(page.get_by_role("alert")).to_be_hidden()
+    page.context.set_offline(True)
+    page.get_by_role("slider", name="Resolution").fill("1")
+    sync.expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
+    page.context.set_offline(False)  # The browser says so, and the page asks again itself.
+    answered(page, 48)
+    assert all("ERR_" in complaint for complaint in complaints)  # Chromium's own lines
+    complaints.clear()
+
+
+def test_page_opened_too_early_can_be_tried_again(
+    page: sync.Page, segmenter: str, complaints: list[str]
+) -> None:
+    page.route("**/model", lambda route: route.fulfill(status=502, body="starting"))
+    page.goto(segmenter)
+    sync.expect(page.get_by_role("alert")).to_contain_text("The service has failed: status 502")
+    page.unroute("**/model")
+    page.get_by_role("button", name="Try again").click()
+    sync.expect(page.locator("#about")).to_contain_text("segmenter, 3 classes")
+    sync.expect(page.get_by_role("alert")).to_be_hidden()
+    complaints.clear()  # Chromium's own line on 502
+
+
+@pytest.mark.parametrize("last", ["", "/"])
+def test_page_works_behind_the_prefix_of_a_proxy(
+    page: sync.Page, segmenter: str, last: str
+) -> None:
+    with proxied(segmenter) as address:
+        page.goto(address + last)
+        choose(page, encoded())
+        answered(page, 64)
+
+
+def test_sample_is_answered_and_needs_no_file(page: sync.Page, segmenter: str) -> None:
+    page.goto(segmenter)
+    page.get_by_role("button", name="Sample").click()
+    answered(page, 64)
+    sync.expect(page.locator("#caption")).to_contain_text(re.compile("a drawn room . 468 . 348"))
+
+
+def test_camera_is_answered_frame_after_frame_until_it_is_stopped(
+    page: sync.Page, segmenter: str
+) -> None:
+    page.goto(segmenter)
+    types = sent_types(page)
+    camera = page.get_by_role("button", name="Camera")
+    camera.click()
+    answered(page, 64)
+    sync.expect(page.locator("#caption")).to_contain_text(re.compile("camera . 640 . 480"))
+    page.get_by_role("slider", name="Resolution").fill("0")
+    answered(page, 32)
+    camera.click()
+    sync.expect(page.locator("body")).not_to_have_class("busy")
+    assert len(types) >= 2
+    asked = len(types)
+    page.get_by_role("slider", name="Resolution").fill("1")  # the last frame stays the image
+    answered(page, 48)
+    assert len(types) == asked + 1
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_slider_stands_beside_the_picture_on_a_phone(
+    page: sync.Page, segmenter: str, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
     page.goto(segmenter)
     choose(page, encoded(image=drawn(400, 600)))
     answered(page, 64)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    for control in page.locator("input, button").all():
+    for second in ("", "32"):
+        page.get_by_label("Compare with").select_option(second)
+        sync.expect(page.locator("body")).not_to_have_class("busy")
+        picture = page.locator("#image").bounding_box()
+        slider = page.get_by_role("slider", name="Resolution").bounding_box()
+        assert picture is not None
+        assert slider is not None
+        assert picture["x"] + picture["width"] <= slider["x"]
+        assert slider["x"] + slider["width"] <= width
+        assert slider["y"] < picture["y"] + picture["height"]
+        assert slider["y"] + slider["height"] <= 700  # without scrolling
+        assert slider["height"] > 100
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    for control in page.locator("input, button, select").all():
         name = control.evaluate("c => c.ariaLabel || c.labels?.[0]?.textContent || c.textContent")
         assert name.strip()
 
 
-def test_classes_of_a_classifier_are_shown(page: sync.Page, classifier: str) -> None:
+def test_pictures_stand_side_by_side_on_a_desktop(
+    browser: sync.Browser, complaints: list[str], segmenter: str
+) -> None:
+    with opened_page(browser, complaints, DESKTOP) as page:
+        page.goto(segmenter)
+        choose(page, encoded(image=drawn(400, 600)))
+        answered(page, 64)
+        compared(page, 32)
+        left, right = (page.locator(f"#{n}").bounding_box() for n in ("image", "image-second"))
+        assert left is not None
+        assert right is not None
+        assert left["y"] == right["y"]
+        assert left["x"] + left["width"] < right["x"]
+        assert page.evaluate("document.documentElement.scrollWidth") == DESKTOP[0]
+
+
+def test_classes_of_a_classifier_are_shown_with_the_accuracy_of_the_resolution(
+    page: sync.Page, classifier: str
+) -> None:
     page.goto(classifier)
     sync.expect(page.locator("#about")).to_contain_text("classifier, 3 classes")
     choose(page, encoded())
     answered(page, 64)
+    sync.expect(page.locator("#accuracy")).to_have_text("top-1 87.5 %")
     assert sorted(page.locator("#classes .name").all_text_contents()) == sorted(CLASSES)
     sync.expect(page.locator("#labels")).to_be_hidden()
     page.get_by_role("slider", name="Resolution").fill("0")
     answered(page, 32)
+    sync.expect(page.locator("#accuracy")).to_have_text("top-1 50.0 %")
     sync.expect(page.locator("#times li")).to_have_count(2)
+    page.get_by_role("slider", name="Resolution").fill("1")  # 48, whose accuracy nobody knows
+    sync.expect(page.locator("#accuracy")).to_have_text("")
+
+
+def test_classes_of_two_resolutions_are_compared(page: sync.Page, classifier: str) -> None:
+    page.goto(classifier)
+    choose(page, encoded())
+    answered(page, 64)
+    compared(page, 32)
+    expected = {}
+    for side in (64, 32):
+        told = page.request.post(
+            f"{classifier}/predict?resolution={side}",
+            data=encoded(),
+            headers={"Content-Type": "image/png"},
+        ).json()
+        expected[side] = {row["class"]: row["probability"] for row in told["classes"]}
+    for row in page.locator("#classes .item:not(.head)").all():
+        name = row.locator(".name").text_content() or ""
+        values = row.locator(".value").all_text_contents()
+        shares = [expected[side][name] for side in (64, 32)]
+        assert values == [f"{100 * s:.1f} %" if not 0 < s < 0.001 else "< 0.1 %" for s in shares]
+        assert row.locator(".track").count() == 2
