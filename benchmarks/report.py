@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ DOCUMENT = Path("docs/BENCHMARKS.md")
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 CLASSES = (AVX2, AVX512, AVX512_BF16, AMX, ARM, ARM_BF16, OTHER, CUDA)
 _SECTION = "## "
+_WIDTH = 120  # columns of the text between the tables
 _ANSWERS = {True: "met", False: "**missed**", None: "not measured"}
 
 
@@ -105,7 +107,8 @@ def _section(name: str, records: Sequence[Record], targets: Sequence[Target]) ->
         first = group[0]
         allocator = "" if first["allocator"] == "default" else f", {first['allocator']} allocator"
         lines += ["", f"### {first['benchmark']}: {first['case']}{allocator}", ""]
-        lines += [f"    {first['command']}", "", f"{_where(first)}. {_what(first)}.", ""]
+        text = textwrap.wrap(f"{_where(first)}. {_what(first)}.", _WIDTH)
+        lines += [f"    {first['command']}", "", *text, ""]
         lines += _growth_table(first) if "fits" in first else _table(group)
     return lines
 
@@ -123,7 +126,8 @@ def _what(record: Record) -> str:
     launches = (
         "" if record["launches"] == 1 else f" in each of {counted(record['launches'], 'process')}"
     )
-    return f"{counted(record['rounds'], 'round')}{launches}, seed {record['seed']}; {sizes}"
+    rounds = f"{counted(record['rounds'], 'round')}{launches}, seed {record['seed']}"
+    return f"{rounds}; {sizes}" if sizes else rounds
 
 
 def _plain(value: object) -> str:
