@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rsseg.analysis.published import Number, lines_of
-from rsseg.analysis.results import head_of_metrics, results_file
+from rsseg.analysis.results import RunResults, head_of_metrics, results_file
 from rsseg.common.files import RunError, read_json
 from rsseg.common.messages import counted
 from rsseg.training.evaluation import ENSEMBLE
@@ -49,12 +49,15 @@ class Curve:
 
 
 def read_curve(
-    path: Path, metric: str | None, axis: Axis, times: Mapping[int, float] | None = None
+    source: Path | RunResults,
+    metric: str | None,
+    axis: Axis,
+    times: Mapping[int, float] | None = None,
 ) -> Curve:
     """Read one line from results.json, or from the folder that holds it.
 
     Args:
-        path: The file or the folder.
+        source: The file or the folder, or results that have been read.
         metric: Name of the metric; None takes that of the task.
         axis: What it is drawn against.
         times: Milliseconds of one image by resolution, for the last two axes; "end_to_end" are
@@ -64,9 +67,11 @@ def read_curve(
         RunError: If the file is missing, is not a results file, or lacks the metric; if a
             resolution has no time.
     """
-    path = results_file(path)
+    path = source.path if isinstance(source, RunResults) else results_file(source)
     try:
-        results: dict[str, Any] = read_json(path)
+        results: dict[str, Any] = (
+            vars(source) if isinstance(source, RunResults) else read_json(path)
+        )
         rows = {name: row for name, row in results["metrics"].items() if name != ENSEMBLE}
         key = metric or head_of_metrics(next(iter(rows.values()))).metric
         trained = {str(resolution) for resolution in results["resolutions"]}
@@ -97,7 +102,7 @@ def _place(results: Mapping[str, Any], name: str, axis: Axis, times: Mapping[int
 
 
 def plot_accuracy(
-    paths: Sequence[Path],
+    paths: Sequence[Path | RunResults],
     *,
     metric: str | None = None,
     axis: Axis = "resolution",
@@ -108,9 +113,10 @@ def plot_accuracy(
     """Draw a metric of several results; trained resolutions are filled, others hollow.
 
     Args:
-        paths: results.json files, or the folders that hold them. Those of one name are joined to
-            one line, as I-Nets of several resolutions are. Where they meet at one point, as runs
-            of several seeds do, their mean is drawn with a bar from the smallest to the largest.
+        paths: results.json files, the folders that hold them, or results that have been read.
+            Those of one name are joined to one line, as I-Nets of several resolutions are. Where
+            they meet at one point, as runs of several seeds do, their mean is drawn with a bar from
+            the smallest to the largest.
         metric: Name of a metric that is a share, 0..1; None takes that of
             the task.
         axis: What it is drawn against.

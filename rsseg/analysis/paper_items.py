@@ -14,6 +14,12 @@ from rsseg.training.evaluation import ENSEMBLE
 _RESNET18: Final = "imagenet/resnet18"
 _SETS: Final = ("", "_224_192", "_224_160", "_224_128", "_224_96", "_224_192_160")
 _GROWING: Final = ("_224_160_96", "_224_192_160_128")
+_SIDES: Final = (224, 192, 160, 128, 96)
+_FIG_4_LEFT: Final = tuple(
+    f"imagenet/mobilenetv2/{name}"
+    for name in ("parallel", "rsnet", *(f"inet{side}" for side in _SIDES))
+)
+_FIG_4_RIGHT: Final = (f"{_RESNET18}/rsnet", *(f"{_RESNET18}/inet{side}" for side in _SIDES))
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,10 @@ class Item:
         needs: Method, or part of it, without which runs do not make the item; "unseen" stands for
             results at a resolution that was not trained, "width" for a MobileNetV2, "alpha" for
             the shares of an ensemble.
-        configs: Configurations that it needs and that have no published number.
+        configs: Configurations that it needs and that have no published number of it.
+        tests_below: Whether the I-Net of the largest resolution is tested at the others.
+        tested: Configurations whose networks are tested at `unseen`.
+        unseen: Resolutions, largest first.
     """
 
     name: str
@@ -39,6 +48,9 @@ class Item:
     quantised: bool = False
     needs: tuple[str, ...] = ()
     configs: tuple[str, ...] = ()
+    tests_below: bool = False
+    tested: tuple[str, ...] = ()
+    unseen: tuple[int, ...] = ()
 
     def takes(self, run: PaperRun) -> bool:
         """Return whether a run belongs to it."""
@@ -86,6 +98,7 @@ ITEMS: Final = (
         "one network against networks of one resolution",
         "classification",
         (*_MAIN, RANDOM),
+        tests_below=True,
     ),
     Item("Table 3", "networks of few bits", "classification", _MAIN, quantised=True),
     Item(
@@ -101,13 +114,21 @@ ITEMS: Final = (
         (*_EQUAL, "RS-Net, equal resolutions, multi-crop"),
         needs=(*_EQUAL[1:], "RS-Net, equal resolutions, multi-crop"),
     ),
-    Item("Table 7", "semantic segmentation", "segmentation", (*_MAIN, *_VARIANTS[1:], RANDOM)),
+    Item(
+        "Table 7",
+        "semantic segmentation",
+        "segmentation",
+        (*_MAIN, *_VARIANTS[1:], RANDOM),
+        tests_below=True,
+    ),
     Item(
         "Table 8",
         "resolutions far from those trained",
         "classification",
         ("RS-Net",),
         needs=("unseen",),
+        tested=("imagenet/resnet50/rsnet",),
+        unseen=(448, 384, 352, 288, 224, 128, 64),
     ),
     Item(
         "Fig. 4",
@@ -115,6 +136,9 @@ ITEMS: Final = (
         "classification",
         (*_MAIN, "parallel, shared BatchNorm", "RS-Net, shared BatchNorm"),
         needs=("unseen", "parallel, shared BatchNorm", "RS-Net, shared BatchNorm"),
+        configs=(*_FIG_4_LEFT, *_FIG_4_RIGHT),
+        tested=_FIG_4_RIGHT,
+        unseen=tuple(range(224, 95, -16)),
     ),
     Item(
         "Fig. 9",
@@ -127,7 +151,7 @@ ITEMS: Final = (
             for area in ("", "_area030")
             for sides in (*_SETS, *_GROWING)
         )
-        + tuple(f"{_RESNET18}/inet{side}_area030" for side in (224, 192, 160, 128, 96)),
+        + tuple(f"{_RESNET18}/inet{side}_area030" for side in _SIDES),
     ),
     Item(
         "Appendix A",

@@ -17,12 +17,13 @@ from functools import partial
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from matplotlib.figure import Figure
 
 from rsseg.analysis import features
-from rsseg.analysis.accuracy_plot import plot_accuracy
+from rsseg.analysis.accuracy_plot import Axis, plot_accuracy
 from rsseg.analysis.batchnorms import channel_means, plot_batchnorms
 from rsseg.analysis.curves import plot_curves
 from rsseg.analysis.disagreement import disagreement
@@ -162,7 +163,7 @@ def _item(item: Item, settings: Sequence[Setting], numbers: list[Number]) -> str
             content += _measured(item, Setting(own), published)
     if not content:
         content = [_none("No run given is of this item.")]
-    content += [_published_table(published), _missing(item, settings, published)]
+    content += [_published_table(published), _missing(item, settings, numbers)]
     return _section(item.name, item.title, content)
 
 
@@ -241,16 +242,19 @@ def _gains(own: Setting, inets: Sequence[PaperRun], others: Sequence[PaperRun]) 
     return text + _drawn(lambda: plot_gains(gains), f"{own.first.title}: change against the I-Nets")
 
 
-def _by_axis(setting: Setting, axis: str) -> str:
-    names = [setting.name(run) for run in setting.runs]
+def _by_axis(setting: Setting, axis: Axis) -> str:
     where = "multiply-adds" if axis == "macs" else "resolution"
+    return _drawn(
+        partial(_accuracy, setting, axis),
+        f"{setting.first.title}: against {where}; hollow: not trained",
+    )
 
-    def draw() -> Figure:
-        if axis == "macs":
-            return plot_accuracy(_paths(setting.runs), axis="macs", names=names)
-        return plot_accuracy(_paths(setting.runs), names=names)
 
-    return _drawn(draw, f"{setting.first.title}: against {where}; hollow: not trained")
+def _accuracy(setting: Setting, axis: Axis, points: Sequence[Number] = ()) -> Figure:
+    """Draw the rows of a setting, with what later evaluations have added to its runs."""
+    rows = [(group.name, run) for group in setting.groups() for run in group.runs if run.metrics]
+    names, runs = zip(*rows, strict=True)
+    return plot_accuracy(runs, axis=axis, names=names, points=points)
 
 
 def _published_table(published: Sequence[Number]) -> str:
@@ -275,16 +279,23 @@ def _column(number: Number) -> str:
     return str(number.resolution)
 
 
-def _missing(item: Item, settings: Sequence[Setting], published: Sequence[Number]) -> str:
+def _missing(item: Item, settings: Sequence[Setting], numbers: Sequence[Number]) -> str:
     """List the commands of the paper's runs that are not among those given."""
     runs = [run for setting in settings if setting.is_published for run in setting.runs]
-    configs = dict.fromkeys([number.config for number in published if number.config])
+    configs = dict.fromkeys(n.config for n in numbers if n.item == item.name and n.config)
     configs.update(dict.fromkeys(item.configs))
-    wanted = [c for c in configs if not any(_is_of(run, c, published) for run in runs)]
+    wanted = [c for c in configs if not any(_is_of(run, c, numbers) for run in runs)]
     script = _SCRIPTS[item.task]
     lines = [f"python {script} configs/{config}.yaml --set data.root=PATH" for config in wanted]
-    if item.name == "Table 2":
-        lines += [line for setting in settings for line in _tests_below(setting)]
+    if item.tests_below:
+        lines += [line for setting in settings for line in _tests_below(item, setting)]
+    sides = {str(side) for side in item.unseen}
+    lines += [
+        _test(run, item.unseen, "unseen")
+        for run in runs
+        if sides - set(run.results.metrics)
+        and any(_is_of(run, config, numbers) for config in item.tested)
+    ]
     if not lines:
         return ""
     text = escape("\n".join(lines))
@@ -316,17 +327,23 @@ def _is_of(run: PaperRun, config: str, published: Sequence[Number]) -> bool:
     return (run.network, run.method) == (network, method) and sides <= trained
 
 
-def _tests_below(setting: Setting) -> Iterator[str]:
+def _tests_below(item: Item, setting: Setting) -> Iterator[str]:
     """Yield the command that tests the I-Net of the largest resolution at the others."""
     sides = setting.trained
     for run in setting.runs:
         own = run.method == INETS and run.results.resolutions == (sides[0],)
-        if own and len(sides) > 1 and len(run.results.metrics) == 1:
-            rest = " ".join(map(str, sides))
-            yield (
-                f"python {_SCRIPTS[run.task]} --evaluate {run.folder / 'last.pt'} --resolutions "
-                f"{rest} --out {run.folder}_lower"
-            )
+        if own and item.takes(run) and len(sides) > 1 and len(run.results.metrics) == 1:
+            yield _test(run, sides, "lower")
+
+
+def _test(run: PaperRun, sides: Sequence[int], ending: str) -> str:
+    """Return the command that tests a run at resolutions, into a folder beside it."""
+    checkpoint, out = quote(str(run.folder / "last.pt")), quote(f"{run.folder}_{ending}")
+    resolutions = " ".join(map(str, sides))
+    return (
+        f"python {_SCRIPTS[run.task]} --evaluate {checkpoint} --resolutions {resolutions} "
+        f"--out {out}"
+    )
 
 
 def _table_1(settings: Sequence[Setting], numbers: list[Number]) -> str:
@@ -340,7 +357,17 @@ def _table_1(settings: Sequence[Setting], numbers: list[Number]) -> str:
                 content.append(f"<pre>{text}</pre>")
             except ValueError as error:
                 content.append(_none(str(error)))
-    published = [number for number in numbers if number.item == "Table 1"]
+    # Laid out as the matrix above: the row is the wrong one.
+    published = [
+        replace(
+            number,
+            resolution=int(number.metric.removeprefix("right_at_")),
+            metric=f"wrong_at_{number.resolution}",
+        )
+        for number in numbers
+        if number.item == "Table 1"
+    ]
+    published.sort(key=lambda number: -(number.resolution or 0))
     content = content or [_none("No run given has a correctness.npz, which classifiers write.")]
     title = "right at the column, wrong at the row"
     return _section("Table 1", title, [*content, _published_table(published)])
@@ -381,12 +408,9 @@ def _one_of_each(setting: Setting) -> list[PaperRun]:
 
 def _fig_1(setting: Setting) -> Figure:
     """Draw a setting against multiply-adds; the paper's points beside where they compare."""
-    names = [setting.name(run) for run in setting.runs]
     compared = setting.is_published and setting.first.network.startswith("MobileNetV2")
     points = [number for number in read_numbers() if number.item == "Table 4"]
-    return plot_accuracy(
-        _paths(setting.runs), axis="macs", names=names, points=points if compared else ()
-    )
+    return _accuracy(setting, "macs", points if compared else ())
 
 
 def _fig_3(networks: Sequence[PaperRun], images: Path) -> Figure:

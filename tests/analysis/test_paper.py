@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image as Pictures
 
 from rsseg.analysis.paper_items import ITEMS
-from rsseg.analysis.paper_page import _is_of, report
+from rsseg.analysis.paper_page import _accuracy, _is_of, report
 from rsseg.analysis.paper_runs import (
     PaperRun,
     _area,
@@ -158,15 +160,33 @@ def test_no_change_is_given_against_inets_of_several_recipes(runs: Path) -> None
     assert "change against the I-Nets" not in text
 
 
-def test_evaluation_of_a_checkpoint_belongs_to_its_run(tmp_path: Path) -> None:
+def write_with_evaluation(folder: Path) -> None:
+    """A run at 224, and a later evaluation of its checkpoint at 224 and 96."""
     for name, rows in (("a_lower", {"224": 70.0, "96": 40.0}), ("run", {"224": 70.0})):
-        folder = write(tmp_path / name, rows, [224], R18)
-        content = json.loads((folder / "results.json").read_text()) | {"weights": "digest"}
-        (folder / "results.json").write_text(json.dumps(content))
-    write_checkpoint(tmp_path / "run" / "last.pt")
+        results = write(folder / name, rows, [224], R18) / "results.json"
+        change(results, weights="digest")
+    write_checkpoint(folder / "run" / "last.pt")
+
+
+def change(results: Path, **values: Any) -> None:
+    results.write_text(json.dumps(json.loads(results.read_text()) | values))
+
+
+def test_evaluation_of_a_checkpoint_belongs_to_its_run(tmp_path: Path) -> None:
+    write_with_evaluation(tmp_path)
     (run,), _ = find_runs([tmp_path])
     assert run.folder.name == "run"
     assert list(run.results.metrics) == ["224", "96"]
+
+
+def test_pictures_have_what_an_evaluation_has_added(tmp_path: Path) -> None:
+    write_with_evaluation(tmp_path)
+    (setting,) = settings_of(find_runs([tmp_path])[0])
+    (axes,) = _accuracy(setting, "resolution").axes
+    lines = {str(line.get_label()): line for line in axes.lines}
+    assert list(lines["I-Nets"].get_xdata()) == [224]
+    assert list(lines["I-224"].get_xdata()) == [96, 224]
+    assert list(lines["I-224"].get_ydata()) == [40.0, 70.0]
 
 
 def test_page_has_ours_beside_the_published_number(runs: Path) -> None:
@@ -232,6 +252,50 @@ def test_inet_that_was_not_tested_lower_has_the_command(tmp_path: Path) -> None:
     text = report(*find_runs([tmp_path]))
     folder = tmp_path / "inet224"
     assert f"--evaluate {folder / 'last.pt'} --resolutions 224 96 --out {folder}_lower" in text
+
+
+def test_commands_stand_in_the_table_of_their_task_and_can_be_pasted(tmp_path: Path) -> None:
+    for side in (224, 96):
+        folder = write(tmp_path / f"my runs/inet{side}", {str(side): 7.0}, [side], R18)
+        change(folder / "results.json", task="segmentation", model=MODELS["segmentation"])
+    text = report(*find_runs([tmp_path]))
+    assert "--evaluate" not in section(text, "Table-2")
+    commands = unescape(section(text, "Table-7")).replace("<", "\n").splitlines()
+    run = f"{tmp_path}/my runs/inet224"
+    words = [shlex.split(line) for line in commands if "my runs" in line]
+    assert [line[1:5] for line in words] == [
+        ["train_seg.py", "--evaluate", f"{run}/last.pt", "--resolutions"]
+    ]
+    assert [line[5:] for line in words] == [["224", "96", "--out", f"{run}_lower"]]
+
+
+def test_run_that_was_not_tested_where_the_figure_needs_it_has_the_command(
+    tmp_path: Path,
+) -> None:
+    sides = {str(side): 70.0 for side in (224, 192, 160, 128, 96)}
+    trained = list(map(int, sides))
+    write(tmp_path / "r50", sides, trained, R18 | {"name": "resnet50"}, distillation="full")
+    write(tmp_path / "r18", sides, trained, R18, distillation="full")
+    table_8, fig_4 = (
+        section(report(*find_runs([tmp_path])), name) for name in ("Table-8", "Fig.-4")
+    )
+    assert f"--evaluate {tmp_path}/r50/last.pt --resolutions 448 384 352 288 224 128 64" in table_8
+    steps = "224 208 192 176 160 144 128 112 96"
+    assert f"--evaluate {tmp_path}/r18/last.pt --resolutions {steps}" in fig_4
+    assert "configs/imagenet/mobilenetv2/inet96.yaml" in fig_4
+    assert "configs/imagenet/resnet18/rsnet.yaml" not in fig_4  # It is there.
+    for name, tested in (("r50", (448, 384, 352, 288, 64)), ("r18", (208, 176, 144, 112))):
+        metrics = {key: {"top1": 0.7, "top5": 0.9} for key in (*sides, *map(str, tested))}
+        change(tmp_path / name / "results.json", metrics=metrics)
+    assert "--evaluate" not in report(*find_runs([tmp_path]))
+
+
+def test_published_table_1_is_laid_out_as_the_measured_one(runs: Path) -> None:
+    """The paper's too has the right network above and the wrong one at the left."""
+    rows = Page(section(report(*find_runs([runs])), "Table-1")).rows
+    assert rows[0] == ["published", "metric", "224", "192", "160", "128", "96"]
+    (row,) = [row for row in rows if row[:2] == ["ResNet-18 parallel", "wrong at 96"]]
+    assert row[2:] == ["15.2", "14.2", "12.7", "9.8", ""]
 
 
 def test_network_of_a_library_is_not_one_of_few_bits(tmp_path: Path) -> None:
