@@ -34,7 +34,7 @@ from benchmarks.http_load import Reply, Server, capacity, load, running
 from benchmarks.machine import describe
 from rsseg.common.checkpoint import write_checkpoint
 from rsseg.common.files import written_whole
-from rsseg.load import HEADS
+from rsseg.heads import HEADS
 from rsseg.switchable.net import SwitchableNet
 
 RESOLUTIONS: Final = (224, 192, 160, 128, 96)

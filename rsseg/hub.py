@@ -19,7 +19,7 @@ from rsseg.common.file_kinds import FOLDER_CONFIG, FOLDER_WEIGHTS
 from rsseg.common.pretrained_folder import write_folder
 from rsseg.load import load_checkpoint
 from rsseg.model_card import Measured, card_text
-from rsseg.runtime.description import describe
+from rsseg.runtime.checkpoints import describe
 from rsseg.runtime.executors import TorchExecutor
 from rsseg.runtime.predictor import Predictor
 from rsseg.switchable.net import SwitchableNet

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from rsseg.classifiers.head import ClassificationHead
 from rsseg.common.builder import BuilderError
 from rsseg.common.checkpoint import CheckpointError, load_weights, read_checkpoint
 from rsseg.common.file_kinds import FileKind, file_kind
-from rsseg.common.messages import check_name
 from rsseg.common.pretrained_folder import read_folder
+from rsseg.heads import head_of
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.quantization.packing import SUFFIX, load_packed_state, read_packed
-from rsseg.segmentation.head import SegmentationHead
 from rsseg.switchable.net import SwitchableNet
-from rsseg.training.head import Head
 from rsseg.training.metadata import RunMetadata
-
-# The heads by name, which checkpoints, exported files and results hold under the key "task".
-HEADS: Final[dict[str, Head]] = {
-    head.name: head for head in (SegmentationHead(), ClassificationHead())
-}
-
-
-def head_of(task: str) -> Head:
-    """Return the head of a name.
-
-    Raises:
-        ValueError: If there is none of this name.
-    """
-    check_name("task", task, HEADS)
-    return HEADS[task]
 
 
 def load_checkpoint(

@@ -12,9 +12,10 @@ from typing import Final
 
 import yaml
 
+from rsseg.common.config import plain
 from rsseg.common.messages import counted
-from rsseg.load import head_of
-from rsseg.runtime.benchmark.report import read_accuracies
+from rsseg.heads import head_of
+from rsseg.runtime.accuracies import read_accuracies
 from rsseg.runtime.budget.table import Entry, latency_file, read_entries
 from rsseg.training.metadata import RunMetadata
 
@@ -47,7 +48,7 @@ class Measured:
         Raises:
             ValueError: If one of them is damaged.
         """
-        metric, accuracies = read_accuracies(path.parent, record) or (None, {})
+        metric, accuracies = read_accuracies(path.parent, plain(record)) or (None, {})
         table = latency_file(path)
         entries = tuple(read_entries(table)) if table.is_file() else ()
         return cls(metric, accuracies, entries)

@@ -19,8 +19,9 @@ from rsseg.common.checkpoint import CheckpointError, differences, state_digest, 
 from rsseg.common.config import plain
 from rsseg.common.files import check_output
 from rsseg.common.messages import counted
+from rsseg.heads import HEADS, head_of
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.load import HEADS, build_net, head_of
+from rsseg.load import build_net
 from rsseg.switchable.complexity import batchnorm_parameters, count_parameters
 from rsseg.switchable.convert import held_sets, sharing_copy, trained_sets
 from rsseg.switchable.net import SwitchableNet

@@ -47,7 +47,7 @@ TOP_MAY_IMPORT: dict[str, set[str]] = {
 GROUND = {"common", "switchable", "losses", "images"}
 MIDDLE = GROUND | {"quantization", "training", "weights"}
 TASKS = MIDDLE | {"classifiers", "segmentation"}
-LIBRARY = TASKS | {"load", "save", "batch_views", "hub", "analysis", "runtime", "doctor"}
+LIBRARY = TASKS | {"heads", "load", "save", "batch_views", "hub", "analysis", "runtime", "doctor"}
 MAY_IMPORT: dict[str, set[str]] = {
     "common": set(),
     "losses": set(),
@@ -58,15 +58,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": GROUND | {"weights"},
     "classifiers": MIDDLE,
     "segmentation": MIDDLE,
-    "load": TASKS,
+    "heads": TASKS,
+    "load": TASKS | {"heads"},
     "batch_views": TASKS,
-    "save": TASKS | {"load"},
-    "model_card": TASKS | {"load", "runtime"},
+    "save": TASKS | {"heads", "load"},
+    "model_card": TASKS | {"heads", "load", "runtime"},
     "hub": TASKS | {"load", "runtime", "model_card"},
     "doctor": TASKS | {"load"},
-    "analysis": TASKS | {"load"},
+    "analysis": TASKS | {"heads", "load"},
     # Reports on cascades and latencies read the results of runs, which `analysis` reads for all.
-    "runtime": TASKS | {"load", "analysis"},
+    "runtime": TASKS | {"heads", "load", "analysis"},
     "cli": LIBRARY | {"__init__"},
     "__init__": LIBRARY,
     "__main__": {"cli"},

@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rsseg.analysis.published import Number, lines_of
-from rsseg.analysis.results import RunResults, head_of_metrics, results_file
+from rsseg.analysis.results import RunResults, results_file
 from rsseg.common.files import RunError, read_json
 from rsseg.common.messages import counted
+from rsseg.heads import head_of_metrics
 from rsseg.training.evaluation import ENSEMBLE
 
 Axis = Literal["resolution", "macs", "milliseconds", "end_to_end"]

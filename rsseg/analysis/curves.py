@@ -13,8 +13,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rsseg.analysis.results import head_of_metrics
 from rsseg.common.files import RunError, read_text
+from rsseg.heads import head_of_metrics
 
 LOSSES = ("total", "classification", "ensemble", "distillation")
 

@@ -29,10 +29,11 @@ from rsseg.classifiers.random_crops import RandomCrops
 from rsseg.common.config import validate
 from rsseg.common.files import RunError, files_below
 from rsseg.common.messages import percent, text_table
+from rsseg.heads import head_of
 from rsseg.images.crops import stack_images
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.images.reading import IMAGE_SUFFIXES, read_image
-from rsseg.load import head_of, load_checkpoint
+from rsseg.load import load_checkpoint
 from rsseg.switchable.net import SwitchableNet
 
 TRAIN, TEST = "train", "test"

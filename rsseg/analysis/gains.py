@@ -21,12 +21,12 @@ from rsseg.analysis.results import (
     RunResults,
     columns_of,
     grouped,
-    head_of_metrics,
     metrics_of,
     read_comparison,
 )
 from rsseg.common.files import RunError
 from rsseg.common.messages import text_table
+from rsseg.heads import head_of_metrics
 
 
 @dataclass(frozen=True)

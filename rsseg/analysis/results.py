@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rsseg.common.files import RunError, read_json
-from rsseg.common.messages import counted, listed, percent, text_table
-from rsseg.load import HEADS
+from rsseg.common.messages import counted, percent, text_table
+from rsseg.heads import head_of_metrics
 from rsseg.training.evaluation import ENSEMBLE
-from rsseg.training.head import Head
-
-
-def head_of_metrics(metrics: Collection[str]) -> Head:
-    """Return the head whose main metric is among those given.
-
-    Raises:
-        RunError: If there is none.
-    """
-    for head in HEADS.values():
-        if head.metric in metrics:
-            return head
-    expected = " or ".join(", ".join(head.metrics) for head in HEADS.values())
-    raise RunError(
-        f"expected {expected} among the metrics, there are: {listed(metrics)}; name some"
-    )
 
 
 def results_file(path: Path) -> Path:

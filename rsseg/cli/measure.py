@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from rsseg.common.config import plain
 from rsseg.common.file_kinds import NETWORKS, file_kind, wrong_kind_message
+from rsseg.runtime.accuracies import read_accuracies
 from rsseg.runtime.benchmark.processes import Subject
-from rsseg.runtime.benchmark.report import layout, measure_entry, read_accuracies, subjects
+from rsseg.runtime.benchmark.report import layout, measure_entry, subjects
 from rsseg.runtime.budget.budget import check_budget
 from rsseg.runtime.budget.table import Entry, latency_file, update_entries
 from rsseg.runtime.opening import open_executor
@@ -59,7 +61,7 @@ def _entries(
                 subject,
                 resolutions=args.resolutions,
                 runs=runs,
-                accuracies=read_accuracies(path.parent, description),
+                accuracies=read_accuracies(path.parent, plain(description)),
                 memory=not args.no_memory,
                 tell=bar.set_postfix_str,
             )

@@ -1,4 +1,4 @@
-"""The device of a run, its cores, and how exactly it repeats."""
+"""The device of a run, and how exactly it repeats."""
 
 from __future__ import annotations
 
@@ -31,13 +31,6 @@ def choose_device(name: str) -> torch.device:
             f"device '{name}' cannot be used here ({reason}); expected auto, cpu or cuda"
         ) from error
     return device
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux alone has it.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def make_deterministic() -> None:

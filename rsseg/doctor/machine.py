@@ -24,7 +24,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from rsseg.common import device
+from rsseg.common import cores
 from rsseg.common.messages import first_line
 from rsseg.doctor import checks
 from rsseg.doctor.checks import Check, Finding, attempted
@@ -115,7 +115,7 @@ def threads() -> Finding:
 
 def usable_cores(root: Path = Path("/")) -> int:
     """Return how many cores this process may use at a time; `root` is that of the file system."""
-    return max(1, math.ceil(min(device.usable_cores(), cpu_quota(root))))
+    return max(1, math.ceil(min(cores.usable_cores(), cpu_quota(root))))
 
 
 def cpu_quota(root: Path) -> float:

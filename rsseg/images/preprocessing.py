@@ -3,20 +3,21 @@
 The same object serves training, evaluation and prediction, and is part of every checkpoint, so
 that weights are always used with the preprocessing they were trained with. Random augmentation
 lives with the data sets.
+
+Tensors come and go, or arrays of the same values: those need no PyTorch, see `resize`.
 """
 
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+
+from rsseg.images.torch_types import Tensor, loaded_torch
 
 Image = NDArray[np.uint8]  # (H, W, 3), RGB, 0..255
 LabelMap = NDArray[np.uint8]  # (H, W), class of each pixel, VOID where there is none
@@ -37,7 +38,7 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if image.shape[-2:] == size:
         return image
-    resized = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)
+    resized = _interpolate(image[None], size=size, mode="bilinear", antialias=True)
     return resized[0]
 
 
@@ -55,17 +56,29 @@ def resize_extent(image: Tensor, extent: tuple[float, float], size: tuple[int, i
     """
     if tuple(image.shape[-2:]) == extent:
         return resize_image(image, size)
-    # PyTorch rounds the size of the result down, H times the scale: a millionth keeps it whole.
-    scales = [(1 + 1e-6) * new / old for new, old in zip(size, extent, strict=True)]
-    resized = F.interpolate(image[None], scale_factor=scales, mode="bilinear", antialias=True)
+    scales = list(_scales(extent, size))
+    resized = _interpolate(image[None], scale_factor=scales, mode="bilinear", antialias=True)
     return resized[0]
+
+
+def _scales(extent: tuple[float, float], size: tuple[int, int]) -> tuple[float, float]:
+    """Return the pixels of the result for one of the image, down and across."""
+    # PyTorch rounds the size of the result down, H times the scale: a millionth keeps it whole.
+    down, across = ((1 + 1e-6) * new / old for new, old in zip(size, extent, strict=True))
+    return down, across
+
+
+def _interpolate(image: Tensor, **options: Any) -> Tensor:
+    from torch.nn.functional import interpolate  # noqa: PLC0415 Processes without tensors.
+
+    return interpolate(image, **options)
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize a map of classes by nearest neighbour, shape (H, W) to `size`, dtype kept."""
     if labels.shape == size:
         return labels
-    return F.interpolate(labels[None, None], size=size, mode="nearest-exact")[0, 0]
+    return _interpolate(labels[None, None], size=size, mode="nearest-exact")[0, 0]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -127,15 +140,47 @@ class Preprocessing:
         Returns:
             The view, uint8, shape (3, h, w).
         """
-        resolution = int(resolution)  # A small integer of numpy would overflow below.
-        extent = extent or image.shape[:2]
+        import torch  # noqa: PLC0415 Processes without tensors.
+
+        extent = extent or (image.shape[0], image.shape[1])
+        resized_size, crop = self._plan(resolution, extent)
         # Copied: the image may be read-only, and a view of the same size must not alias it.
         tensor = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)
-        resized = resize_extent(tensor, extent, self.resized(resolution, *extent))
+        return resize_extent(tensor, extent, resized_size)[:, *crop].contiguous()
+
+    def pixels(
+        self, image: Image, resolution: int, extent: tuple[float, float] | None = None
+    ) -> NDArray[np.uint8]:
+        """Do the same as `view` with the pixels as an array; without PyTorch if it is not loaded.
+
+        Returns:
+            The view, uint8, shape (3, h, w): on x86 the same values, elsewhere PyTorch's may
+            differ by one.
+        """
+        if loaded_torch() is not None:  # Faster, for the same values.
+            pixels: NDArray[np.uint8] = self.view(image, resolution, extent).numpy()
+            return pixels
+        from rsseg.images.resize import resize_pixels  # noqa: PLC0415 It loads OpenCV.
+
+        extent = extent or (image.shape[0], image.shape[1])
+        size, crop = self._plan(resolution, extent)
+        scales = None
+        if image.shape[:2] != extent:
+            down, across = _scales(extent, size)
+            scales = 1 / down, 1 / across
+        resized = resize_pixels(image, size, scales)[crop]
+        return np.ascontiguousarray(resized.transpose(2, 0, 1))
+
+    def _plan(
+        self, resolution: int, extent: tuple[float, float]
+    ) -> tuple[tuple[int, int], tuple[slice, slice]]:
+        """Return what an image is resized to, and the rows and columns of the view in that."""
+        resolution = int(resolution)  # A small integer of numpy would overflow below.
+        resized = self.resized(resolution, *extent)
         height, width = self.size(resolution, *extent)
-        top = round((resized.shape[1] - height) / 2)
-        left = round((resized.shape[2] - width) / 2)
-        return resized[:, top : top + height, left : left + width].contiguous()
+        top = round((resized[0] - height) / 2)
+        left = round((resized[1] - width) / 2)
+        return resized, (slice(top, top + height), slice(left, left + width))
 
     def translated(self, inputs: Tensor, to: Preprocessing) -> Tensor:
         """Turn inputs that this preprocessing has normalised into those of another, same shape."""
@@ -151,6 +196,11 @@ class Preprocessing:
         mean, std = (_channels(values, views.device) for values in (self.mean, self.std))
         return (views.float() / 255 - mean) / std
 
+    def normalise_pixels(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Do the same as `normalise` with arrays, to the same values."""
+        mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.mean, self.std))
+        return (views.astype(np.float32) / np.float32(255) - mean) / std
+
     @property
     def mean_colour(self) -> tuple[int, int, int]:
         """The mean as a colour, RGB, 0..255: what padding is filled with."""
@@ -158,7 +208,9 @@ class Preprocessing:
         return red, green, blue
 
 
-def _channels(values: tuple[float, float, float], device: torch.device) -> Tensor:
+def _channels(values: tuple[float, float, float], device: Any) -> Tensor:
     """Return one value for each channel on a device, shape (3, 1, 1)."""
+    import torch  # noqa: PLC0415 Processes without tensors.
+
     # Filled there: a copy from the host would wait for the device at every step.
     return torch.stack([torch.full((1, 1), value, device=device) for value in values])

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from rsseg.common.config import validate
 from rsseg.common.file_kinds import EXPORT_KEY
+from rsseg.heads import head_of
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.load import head_of
-from rsseg.segmentation.labels import Byte, LabelReading, complete_reading
+from rsseg.segmentation.labels import Byte, LabelReading
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.head import Head
-from rsseg.training.metadata import RunMetadata
 
 KEY: Final = EXPORT_KEY
 
@@ -78,49 +77,6 @@ class Description:
         if self.layout == "one" and self.resolution is not None:
             return (self.resolution,)
         return tuple(dict.fromkeys(self.resolutions))
-
-
-def describe(metadata: RunMetadata, path: Path, *, unseen: str) -> Description:
-    """Return the description of the network of a checkpoint.
-
-    Args:
-        metadata: As `load_checkpoint` returns it.
-        path: File of the checkpoint, which may have to name the network.
-        unseen: Rule of the network.
-
-    Raises:
-        ValueError: If it names no classes.
-    """
-    values = {
-        "task": metadata.task,
-        "name": metadata.name or name_of(path),
-        "classes": metadata.classes,
-        "resolutions": metadata.resolutions,
-        "batchnorm": metadata.batchnorm,
-        "preprocessing": metadata.preprocessing,
-        "unseen": unseen,
-        "labels": _labels(metadata),
-        "colours": _colours(metadata),
-        "weights": metadata.weights,
-    }
-    return validate(Description, values, path.name)
-
-
-def _colours(metadata: RunMetadata) -> Any:
-    """Return the colours of the classes: as given, or else those that the label maps hold."""
-    data = metadata.config.get("data", {})
-    return data.get("colours") or (data.get("labels") or {}).get("colours")
-
-
-def _labels(metadata: RunMetadata) -> Any:
-    """Return what label maps meant in training: as recorded, or else as the settings state it."""
-    if metadata.data.get("labels") is not None:
-        return metadata.data["labels"]
-    settings = metadata.config.get("data", {})
-    offset, void = settings.get("label_offset"), settings.get("void_value")
-    if offset is not None or void is not None:  # the keys of earlier versions
-        return complete_reading(offset, void)
-    return settings.get("labels")
 
 
 def parse(text: str, path: Path) -> Description:

@@ -1,61 +1,23 @@
-"""Executors: from normalised images to logits at a resolution, each in its own way.
-
-All of them may be called by several threads at once: nothing that one call uses is changed by
-another, so a thread gets to the bit what it would get alone. How an image becomes a view, and what
-the logits mean, is decided in `predictor`.
-"""
+"""PyTorch as an executor, see `protocol`: an ordinary network for each resolution."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from rsseg.common.device import choose_device
-from rsseg.common.messages import first_line
 from rsseg.quantization.convert import has_private_quantizers, plain_network
+from rsseg.runtime.protocol import Logits, Views, check_views, view_size_error
 from rsseg.switchable.convert import sharing_copy
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import check_resolution
 
-Views = NDArray[np.float32]  # (B, 3, h, w), normalised
-Logits = NDArray[np.float32]  # (B, K) or (B, K, h, w)
 KEPT: Final = 16  # networks of untrained resolutions; each is a few thousand numbers and objects
-
-
-class Executor(Protocol):
-    """Computes the logits of views; safe to be called by several threads at once."""
-
-    @property
-    def name(self) -> str:
-        """Name of the executor, a key of `opening.EXECUTORS`."""
-
-    @property
-    def resolutions(self) -> tuple[int, ...]:
-        """Trained resolutions that it can compute, each once, largest first."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    def logits(self, images: Views, resolution: int) -> Logits:
-        """Compute the logits of a batch.
-
-        Args:
-            images: Normalised views, float32, shape (B, 3, h, w).
-            resolution: Side in pixels; it chooses the BatchNorm set, images are not resized.
-
-        Returns:
-            Logits at the network's own output size, float32, shape (B, K) or (B, K, h, w).
-
-        Raises:
-            ValueError: If it cannot compute views of this kind.
-        """
 
 
 class TorchExecutor:
@@ -80,7 +42,8 @@ class TorchExecutor:
     def __init__(self, net: SwitchableNet, *, device: str | None = None, kept: int = KEPT) -> None:
         if device is not None:
             net.to(choose_device(device))
-        self.device = next(net.parameters()).device
+        self._device = next(net.parameters()).device
+        self.device = str(self._device)
         self.resolutions = tuple(dict.fromkeys(net.resolutions))
         # A copy that shares all tensors: only its mode and its sets are changed.
         self._net = cast(SwitchableNet, sharing_copy(net)).eval()
@@ -98,7 +61,7 @@ class TorchExecutor:
         try:
             with torch.inference_mode():
                 batch = torch.from_numpy(np.require(images, requirements=["C", "W"]))
-                logits = network(batch.to(self.device)).detach().float().cpu()
+                logits = network(batch.to(self._device)).detach().float().cpu()
         except (RuntimeError, AssertionError) as error:
             raise ValueError(view_size_error(resolution, images, error)) from error
         computed: Logits = logits.numpy()
@@ -118,25 +81,3 @@ class TorchExecutor:
 
     def _specialized(self, resolution: int) -> nn.Module:
         return plain_network(self._net.specialize(resolution)).eval()
-
-
-def check_views(images: Views) -> None:
-    """Check that an array is a batch of views.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if images.dtype != np.float32 or images.ndim != 4 or images.shape[1] != 3 or not images.size:
-        raise ValueError(
-            "expected normalised images, float32, shape (B, 3, h, w), got "
-            f"{images.dtype}, shape {images.shape}"
-        )
-
-
-def view_size_error(resolution: int, images: Views, error: Exception) -> str:
-    """Return the message that a network cannot compute views of this size."""
-    reason = first_line(error)
-    return (
-        f"the network cannot predict at resolution {resolution}, with views of "
-        f"{images.shape[-1]}x{images.shape[-2]} pixels: {reason}"
-    )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-import torch
+from typing import Any, Final
 
 from rsseg.common.file_kinds import (
     CHECKPOINTS,
@@ -16,41 +14,18 @@ from rsseg.common.file_kinds import (
     file_kind,
     wrong_kind_message,
 )
-from rsseg.load import load_checkpoint
-from rsseg.runtime.description import Description, describe
-from rsseg.runtime.executors import Executor, TorchExecutor
+from rsseg.runtime.description import Description
 from rsseg.runtime.onnx.executor import open_onnx
 from rsseg.runtime.onnx.openvino import open_openvino
+from rsseg.runtime.protocol import Executor
 
 Opened = tuple[Executor, Description]
 
 
-def open_torch(
-    path: Path,
-    *,
-    threads: int | None,
-    device: str,
-    unseen: str | None = None,
-    allow_builder: bool = False,
-) -> Opened:
-    """Open a checkpoint with PyTorch.
+def _open_torch(path: Path, **options: Any) -> Opened:
+    from rsseg.runtime.checkpoints import open_torch  # noqa: PLC0415 It loads PyTorch.
 
-    Args:
-        path: File of the checkpoint, or a packed one.
-        threads: Threads of PyTorch, which has one number for the whole process; default: that.
-        device: "auto", "cpu" or "cuda".
-        unseen: Rule for untrained resolutions, see `rsseg.SwitchableNet`; default: the network's.
-        allow_builder: See `rsseg.load_checkpoint`.
-
-    Raises:
-        ValueError: If it cannot be used.
-    """
-    net, _, metadata = load_checkpoint(path, allow_builder=allow_builder)
-    net.unseen = unseen or net.unseen
-    description = describe(metadata, path, unseen=net.unseen)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return TorchExecutor(net, device=device), description
+    return open_torch(path, **options)
 
 
 @dataclass(frozen=True)
@@ -69,7 +44,7 @@ class Opener:
 
 # The first one that takes a file opens it where no executor is named.
 EXECUTORS: Final[dict[str, Opener]] = {
-    "torch": Opener(CHECKPOINTS, open_torch),
+    "torch": Opener(CHECKPOINTS, _open_torch),
     "onnxruntime": Opener((FileKind.EXPORTED,), open_onnx),
     "openvino": Opener((FileKind.EXPORTED,), open_openvino),
 }

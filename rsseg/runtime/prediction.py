@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rsseg.images.preprocessing import LabelMap
@@ -56,7 +55,8 @@ class Prediction:
         """
         if self.logits.ndim != 1:
             raise ValueError("a segmenter has no probabilities of an image; use its label_map")
-        probabilities: Floats = torch.from_numpy(self.logits).softmax(0).numpy()
+        powers = np.exp(self.logits.astype(np.float64) - self.logits.max())
+        probabilities: Floats = (powers / powers.sum()).astype(np.float32)
         return probabilities
 
     @property

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
+from rsseg.common.cores import default_threads
 from rsseg.images.photo import Decoded, Photo
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.images.reading import as_rgb
@@ -28,11 +28,11 @@ from rsseg.runtime.budget.budget import Budget, Choice, check_budget
 from rsseg.runtime.budget.measure import TimeOne, drawn_photo, measured_budget, saved_budget
 from rsseg.runtime.budget.table import find_rows, this_machine
 from rsseg.runtime.description import Description
-from rsseg.runtime.executors import Executor, Logits, Views
 from rsseg.runtime.opening import open_executor
 from rsseg.runtime.prediction import Prediction
+from rsseg.runtime.protocol import Executor, Logits, Views
 from rsseg.runtime.stages import Stages
-from rsseg.segmentation.label_maps import predict_labels
+from rsseg.segmentation import cells
 from rsseg.segmentation.palette import class_colours, label_png
 from rsseg.switchable.resolutions import check_resolution
 
@@ -45,7 +45,7 @@ class Predictor:
     """A trained network, ready to answer for images of any size at any resolution.
 
     Use `Predictor.open` for a file. A network in memory, one in training too, lends itself:
-    `Predictor(TorchExecutor(net), description)`.
+    `Predictor(TorchExecutor(net), description)`, with the executor of `rsseg.runtime.executors`.
 
     Args:
         executor: Computes the logits.
@@ -280,9 +280,8 @@ class Predictor:
         return times
 
     def _view(self, decoded: Decoded, resolution: int) -> Views:
-        view = self.preprocessing.view(decoded.pixels, resolution, decoded.extent)[None]
-        normalised: Views = self.preprocessing.normalise(view).numpy()
-        return normalised
+        view = self.preprocessing.pixels(decoded.pixels, resolution, decoded.extent)
+        return self.preprocessing.normalise_pixels(view[None])
 
     def _label_map(self, logits: Logits, size: Sequence[int]) -> LabelMap | None:
         """Check the logits of one image; return the label map, None of a classifier."""
@@ -327,7 +326,7 @@ def _budget_of_file(predictor: Predictor, *, path: Path, threads: int | None) ->
         path,
         machine=this_machine(predictor.executor.device),
         executor=predictor.executor.name,
-        threads=threads or torch.get_num_threads(),
+        threads=threads or default_threads(),
     )
     return saved_budget(rows, predictor.resolutions) or _measured_budget(predictor)
 
@@ -348,9 +347,23 @@ def _check_class_logits(logits: Logits, classes: Sequence[str], name: str) -> No
 def _label_map(logits: Logits, size: Sequence[int], classes: Sequence[str], name: str) -> LabelMap:
     """Check the logits of a segmenter; return the class of each pixel, uint8, shape `size`."""
     _check_shape(logits, (1, len(classes)), ", h, w", name)
-    labels = predict_labels(torch.from_numpy(logits[0]), size, dtype=torch.uint8)
-    label_map: LabelMap = labels.numpy()
-    return label_map
+    return _predicted_labels(logits[0], size)
+
+
+def _predicted_labels(logits: Logits, size: Sequence[int]) -> LabelMap:
+    """Do what `predict_labels` does, without PyTorch where the logits are finite."""
+    finite = logits.size and logits.min() > -cells.LARGEST and logits.max() < cells.LARGEST
+    if not finite or min(size) < 1:
+        import torch  # noqa: PLC0415 An exported file needs it for this alone.
+
+        from rsseg.segmentation.label_maps import predict_labels  # noqa: PLC0415
+
+        labels: LabelMap = predict_labels(torch.from_numpy(logits), size, dtype=torch.uint8).numpy()
+        return labels
+    if logits.shape[1:] == tuple(size):
+        return np.asarray(logits.argmax(axis=0), dtype=np.uint8)
+    single = np.ascontiguousarray(logits, np.float32)
+    return cells.label_map(single, size).astype(np.uint8, copy=False)
 
 
 def _check_shape(logits: Logits, first: tuple[int, int], rest: str, name: str) -> None:

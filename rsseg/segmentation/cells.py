@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 Classes = NDArray[np.unsignedinteger[Any]]
 
+LARGEST: Final = 1e37  # sums of larger logits may overflow
 # A value is off by less than 4 roundings of 2^-24 of the largest logit, and the sum of the four
 # weights by less; a class that leads by this much at all corners leads at all pixels.
 _ROUNDING = np.float32(2**-20)

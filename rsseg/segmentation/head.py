@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import nn
-
 from rsseg.common.config import validate
+from rsseg.images.torch_types import Module
 from rsseg.training.head import Head
 
 
@@ -21,7 +20,7 @@ class SegmentationHead(Head):
     metric: ClassVar = "mean_iou"
     formats: ClassVar = ("png", "overlay", "json")
 
-    def network(self, model: Mapping[str, Any]) -> nn.Module:
+    def network(self, model: Mapping[str, Any]) -> Module:
         """Build a segmenter from the values of a `ModelConfig`, see `Head`."""
         from rsseg.segmentation.model import ModelConfig, build_segmenter
 

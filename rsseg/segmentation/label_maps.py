@@ -14,7 +14,6 @@ from rsseg.segmentation import cells
 # as one of 24 megapixels with 40 classes has 1e9 logits.
 _CLASSES_AT_ONCE = 16
 _LOGITS_AT_ONCE = 2**26  # 256 MiB as float32
-_LARGEST = 1e37  # sums of larger logits may overflow
 
 
 def predict_labels(
@@ -49,7 +48,7 @@ def predict_labels(
     if logits.is_cpu:
         single = logits.detach().float().contiguous()
         low, high = (float(value) for value in single.aminmax())
-        if low > -_LARGEST and high < _LARGEST:  # both are false of NaN
+        if low > -cells.LARGEST and high < cells.LARGEST:  # both are false of NaN
             return torch.from_numpy(cells.label_map(single.numpy(), size)).to(dtype)
     return best_class_in_parts(logits, size).to(dtype)
 

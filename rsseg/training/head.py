@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import nn
+from rsseg.images.torch_types import Module
 
 
 class Head(ABC):
@@ -34,7 +34,7 @@ class Head(ABC):
     formats: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def network(self, model: Mapping[str, Any]) -> nn.Module:
+    def network(self, model: Mapping[str, Any]) -> Module:
         """Build the network that a checkpoint describes, without pretrained weights.
 
         Args:

@@ -45,7 +45,7 @@ def test_pooled_features_are_what_the_linear_layer_reads(folder: Path, name: str
     model = {"name": name, "classes": 3}
     (folder / "run").mkdir()
     from rsseg.common import checkpoint
-    from rsseg.load import HEADS
+    from rsseg.heads import HEADS
     from rsseg.switchable.net import SwitchableNet
 
     net = SwitchableNet(HEADS["classification"].network(model), [64, 32])

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from matplotlib.figure import Figure
@@ -184,9 +185,9 @@ def test_pictures_have_what_an_evaluation_has_added(tmp_path: Path) -> None:
     (setting,) = settings_of(find_runs([tmp_path])[0])
     (axes,) = _accuracy(setting, "resolution").axes
     lines = {str(line.get_label()): line for line in axes.lines}
-    assert list(lines["I-Nets"].get_xdata()) == [224]
-    assert list(lines["I-224"].get_xdata()) == [96, 224]
-    assert list(lines["I-224"].get_ydata()) == [40.0, 70.0]
+    assert np.asarray(lines["I-Nets"].get_xdata()).tolist() == [224]
+    assert np.asarray(lines["I-224"].get_xdata()).tolist() == [96, 224]
+    assert np.asarray(lines["I-224"].get_ydata()).tolist() == [40.0, 70.0]
 
 
 def test_page_has_ours_beside_the_published_number(runs: Path) -> None:

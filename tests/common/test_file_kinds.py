@@ -21,7 +21,8 @@ from rsseg.common.file_kinds import (
     file_kind,
     wrong_kind_message,
 )
-from rsseg.load import head_of, load_checkpoint
+from rsseg.heads import head_of
+from rsseg.load import load_checkpoint
 from rsseg.quantization.packing import save_packed
 from rsseg.switchable.net import SwitchableNet
 from tests.helpers.small_checkpoint import write_checkpoint

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from rsseg.common import checkpoint
-from rsseg.load import HEADS
+from rsseg.heads import HEADS
 from rsseg.switchable.net import SwitchableNet
 from tests.helpers.small_networks import randomise
 

@@ -10,13 +10,12 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image as Pictures
 
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget.budget import Budget
-from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.protocol import Logits, Views
 from rsseg.runtime.serve.app import make_app
 from rsseg.runtime.serve.connections import Room, make_server
 from rsseg.runtime.serve.guard import Hosts
@@ -31,7 +30,7 @@ class FakeExecutor:
     """Gives the logits 1, 3, 2 for every view; `before` is called first."""
 
     name = "fake"
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(
         self,

@@ -11,7 +11,8 @@ import pytest
 
 from rsseg.common.config import plain
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.runtime.description import describe, name_of, parse
+from rsseg.runtime.checkpoints import describe
+from rsseg.runtime.description import name_of, parse
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.metadata import RunMetadata
 from tests.helpers.small_exported import description

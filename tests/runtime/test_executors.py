@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsseg.runtime.executors import Executor, TorchExecutor, Views
+from rsseg.runtime.executors import TorchExecutor
 from rsseg.runtime.opening import EXECUTORS, natural_executor, open_executor
+from rsseg.runtime.protocol import Executor, Views
 from rsseg.switchable.net import SwitchableNet
 from tests.helpers.small_checkpoint import write_checkpoint
 from tests.helpers.small_exported import description, small_net, write_onnx

@@ -22,8 +22,9 @@ from rsseg.load import load_checkpoint
 from rsseg.runtime import predictor
 from rsseg.runtime.budget import measure as latency
 from rsseg.runtime.budget.budget import Budget
-from rsseg.runtime.executors import Logits, TorchExecutor, Views
+from rsseg.runtime.executors import TorchExecutor
 from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.protocol import Logits, Views
 from rsseg.switchable.net import SwitchableNet
 from tests.helpers.small_checkpoint import CLASSES, write_checkpoint
 from tests.helpers.small_exported import description, small_net, write_onnx
@@ -49,7 +50,7 @@ class FakeExecutor:
 
     name = "fake"
     resolutions = (64, 32)
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(self, *logits: float, took: dict[int, float] | None = None) -> None:
         self.row = np.array([logits], np.float32)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from rsseg.analysis.results import adaptation_table, head_of_metrics, results_table
+from rsseg.analysis.results import adaptation_table, results_table
 from rsseg.common.config import load_config, plain
 from rsseg.common.files import RunError, check_output, write_csv, write_whole
+from rsseg.heads import head_of_metrics
 from rsseg.training.config import RunConfig
 from rsseg.training.resume import (
     MACHINE_KEYS,

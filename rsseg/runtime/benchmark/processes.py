@@ -174,12 +174,12 @@ def _memory(subject: Subject, resolution: int) -> int:
     before = resident()
     predictor = subject.open()
     device = predictor.executor.device
-    if device.type == "cuda":
+    if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     forget_peak()
     for _ in range(_MEMORY_RUNS):
         predictor.predict(image, resolution)
-    if device.type == "cuda":
+    if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     return peak() - before
 

@@ -6,32 +6,26 @@ Times and memory are measured, accuracies are those of results.json beside the c
 from __future__ import annotations
 
 import importlib.util
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from rsseg.analysis.results import head_of_metrics
-from rsseg.common.config import plain
 from rsseg.common.device import choose_device
 from rsseg.common.extras import extra_message
 from rsseg.common.file_kinds import CHECKPOINTS, file_kind
-from rsseg.common.files import RunError, read_json
 from rsseg.common.messages import counted, percent
 from rsseg.images.preprocessing import PHOTO_SIZE
+from rsseg.runtime.accuracies import Accuracies
 from rsseg.runtime.benchmark.processes import Subject, measure_times, with_memory
 from rsseg.runtime.budget.budget import check_budget
 from rsseg.runtime.budget.table import Entry, Row, this_machine
-from rsseg.runtime.description import Description
 from rsseg.runtime.opening import EXECUTORS
 from rsseg.runtime.stages import NAMES
-from rsseg.training.metadata import RunMetadata
 
 _MIB: Final = 2**20
-Accuracies = dict[int, float]
 
 
 def subjects(
@@ -130,7 +124,7 @@ def measure_entry(
         done.append(replace(row, accuracy=accuracy_of.get(row.resolution)))
     device = choose_device(subject.device)
     return Entry(
-        machine=this_machine(device),
+        machine=this_machine(str(device)),
         executor=subject.executor,
         threads=subject.threads,
         file=Path(subject.path).name,
@@ -141,49 +135,6 @@ def measure_entry(
         versions={name: version(name) for name in dict.fromkeys(("torch", subject.executor))},
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def read_accuracies(
-    folder: Path, network: RunMetadata | Description
-) -> tuple[str, Accuracies] | None:
-    """Read the accuracy of a network at each resolution from the results.json of a folder.
-
-    Args:
-        folder: Where it lies.
-        network: The network; the file may be that of another one.
-
-    Returns:
-        Name of the metric (top1, of a segmenter mean_iou), and shares in 0..1 by resolution; None
-        if there is no such file, or it is not of this network.
-
-    Raises:
-        RunError: If the file is not a results file.
-    """
-    path = folder / "results.json"
-    if not path.exists():
-        return None
-    try:
-        results: dict[str, Any] = read_json(path)
-        if not _is_of(results, plain(network)):
-            return None
-        metrics = results["metrics"]
-        metric = head_of_metrics(next(iter(metrics.values()))).metric
-        # Of a resolution that was trained twice, the first set answers.
-        values = {
-            int(name): float(row[metric]) for name, row in metrics.items() if name.isdecimal()
-        }
-        return metric, {side: value for side, value in values.items() if math.isfinite(value)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise RunError(f"cannot read {path} as results: {error}") from error
-
-
-def _is_of(results: dict[str, Any], network: Mapping[str, Any]) -> bool:
-    """Return whether results are of a network, as far as both say what it is."""
-    if results.get("weights") or network["weights"]:
-        return bool(results.get("weights") == network["weights"])
-    # Earlier versions wrote no digests.
-    keys = [key for key in ("task", "classes", "resolutions", "epoch") if key in network]
-    return all(results[key] == network[key] for key in keys if key in results)
 
 
 def best_row(entry: Entry, budget_ms: float) -> Row | None:

@@ -13,11 +13,10 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from rsseg.common.device import usable_cores
+from rsseg.common.cores import usable_cores
 from rsseg.common.files import read_json, write_whole
 from rsseg.runtime.stages import Stages
 
@@ -39,14 +38,16 @@ class Machine:
     device: str = "cpu"
 
 
-def this_machine(device: torch.device | None = None) -> Machine:
-    """Describe this machine; `device` is what computes, by default the processor."""
-    on_gpu = device is not None and device.type == "cuda"
-    return Machine(
-        cpu=_model(),
-        cores=usable_cores(),
-        device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
-    )
+def this_machine(device: str = "cpu") -> Machine:
+    """Describe this machine; `device` is what computes, such as "cpu" or "cuda:0"."""
+    name = _gpu(device) if device.startswith("cuda") else "cpu"
+    return Machine(cpu=_model(), cores=usable_cores(), device=name)
+
+
+def _gpu(device: str) -> str:
+    import torch  # noqa: PLC0415 The process of an exported file does without.
+
+    return torch.cuda.get_device_name(device)
 
 
 def _model() -> str:

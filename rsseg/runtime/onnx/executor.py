@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
+from rsseg.common.allocator import return_memory
+from rsseg.common.cores import default_threads
 from rsseg.common.extras import import_extra
 from rsseg.common.messages import first_line
 from rsseg.runtime.description import KEY, Description, parse
-from rsseg.runtime.executors import Logits, Views, check_views, view_size_error
+from rsseg.runtime.protocol import Logits, Views, check_views, view_size_error
 
 INPUT: Final = "images"
 OUTPUT: Final = "logits"
@@ -76,7 +77,7 @@ class OnnxExecutor:
     """
 
     name = "onnxruntime"
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(self, session: Any, contract: Contract) -> None:
         self._session = session
@@ -115,7 +116,7 @@ def open_onnx(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     # As many as PyTorch, which heeds OMP_NUM_THREADS: executors differ in nothing else.
-    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.intra_op_num_threads = threads or default_threads()
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
@@ -128,6 +129,7 @@ def open_onnx(
     description = read_description(path, text, *names)
     check_unseen(path, unseen, description)
     shape = tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
+    return_memory()  # What optimising the graph has used is more than what the session keeps.
     return OnnxExecutor(session, Contract(description, shape)), description
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rsseg.common.extras import extra_message
 from rsseg.common.files import check_output, written_whole
 from rsseg.load import load_checkpoint
-from rsseg.runtime.description import Description, describe
+from rsseg.runtime.checkpoints import describe
+from rsseg.runtime.description import Description
 from rsseg.runtime.onnx.check import TOLERANCE, Difference, Run, check, differences
 from rsseg.runtime.onnx.executor import ERRORS_ONLY, INPUT, OUTPUT
 from rsseg.runtime.onnx.label import label

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
+from rsseg.common.cores import default_threads
 from rsseg.common.extras import import_extra
 from rsseg.runtime.description import KEY, Description
-from rsseg.runtime.executors import Logits, Views, view_size_error
 from rsseg.runtime.onnx.executor import (
     INPUT,
     OUTPUT,
@@ -27,6 +26,7 @@ from rsseg.runtime.onnx.executor import (
     read_description,
     unreadable_message,
 )
+from rsseg.runtime.protocol import Logits, Views, view_size_error
 
 # By default some processors would compute in bfloat16, with other results than all other executors.
 _EXACT: Final = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -41,7 +41,7 @@ class OpenvinoExecutor:
     """
 
     name = "openvino"
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(self, model: Any, contract: Contract) -> None:
         self._model = model
@@ -89,7 +89,7 @@ def open_openvino(
     """
     openvino = import_extra("openvino")
     check_file(path, device, OpenvinoExecutor.name)
-    settings = _EXACT | {"INFERENCE_NUM_THREADS": str(threads or torch.get_num_threads())}
+    settings = _EXACT | {"INFERENCE_NUM_THREADS": str(threads or default_threads())}
     try:
         core = openvino.Core()
         model = core.read_model(str(path))

@@ -20,7 +20,7 @@ from rsseg.runtime.budget.hysteresis import Hysteresis
 
 _MEGA: Final = 10**6
 _USUAL: Final = PHOTO_SIZE[0] * PHOTO_SIZE[1] / _MEGA  # megapixels of the image behind a budget
-_ORDINARY: Final = 4 * _USUAL  # Larger images teach nothing about others.
+_ORDINARY: Final = 4 * _USUAL
 _RATES: Final = {"JPEG": 10.0, "MPO": 10.0, "PNG": 25.0, "WEBP": 25.0, "BMP": 10.0}
 _OTHER_RATE: Final = 25.0  # milliseconds for a megapixel, before any was measured
 
@@ -48,6 +48,11 @@ class Kind:
     def excess(self) -> float:
         """Megapixels beyond those of a usual image."""
         return max(0.0, self.megapixels - _USUAL)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it tells nothing about the requests of others."""
+        return self.megapixels > _ORDINARY
 
 
 class Costs:
@@ -88,7 +93,7 @@ class Costs:
         """
         known = self._apart(resolution, decoding=False)
         with self._lock:
-            if kind.megapixels <= _ORDINARY:
+            if not kind.is_large:
                 around = self._around.setdefault(kind.answer, Hysteresis(0.0))
                 around.measure(max(0.0, other_ms - known))
                 return

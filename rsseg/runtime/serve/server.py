@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from rsseg.common.device import usable_cores
-from rsseg.runtime.benchmark.report import read_accuracies
+from rsseg.common.config import plain
+from rsseg.common.cores import default_threads, usable_cores
+from rsseg.runtime.accuracies import read_accuracies
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.app import make_app
 from rsseg.runtime.serve.body import Limits
@@ -91,14 +90,14 @@ def open_service(path: Path, options: Options) -> Service:
         allow_builder=options.allow_builder,
         full_decode=options.full_decode,
     )
-    threads = options.threads or torch.get_num_threads()
+    threads = options.threads or default_threads()
     return Service(
         predictor,
         limits=options.limits,
         workers=options.workers or max(1, usable_cores() // threads),
         queue=options.queue,
         budget_ms=options.budget_ms,
-        accuracies=read_accuracies(path.parent, predictor.description),
+        accuracies=read_accuracies(path.parent, plain(predictor.description)),
     )
 
 

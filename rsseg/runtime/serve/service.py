@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from PIL import Image as Pictures
 
+from rsseg.common.allocator import return_memory
 from rsseg.images.photo import Photo
 from rsseg.runtime.prediction import Prediction
 from rsseg.runtime.predictor import Predictor
@@ -154,6 +155,13 @@ class Service:
         self.workers.close()
 
     def _work(self, job: _Job) -> Answer:
+        try:
+            return self._answer(job)
+        finally:
+            if job.kind.is_large:
+                return_memory()
+
+    def _answer(self, job: _Job) -> Answer:
         start = self._clock()
         wait_ms = 1000 * (start - job.arrived)
         photo = job.photo

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from rsseg.cli import main as cli
+from rsseg.common.config import plain
+from rsseg.runtime.accuracies import read_accuracies
 from rsseg.runtime.benchmark import processes as measuring
 from rsseg.runtime.benchmark import report as latency_profile
 from rsseg.runtime.benchmark.processes import Subject
-from rsseg.runtime.benchmark.report import best_row, layout, read_accuracies, subjects
+from rsseg.runtime.benchmark.report import best_row, layout, subjects
 from rsseg.runtime.budget.table import Row, read_entries
 from rsseg.runtime.stages import Stages
 from tests.helpers.small_checkpoint import write_checkpoint
@@ -50,20 +52,20 @@ def test_layout_shows_the_stages_and_budgets_count_decoding() -> None:
 
 def test_accuracies_are_those_of_the_main_metric(tmp_path: Path) -> None:
     network = description()
-    assert read_accuracies(tmp_path, network) is None
+    assert read_accuracies(tmp_path, plain(network)) is None
     metrics: dict[str, Any] = {
         "64": {"top1": 0.7, "top5": 0.9},
         "64_2": {"top1": 0.1, "top5": 0.2},
         "ensemble": {"top1": 0.8, "top5": 0.9},
     }
     (tmp_path / "results.json").write_text(json.dumps({"metrics": metrics}))
-    assert read_accuracies(tmp_path, network) == ("top1", {64: 0.7})
+    assert read_accuracies(tmp_path, plain(network)) == ("top1", {64: 0.7})
     maps = {"32": {"pixel_accuracy": 0.7, "mean_accuracy": 0.5, "mean_iou": 0.4}}
     (tmp_path / "results.json").write_text(json.dumps({"metrics": maps}))
-    assert read_accuracies(tmp_path, network) == ("mean_iou", {32: 0.4})
+    assert read_accuracies(tmp_path, plain(network)) == ("mean_iou", {32: 0.4})
     (tmp_path / "results.json").write_text('{"metrics": 3}')
     with pytest.raises(ValueError, match=r"cannot read .* as results"):
-        read_accuracies(tmp_path, network)
+        read_accuracies(tmp_path, plain(network))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_results_of_another_network_are_not_read(
 ) -> None:
     metrics = {"64": {"top1": 0.7, "top5": 0.9}}
     (tmp_path / "results.json").write_text(json.dumps({**results, "metrics": metrics}))
-    assert (read_accuracies(tmp_path, description(**own)) is not None) == same
+    assert (read_accuracies(tmp_path, plain(description(**own))) is not None) == same
 
 
 def test_exported_files_beside_a_checkpoint_are_measured_too(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from rsseg.runtime.budget.table import (
     this_machine,
     update_entries,
 )
-from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predictor import Predictor, timer
+from rsseg.runtime.protocol import Logits, Views
 from rsseg.runtime.stages import Stages
 from tests.helpers.small_exported import description
 from tests.helpers.small_latencies import ELSEWHERE, HERE, entry, row
@@ -37,7 +37,7 @@ class Slow:
 
     name = "torch"
     resolutions = (64, 32)
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(self) -> None:
         self.now = 0.0

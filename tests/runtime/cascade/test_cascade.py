@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from rsseg.cli import main as cli
 from rsseg.images.preprocessing import Image
 from rsseg.runtime.budget.table import Entry, Machine, Row, update_entries
 from rsseg.runtime.cascade.cascade import Cascade, read_thresholds
 from rsseg.runtime.cascade.report import report
-from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.protocol import Logits, Views
 from tests.helpers.small_exported import CLASSES, description
 from tests.helpers.small_outcomes import SIDES, outcomes
 
@@ -25,7 +24,7 @@ class Sure:
     """An executor whose margin at each resolution is given; the best class is that of its place."""
 
     name = "sure"
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(self, **margins: float) -> None:
         self.margins = {int(side[1:]): margin for side, margin in margins.items()}

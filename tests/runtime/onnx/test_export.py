@@ -17,8 +17,9 @@ from torch import nn
 from rsseg.cli import main as cli
 from rsseg.common.checkpoint import write_checkpoint
 from rsseg.common.config import plain
+from rsseg.heads import HEADS
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.load import HEADS, load_checkpoint
+from rsseg.load import load_checkpoint
 from rsseg.runtime.description import KEY, Description, parse
 from rsseg.runtime.onnx import check as export_check
 from rsseg.runtime.onnx import export as onnx_export

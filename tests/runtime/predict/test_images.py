@@ -7,13 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from rsseg.images.preprocessing import Image
 from rsseg.runtime import predictor as predicting
-from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.predict.images import TimedPredictor, find_images
 from rsseg.runtime.predictor import Predictor
+from rsseg.runtime.protocol import Logits, Views
 from tests.helpers.small_exported import description
 
 
@@ -39,7 +38,7 @@ class SlowExecutor:
 
     name = "fake"
     resolutions = (64, 32)
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(self, *seconds: float) -> None:
         self.seconds = iter(seconds)

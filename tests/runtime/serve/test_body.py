@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pictures
 
+from rsseg.heads import HEADS
 from rsseg.images.preprocessing import Image
 from rsseg.images.reading import read_image
-from rsseg.load import HEADS
 from rsseg.runtime.serve.body import Limits, RefusedError, Store, check_headers, receive_body
 from rsseg.runtime.serve.decoding import open_photo
 from rsseg.runtime.serve.request import RequestOptions, parse
