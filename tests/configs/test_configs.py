@@ -249,3 +249,11 @@ def test_nyudv2_follows_the_recipe_of_the_method() -> None:
     assert (config["epochs"], config["batch_size"]) == (300, 6)
     assert config["preprocessing"]["fit"] == "square"
     assert (config["freeze_batchnorm"], config["data"]["crop"]) == (False, None)
+
+
+@pytest.mark.parametrize("file", EVERY)
+def test_small_configurations_take_the_precision_of_the_machine(file: str) -> None:
+    """Those of the paper state a format, so that their numbers do not depend on the machine."""
+    large = file.startswith(("configs/imagenet/", "configs/nyudv2/"))
+    expected = {"fp32", None} if large else {"auto"}
+    assert read_yaml(ROOT / file).get("precision") in expected
