@@ -103,6 +103,8 @@ def _results_files(places: Sequence[Path]) -> list[Path]:
 
 def _read(path: Path) -> PaperRun:
     results = read_results(path)
+    if not results.resolutions:
+        raise RunError(f"{path} does not say at which resolutions the network was trained")
     try:
         content: dict[str, Any] = read_json(path)
         config, model = content.get("config") or {}, content.get("model") or {}
@@ -201,7 +203,7 @@ def _joined(first: PaperRun, second: PaperRun) -> PaperRun:
 
 @dataclass(frozen=True)
 class Setting:
-    """All runs of one network and one set of test images.
+    """All runs of one network, one set of test images and one number of classes.
 
     Args:
         runs: At least one.
@@ -271,8 +273,8 @@ def row_order(name: str) -> tuple[int, str]:
 
 
 def settings_of(runs: Sequence[PaperRun]) -> list[Setting]:
-    """Group runs by network and test images, classifiers first."""
-    groups: dict[tuple[str, str, str], list[PaperRun]] = {}
+    """Group runs by network, test images and number of classes, classifiers first."""
+    groups: dict[tuple[str, str, str, int], list[PaperRun]] = {}
     for run in runs:
-        groups.setdefault((run.task, run.network, run.images), []).append(run)
+        groups.setdefault((run.task, run.network, run.images, run.classes), []).append(run)
     return [Setting(tuple(groups[key])) for key in sorted(groups)]

@@ -58,6 +58,8 @@ def read_results(path: Path, metrics: Sequence[str] | None = None) -> RunResults
     path = results_file(path)
     try:
         results = read_json(path)
+        if not results["metrics"]:
+            raise ValueError("there are no metrics")
         named = metrics or head_of_metrics(next(iter(results["metrics"].values()))).metrics
         folder = path.resolve().parent.name
         return RunResults(

@@ -184,10 +184,9 @@ def test_pictures_have_what_an_evaluation_has_added(tmp_path: Path) -> None:
     write_with_evaluation(tmp_path)
     (setting,) = settings_of(find_runs([tmp_path])[0])
     (axes,) = _accuracy(setting, "resolution").axes
-    lines = {str(line.get_label()): line for line in axes.lines}
-    assert np.asarray(lines["I-Nets"].get_xdata()).tolist() == [224]
-    assert np.asarray(lines["I-224"].get_xdata()).tolist() == [96, 224]
-    assert np.asarray(lines["I-224"].get_ydata()).tolist() == [40.0, 70.0]
+    points = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
+    assert points["I-Nets"] == [[224, 70]]
+    assert points["I-224"] == [[96, 40], [224, 70]]
 
 
 def test_page_has_ours_beside_the_published_number(runs: Path) -> None:
@@ -206,6 +205,29 @@ def test_published_numbers_of_imagenet_do_not_stand_beside_ten_classes(tmp_path:
     write(tmp_path / "rsnet", {"224": 90.0}, [224, 96], model, distillation="full")
     page = Page(report(*find_runs([tmp_path])))
     assert [row[3] for row in page.rows if row[:2] == ["RS-Net", "top1"]] == ["90.0"]
+
+
+def test_other_numbers_of_classes_have_a_table_of_their_own(runs: Path) -> None:
+    write(runs / "ten", {"224": 99.0}, [224, 96], {**R18, "classes": 10}, distillation="full")
+    page = Page(report(*find_runs([runs])))
+    cells = [row[3] for row in page.rows if row[:2] == ["RS-Net", "top1"]]
+    assert cells.count("99.0") == cells.count("73.5 (73.0 to 74.0) 73.1") == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"resolutions": []}, "does not say at which resolutions the network was trained"),
+        ({"metrics": {}}, "there are no metrics"),
+    ],
+)
+def test_results_without_what_a_row_needs_are_left_out(
+    values: dict[str, Any], message: str, runs: Path
+) -> None:
+    change(runs / "inet96" / "results.json", **values)
+    found, messages = find_runs([runs])
+    assert len(found) == 3
+    assert message in messages[0]
 
 
 def test_missing_runs_are_named_with_their_commands(runs: Path) -> None:
