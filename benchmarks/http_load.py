@@ -45,10 +45,12 @@ class Server:
     Args:
         port: Where it listens.
         line: What it has told about itself.
+        pid: Its process.
     """
 
     port: int
     line: str
+    pid: int = 0
 
     @property
     def largest(self) -> int:
@@ -62,17 +64,34 @@ class Server:
 
 
 @contextmanager
-def running(network: Path, flags: Sequence[object]) -> Iterator[Server]:
-    """Start `rsseg serve` in a process of its own, and stop it in the end."""
+def running(
+    network: Path,
+    flags: Sequence[object],
+    *,
+    files: int | None = None,
+    log: int | None = None,
+) -> Iterator[Server]:
+    """Start `rsseg serve` in a process of its own, and stop it in the end.
+
+    Args:
+        network: Checkpoint or exported file.
+        flags: Of the command.
+        files: How many the process may have open; default: as this one.
+        log: File descriptor that its log is written to; default: that of this process.
+    """
     given = ["serve", network, "--port", 0, *flags]
     command = [sys.executable, "-c", _COMMAND, *map(str, given)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    if files is not None:
+        command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT
+    ) as process:
         try:
             assert process.stdout is not None
             line, place = process.stdout.readline().strip(), process.stdout.readline().strip()
             if not place:
                 raise ValueError("the server has not started; it has said why above")
-            yield Server(int(place.rpartition(":")[2]), line)
+            yield Server(int(place.rpartition(":")[2]), line, process.pid)
         finally:
             process.terminate()
 

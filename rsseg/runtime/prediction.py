@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsseg.images.preprocessing import LabelMap
+from rsseg.images.torch_types import loaded_torch
 from rsseg.runtime.stages import Stages
 
 Floats = NDArray[np.float32]
@@ -55,8 +56,13 @@ class Prediction:
         """
         if self.logits.ndim != 1:
             raise ValueError("a segmenter has no probabilities of an image; use its label_map")
-        powers = np.exp(self.logits.astype(np.float64) - self.logits.max())
-        probabilities: Floats = (powers / powers.sum()).astype(np.float32)
+        probabilities: Floats
+        torch = loaded_torch()
+        if torch is not None:  # The values of its own softmax, which rounds in another order.
+            probabilities = torch.from_numpy(self.logits).softmax(0).numpy()
+        else:
+            powers = np.exp(self.logits.astype(np.float64) - self.logits.max())
+            probabilities = (powers / powers.sum()).astype(np.float32)
         return probabilities
 
     @property

@@ -1,0 +1,460 @@
+"""`rsseg serve` under attack, in a process that may open 256 files: tried N, survived N.
+
+Every attempt has to end in an answer or a refusal, never in a fault of the service (5xx, but for
+503 where it is full or stops) or in a connection that is cut off without a word, unless the client
+sends nothing for its part. After each attack the service has to be in reach, and an ordinary image
+answered at the highest resolution. The last attack stops the service under load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+if not __package__:  # Run as a script: nothing is installed.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from PIL import Image as Pictures
+
+from benchmarks.harness import RESULTS
+from benchmarks.http_load import Server, running
+from benchmarks.overload import drawn_jpeg, make_network
+from rsseg.common.files import written_whole
+
+FILES: Final = 256  # that the service may open
+IDLE: Final = 300  # connections: more than that
+SECONDS: Final = 60.0  # after which an attempt counts as lost
+LOST: Final = 0  # status of an attempt without an answer
+OWN: Final = ("Host: 127.0.0.1", "Connection: close")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an attack.
+
+    Args:
+        attack: Its name.
+        tried: Attempts.
+        survived: Of these, those that ended as they should.
+        note: What else was seen.
+    """
+
+    attack: str
+    tried: int
+    survived: int
+    note: str = ""
+
+
+Attack = Callable[[Server], Awaitable[Outcome]]
+
+
+# Requests
+
+
+def request(
+    body: bytes = b"",
+    *,
+    target: str = "/predict",
+    headers: Sequence[str] = OWN,
+    method: str = "POST",
+) -> bytes:
+    """Return the bytes of a request."""
+    lines = [f"{method} {target} HTTP/1.1", *headers]
+    if method == "POST":
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def send(server: Server, content: bytes) -> tuple[int, int | None]:
+    """Send bytes on a connection of their own; return status and resolution of the answer."""
+    try:
+        async with asyncio.timeout(SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            try:
+                writer.write(content)
+                return await answer(reader)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
+        return LOST, None
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, int | None]:
+    """Read an answer to its end; return status and resolution."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in head[1:] if line)
+    if "content-length" in headers:
+        await reader.readexactly(int(headers["content-length"]))
+    else:
+        await reader.read()
+    resolution = headers.get("x-resolution")
+    return int(head[0].split()[1]), int(resolution) if resolution else None
+
+
+async def healthy(server: Server, times: int = 10) -> int:
+    """Return how many of some requests to /health were answered."""
+    get = request(target="/health", method="GET")
+    return sum([(await send(server, get))[0] == 200 for _ in range(times)])
+
+
+async def ordinary(server: Server, times: int) -> Counter[int | None]:
+    """Send ordinary images one after the other; return how many had each resolution."""
+    content = request(drawn_jpeg(0))
+    return Counter([(await send(server, content))[1] for _ in range(times)])
+
+
+# Images
+
+
+def encoded(picture: Pictures.Image, form: str) -> bytes:
+    """Write a picture in a format."""
+    stream = io.BytesIO()
+    picture.save(stream, form)
+    return stream.getvalue()
+
+
+def flat_png(width: int, height: int) -> bytes:
+    """Write a black PNG: a thousand pixels for every byte."""
+    return encoded(Pictures.new("1", (width, height)), "PNG")
+
+
+def photo(width: int = 4000, height: int = 3000, form: str = "JPEG") -> bytes:
+    """Draw a photo of a phone."""
+    noise = np.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3), np.uint8)
+    return encoded(Pictures.fromarray(noise).resize((width, height)), form)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG."""
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
+
+
+def bombs() -> list[bytes]:
+    """Return PNGs that would unpack to gigabytes: by their header, a text, a profile."""
+    zeros = zlib.compress(bytes(200 * 10**6), 9)
+    size = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
+    huge = struct.pack(">IIBBBBB", 60000, 60000, 1, 0, 0, 0, 0)
+    start, pixels = b"\x89PNG\r\n\x1a\n", chunk(b"IDAT", zlib.compress(bytes(64 * 193)))
+    end = pixels + chunk(b"IEND", b"")
+    return [
+        start + chunk(b"IHDR", huge) + end,
+        start + chunk(b"IHDR", size) + chunk(b"zTXt", b"a\0\0" + zeros) + end,
+        start + chunk(b"IHDR", size) + chunk(b"iCCP", b"a\0\0" + zeros) + end,
+        start + chunk(b"IHDR", size) + chunk(b"IDAT", zeros) + chunk(b"IEND", b""),
+    ]
+
+
+def damaged() -> Iterator[bytes]:
+    """Yield images that are cut off, or have bytes changed, at many places."""
+    small = Pictures.fromarray(np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8))
+    rng = np.random.default_rng(2)
+    for form in ("JPEG", "PNG", "WEBP", "BMP"):
+        content = encoded(small, form)
+        for place in np.linspace(0, len(content) - 1, 25).astype(int):
+            yield content[:place]
+            changed = bytearray(content)
+            changed[place] ^= int(rng.integers(1, 256))
+            yield bytes(changed)
+
+
+def odd() -> Iterator[bytes]:
+    """Yield 32 images of unusual sizes, modes and formats."""
+    sizes = (
+        (4000, 3000),
+        (5000, 300),
+        (64, 1200),
+        (2500, 2500),
+        (1, 1),
+        (6000, 5000),
+        (3, 50),
+        (999, 1001),
+    )
+    for width, height in sizes:
+        for mode, form in (("RGB", "JPEG"), ("RGBA", "PNG"), ("L", "WEBP"), ("P", "BMP")):
+            yield encoded(Pictures.new(mode, (width, height)), form)
+
+
+# Attacks
+
+
+async def judged(
+    server: Server, attack: str, contents: Sequence[bytes], allowed: Sequence[int], note: str = ""
+) -> Outcome:
+    """Send requests, each alone; those that end with an allowed status have been survived."""
+    statuses = Counter([(await send(server, content))[0] for content in contents])
+    seen = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
+    survived = sum(statuses[status] for status in allowed)
+    return Outcome(attack, len(contents), survived, f"{seen}{note}")
+
+
+def large(attack: str, content: bytes, times: int) -> Attack:
+    """Return an attack by large images, after which a hundred ordinary ones are sent."""
+
+    async def run(server: Server) -> Outcome:
+        statuses = Counter([(await send(server, request(content)))[0] for _ in range(times)])
+        after = await ordinary(server, 100)
+        note = f"{len(content) / 1000:.1f} kB each; {statuses[200]} answered"
+        return Outcome(
+            f"{times} {attack}, then 100 ordinary images",
+            100,
+            after[server.largest],
+            f"{note}; survived: at {server.largest}",
+        )
+
+    return run
+
+
+def held(attack: str, count: int, start: bytes, more: bytes = b"") -> Attack:
+    """Return an attack by connections that are kept open, with a few bytes now and then."""
+
+    async def hold(server: Server) -> None:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            try:
+                writer.write(start)
+                while not reader.at_eof():
+                    writer.write(more)
+                    await writer.drain()
+                    await asyncio.sleep(0.5)
+            finally:
+                writer.close()
+
+    async def run(server: Server) -> Outcome:
+        clients = [asyncio.create_task(hold(server)) for _ in range(count)]
+        await asyncio.sleep(2)
+        begin = time.perf_counter()
+        alive = await healthy(server, 50)
+        slowest = time.perf_counter() - begin
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+        note = f"survived: /health answered, {1000 * slowest / 50:.0f} ms each"
+        return Outcome(f"{count} {attack}", 50, alive, note)
+
+    return run
+
+
+async def foreign(server: Server) -> Outcome:
+    """Send images as a page of another site would, and to a foreign name."""
+    own, image = "Host: localhost", drawn_jpeg(0)
+    kinds = ([], ["Content-Type: image/jpeg"], ["Content-Type: text/plain"])
+    senders = [
+        ["Host: evil.example"],
+        ["Host: evil.example:8000"],
+        ["Host: localhost.evil.example"],
+        [own, "Origin: http://evil.example"],
+        [own, "Origin: http://localhost:3000"],
+        [own, "Origin: null"],
+        [own, "Sec-Fetch-Site: cross-site"],
+        [own, "Sec-Fetch-Site: same-site"],
+    ]
+    contents = [
+        request(image, headers=[*sender, *kind, "Connection: close"])
+        for sender in senders
+        for kind in kinds
+    ]
+    return await judged(server, "foreign Host, Origin, site", contents, (403, 421))
+
+
+async def repeated(server: Server) -> Outcome:
+    """Give parameters twice."""
+    largest = server.largest
+    queries = (
+        f"resolution={largest}&resolution=1",
+        "budget_ms=9&budget_ms=9",
+        f"resolution={largest}&" * 3000 + "x=1",
+    )
+    contents = [request(drawn_jpeg(0), target=f"/predict?{query}") for query in queries]
+    return await judged(server, "parameters given twice", contents, (400,))
+
+
+async def broken(server: Server) -> Outcome:
+    """Send damaged images; some of the changed ones are still images."""
+    return await judged(
+        server, "cut and changed images", [request(c) for c in damaged()], (200, 400, 413, 422)
+    )
+
+
+async def bombed(server: Server) -> Outcome:
+    """Send images that unpack to gigabytes."""
+    return await judged(
+        server, "decompression bombs", [request(c) for c in bombs()], (200, 400, 413)
+    )
+
+
+async def headers(server: Server) -> Outcome:
+    """Send headers that are too long, too many, or none."""
+    contents = [
+        request(headers=[*OWN, "X-Long: " + "a" * 200_000], target="/health", method="GET"),
+        request(headers=[*OWN, *("X-Many: 1",) * 20_000], target="/health", method="GET"),
+        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00" * 100 + b"\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ]
+    # A client that goes on sending while it is refused may lose the answer: cut off is right too.
+    return await judged(server, "headers too long, or wrong", contents, (400, 408, LOST))
+
+
+async def pipelined(server: Server) -> Outcome:
+    """Send many requests at once on one connection."""
+    keep = ("Host: localhost",)
+    image = request(drawn_jpeg(0), headers=keep)
+    content = (request(target="/health", method="GET", headers=keep) + image) * 25
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    statuses = Counter[int]()
+    with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(SECONDS):
+            writer.write(content)
+            for _ in range(50):
+                statuses[(await answer(reader))[0]] += 1
+    writer.close()
+    return Outcome("pipelined requests", 50, statuses[200], "on one connection")
+
+
+async def memory(server: Server) -> Outcome:
+    """Send odd images; the process may then hold half as much again as before."""
+    before = resident(server.pid)
+    contents = [request(content) for content in odd()]
+    outcome = await judged(server, "odd images", contents, (200, 400, 413, 422, 429))
+    after = resident(server.pid)
+    note = f"{outcome.note}; {before} MB before, {after} MB after"
+    survived = outcome.survived if after <= 1.5 * before else 0
+    return Outcome(outcome.attack, outcome.tried, survived, note)
+
+
+async def stopped(server: Server) -> Outcome:
+    """Stop the service while clients send as fast as they can, by new and by kept connections."""
+    statuses, end = Counter[str](), False
+    image = drawn_jpeg(0)
+
+    async def client(*, keep: bool) -> None:
+        content = request(image, headers=("Host: localhost",) if keep else OWN)
+        while not end:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            except OSError:
+                return  # It no longer listens.
+            try:
+                while not end:
+                    writer.write(content)
+                    status, _ = await answer(reader)
+                    statuses[str(status)] += 1
+                    if not keep or status == 503:
+                        break
+            except (OSError, asyncio.IncompleteReadError) as error:
+                statuses[type(error).__name__] += 1
+            finally:
+                writer.close()
+
+    clients = [asyncio.create_task(client(keep=index % 2 == 0)) for index in range(32)]
+    await asyncio.sleep(3)
+    os.kill(server.pid, signal.SIGTERM)
+    await asyncio.wait(clients, timeout=SECONDS)
+    end = True
+    tried = statuses.total()
+    survived = sum(statuses[status] for status in ("200", "429", "503"))
+    seen = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
+    return Outcome("SIGTERM under a flood", tried, survived, seen)
+
+
+def resident(process: int) -> int:
+    """Return the megabytes of memory that a process holds."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    return int(status.split("VmRSS:")[1].split()[0]) // 1024
+
+
+def attacks() -> list[Attack]:
+    """Return all attacks in their order; the service does not survive the last one."""
+    slow = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+    body = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n"
+    return [
+        memory,
+        large("PNGs of 38 megapixels", flat_png(7600, 5000), 3),
+        large("photos of 12 megapixels", photo(), 20),
+        held("idle connections", IDLE, b""),
+        held("slow headers", IDLE, slow, b"a"),
+        held("slow bodies", IDLE, body, b"a"),
+        foreign,
+        repeated,
+        broken,
+        bombed,
+        headers,
+        pipelined,
+        stopped,
+    ]
+
+
+async def run(server: Server, chosen: Sequence[Attack]) -> list[Outcome]:
+    """Run attacks one after the other."""
+    outcomes = []
+    await ordinary(server, 20)  # warms up
+    for attack in chosen:
+        outcomes.append(await attack(server))
+        print(row(outcomes[-1]), flush=True)
+    return outcomes
+
+
+def row(outcome: Outcome) -> str:
+    """Return an outcome as a row of Markdown."""
+    return f"| {outcome.attack} | {outcome.tried} | {outcome.survived} | {outcome.note} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line; status 1 if something was not survived."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
+    what = "checkpoint or exported file (default: an untrained ResNet-18)"
+    parser.add_argument("network", type=Path, nargs="?", help=what)
+    parser.add_argument("--budget-ms", type=float, default=1000.0, help="(default: %(default)g)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "attacks.json")
+    options = parser.parse_args(arguments)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))  # for the clients
+    flags = ["--threads", 1, "--budget-ms", options.budget_ms]
+    with tempfile.TemporaryDirectory() as folder:
+        network = options.network or make_network(Path(folder), "resnet18")
+        with (
+            (Path(folder) / "log").open("wb") as log,
+            running(network, flags, files=FILES, log=log.fileno()) as server,
+        ):
+            print(server.line, f"{resident(server.pid)} MB", sep="\n")
+            print("| attack | tried | survived | seen |\n| --- | --- | --- | --- |")
+            outcomes = asyncio.run(run(server, attacks()))
+        logged = (Path(folder) / "log").stat().st_size
+    print(f"{logged} bytes of log")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(options.out) as temporary:
+        record = {
+            "server": server.line,
+            "log_bytes": logged,
+            "attacks": [vars(o) for o in outcomes],
+        }
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(outcome.survived == outcome.tried for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
