@@ -259,7 +259,7 @@ def held(attack: str, count: int, start: bytes, more: bytes = b"") -> Attack:
 async def foreign(server: Server) -> Outcome:
     """Send images as a page of another site would, and to a foreign name."""
     own, image = "Host: localhost", drawn_jpeg(0)
-    kinds = ([], ["Content-Type: image/jpeg"], ["Content-Type: text/plain"])
+    kinds: tuple[list[str], ...] = ([], ["Content-Type: image/jpeg"], ["Content-Type: text/plain"])
     senders = [
         ["Host: evil.example"],
         ["Host: evil.example:8000"],

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -59,7 +59,13 @@ def make_net(name: str, resolutions: Sequence[int]) -> SwitchableNet:
     return net.eval()
 
 
-def describe(name: str, resolutions: Sequence[int], resolution: int | None) -> Description:
+def describe(
+    name: str,
+    resolutions: Sequence[int],
+    resolution: int | None,
+    *,
+    layout: Literal["one", "fixed", "all"] | None = None,
+) -> Description:
     """Describe a network with classes that have no names, in a file of one resolution or of all."""
     return Description(
         task="segmentation" if NETWORKS[name][0] == "segmentation" else "classification",
@@ -67,7 +73,7 @@ def describe(name: str, resolutions: Sequence[int], resolution: int | None) -> D
         classes=("none",),
         resolutions=Resolutions(resolutions),
         preprocessing=Preprocessing(),
-        layout="all" if resolution is None else "one",
+        layout=layout or ("all" if resolution is None else "one"),
         resolution=resolution,
     )
 

@@ -1,4 +1,4 @@
-"""The verb `rsseg export`: a checkpoint as one ONNX file for other runtimes."""
+"""The verb `rsseg export`: a checkpoint as one file for other runtimes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from rsseg.cli.options import add_allow_builder, add_out
 def add_export(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     verb.description = (
-        "Write the network of a checkpoint as an ONNX file for other runtimes: all resolutions in "
-        "one file, which chooses by the size of its input, or one resolution, with its BatchNorms "
-        "folded. The file is run and compared with PyTorch before it gets its name."
+        "Write the network of a checkpoint as a file for other runtimes: all resolutions in one "
+        "file, or one resolution, with its BatchNorms folded. An ONNX file chooses by the size of "
+        "its input; the other formats hold a model of fixed shape for each resolution, for phones "
+        "and accelerators. What was written is run and compared with PyTorch before it gets its "
+        "name."
     )
     verb.set_defaults(run=_export)
     add = verb.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="runs/NAME/last.pt, or packed")
+    formats = "onnx (the default), executorch (a .pte) or openvino (a folder)"
+    add("--format", default="onnx", metavar="NAME", help=formats)
     group = verb.add_mutually_exclusive_group()
     group.add_argument("--resolution", type=int, metavar="R", help="a file of this one alone")
     group.add_argument("--all", action="store_true", help="a file of all; the default")
-    add("--compact", action="store_true", help="of all: one copy of the weights in memory, slower")
+    compact = "ONNX file of all: one copy of the weights in memory, slower"
+    add("--compact", action="store_true", help=compact)
     tolerance = "largest difference of a logit from PyTorch; default: 0.001"
     add("--tolerance", type=float, metavar="D", help=tolerance)
     add_allow_builder(verb)
@@ -29,18 +34,24 @@ def add_export(verb: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
+    from rsseg.common.messages import check_name
+    from rsseg.runtime.fixed_shapes.export import FORMATS, export_fixed
     from rsseg.runtime.onnx.check import TOLERANCE
     from rsseg.runtime.onnx.export import export_checkpoint
 
-    export = export_checkpoint(
-        args.checkpoint,
-        args.out,
-        resolution=args.resolution,
-        compact=args.compact,
-        tolerance=TOLERANCE if args.tolerance is None else args.tolerance,
-        overwrite=args.overwrite,
-        allow_builder=args.allow_builder,
-    )
+    check_name("format", args.format, ["onnx", *FORMATS])
+    options = {
+        "resolution": args.resolution,
+        "tolerance": TOLERANCE if args.tolerance is None else args.tolerance,
+        "overwrite": args.overwrite,
+        "allow_builder": args.allow_builder,
+    }
+    if args.format == "onnx":
+        export = export_checkpoint(args.checkpoint, args.out, compact=args.compact, **options)
+    elif args.compact:
+        raise ValueError("--compact is a form of the ONNX file; leave it out, or leave --format")
+    else:
+        export = export_fixed(args.checkpoint, args.out, args.format, **options)
     for difference in export.differences:
         print(difference)
     print(f"{export.path}: {export.size / 2**20:.1f} MiB")

@@ -42,7 +42,7 @@ def add_json(verb: argparse.ArgumentParser) -> None:
 
 def add_network(verb: argparse.ArgumentParser) -> None:
     """Add NETWORK, the file of a trained network of any kind."""
-    kinds = "a checkpoint (.pt), packed (.safetensors) or exported (.onnx) file"
+    kinds = "a checkpoint (.pt), packed (.safetensors) or exported (.onnx, .pte) file"
     verb.add_argument("network", type=Path, metavar="NETWORK", help=kinds)
 
 
@@ -61,7 +61,7 @@ def add_full_decode(verb: argparse.ArgumentParser) -> None:
 def add_executor(verb: argparse.ArgumentParser, *, device: str) -> None:
     """Add --executor, --threads and --device, which is `device` where none is given."""
     add = verb.add_argument
-    add("--executor", metavar="NAME", help="torch, onnxruntime or openvino; default: by the file")
+    add("--executor", metavar="NAME", help="torch, onnxruntime, openvino or executorch")
     add("--threads", type=int, metavar="N", help="threads for one image; default: PyTorch's")
     add("--device", default=device, help="auto, cpu or cuda, for PyTorch; default: %(default)s")
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 EXTRAS: Final = {
     "albumentations": "data",
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    "executorch": "executorch",
     "openvino": "openvino",
     **dict.fromkeys(("datasets", "webdataset"), "readers"),
     **dict.fromkeys(("prometheus_client", "starlette", "uvicorn"), "serve"),

@@ -20,6 +20,7 @@ PACKED_FORMAT: Final = "rsseg packed 1"
 FOLDER_FORMAT: Final = "rsseg folder 1"
 FOLDER_CONFIG, FOLDER_WEIGHTS = "config.json", "model.safetensors"  # names of huggingface_hub
 EXPORT_KEY: Final = "rsseg"  # of the description among the metadata of an exported file
+OPENVINO_WEIGHTS: Final = "weights.bin"  # of all models in a folder, which are named R.xml
 
 
 class FileKind(Enum):
@@ -32,6 +33,8 @@ class FileKind(Enum):
     CHECKPOINT = "is a checkpoint"
     PACKED = "is a packed network"
     EXPORTED = "is an exported file"
+    EXECUTORCH = "is an ExecuTorch program (.pte)"
+    OPENVINO = "is a folder of OpenVINO models"
     PROGRAM = "is an exported program (.pt2)"
     PUBLISHED = "is a published checkpoint"
     WEIGHTS = "holds tensors or values of another program"
@@ -40,11 +43,12 @@ class FileKind(Enum):
 
 
 CHECKPOINTS: Final = (FileKind.CHECKPOINT, FileKind.PACKED, FileKind.PRETRAINED)
-NETWORKS: Final = (*CHECKPOINTS, FileKind.EXPORTED)
+NETWORKS: Final = (*CHECKPOINTS, FileKind.EXPORTED, FileKind.EXECUTORCH, FileKind.OPENVINO)
 
 _START: Final = 2**20  # bytes that are looked at: the names of all tensors, in files of torch
 _ZIP, _LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of torch.save
 _LARGEST_HEADER: Final = 100 * 2**20  # bytes, the limit of safetensors
+_EXECUTORCH: Final = slice(4, 6), b"ET"  # where flatbuffers name their format, without its version
 _GRAPH, _METADATA = 7, 14  # numbers of fields in the ModelProto of ONNX
 _VARINT, _EIGHT, _LENGTH, _FOUR = 0, 1, 2, 5  # wire types of protobuf
 
@@ -75,7 +79,7 @@ def file_kind(path: Path) -> FileKind:
     if not path.exists():
         return FileKind.MISSING
     if path.is_dir():
-        return FileKind.PRETRAINED if _is_pretrained(path) else FileKind.FOLDER
+        return _folder_kind(path)
     if not path.is_file():  # A pipe or a device has no beginning that can be read twice.
         return FileKind.OTHER
     with path.open("rb") as stream:
@@ -133,13 +137,16 @@ def wrong_kind_message(path: Path, expected: Collection[FileKind]) -> str:
 def _remedy(path: Path, kind: FileKind, expected: Collection[FileKind]) -> str:
     if kind is FileKind.PUBLISHED:
         return f"make it a checkpoint with `rsseg import {path} --out NAME.pt`"
-    if kind in (FileKind.EXPORTED, FileKind.PROGRAM) and FileKind.CHECKPOINT in expected:
+    written = (FileKind.EXPORTED, FileKind.EXECUTORCH, FileKind.OPENVINO, FileKind.PROGRAM)
+    if kind in written and FileKind.CHECKPOINT in expected:
         return "give the checkpoint (.pt or packed .safetensors) that it was made from"
     kinds = []
     if FileKind.CHECKPOINT in expected:
         kinds.append("a checkpoint (.pt or packed .safetensors)")
     if FileKind.EXPORTED in expected:
         kinds.append("an ONNX file of `rsseg export`")
+    if FileKind.EXECUTORCH in expected and FileKind.EXPORTED not in expected:
+        kinds.append("an ExecuTorch program (.pte) of `rsseg export`")
     place = f" in it, such as {path / 'last.pt'}" if kind is FileKind.FOLDER else ""
     return f"give {' or '.join(kinds)}{place}"
 
@@ -150,10 +157,19 @@ def _content_kind(stream: BinaryIO, size: int) -> FileKind:
         return FileKind.EMPTY
     if start.startswith((_ZIP, _LEGACY)):
         return _torch_kind(start)
+    place, mark = _EXECUTORCH
+    if start[place] == mark:
+        return FileKind.EXECUTORCH
     if _is_safetensors(start):
         packed = f'"format":"{PACKED_FORMAT}"'.encode() in start
         return FileKind.PACKED if packed else FileKind.WEIGHTS
     return _onnx_kind(stream, size)
+
+
+def _folder_kind(folder: Path) -> FileKind:
+    if (folder / OPENVINO_WEIGHTS).is_file() and any(folder.glob("[0-9]*.xml")):
+        return FileKind.OPENVINO
+    return FileKind.PRETRAINED if _is_pretrained(folder) else FileKind.FOLDER
 
 
 def _is_pretrained(folder: Path) -> bool:

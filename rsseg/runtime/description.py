@@ -34,8 +34,9 @@ class Description:
         classes: Names of its K classes, in the order of the logits.
         resolutions: Sides that it was trained for, from large to small.
         preprocessing: How it reads images.
-        layout: "one" if it is the network of a single resolution, "all" otherwise.
-        resolution: The single resolution, None with "all".
+        layout: "one" if it is the network of a single resolution, "fixed" if it has a model of
+            fixed shape for each trained one, "all" if it takes any size.
+        resolution: The single resolution, None with "fixed" and "all".
         unseen: Rule for resolutions that were not trained.
         batchnorm: "private" or "shared".
         labels: What the values of the label maps meant that it was trained with, if it had any
@@ -51,7 +52,7 @@ class Description:
     classes: tuple[str, ...] = Field(min_length=1)
     resolutions: Resolutions
     preprocessing: Preprocessing
-    layout: Literal["one", "all"] = "all"
+    layout: Literal["one", "fixed", "all"] = "all"
     resolution: int | None = None
     unseen: str = "interpolate"
     batchnorm: Literal["private", "shared"] = "private"

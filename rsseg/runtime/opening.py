@@ -28,6 +28,25 @@ def _open_torch(path: Path, **options: Any) -> Opened:
     return open_torch(path, **options)
 
 
+def _open_openvino(path: Path, **options: Any) -> Opened:
+    """Open a folder of OpenVINO's own models, or an ONNX file, with OpenVINO."""
+    if not path.is_dir():
+        return open_openvino(path, **options)
+    from rsseg.runtime.fixed_shapes.openvino import (  # noqa: PLC0415 It loads PyTorch.
+        open_openvino_folder,
+    )
+
+    return open_openvino_folder(path, **options)
+
+
+def _open_executorch(path: Path, **options: Any) -> Opened:
+    from rsseg.runtime.fixed_shapes.executorch import (  # noqa: PLC0415 It loads PyTorch.
+        open_executorch,
+    )
+
+    return open_executorch(path, **options)
+
+
 @dataclass(frozen=True)
 class Opener:
     """How an executor opens files.
@@ -46,7 +65,8 @@ class Opener:
 EXECUTORS: Final[dict[str, Opener]] = {
     "torch": Opener(CHECKPOINTS, _open_torch),
     "onnxruntime": Opener((FileKind.EXPORTED,), open_onnx),
-    "openvino": Opener((FileKind.EXPORTED,), open_openvino),
+    "openvino": Opener((FileKind.EXPORTED, FileKind.OPENVINO), _open_openvino),
+    "executorch": Opener((FileKind.EXECUTORCH,), _open_executorch),
 }
 
 
@@ -81,8 +101,10 @@ def open_executor(
     """Open a file with an executor.
 
     Args:
-        path: A checkpoint (.pt, packed .safetensors) or an exported file (.onnx).
-        name: "torch", "onnxruntime" or "openvino"; default: the one natural for the file.
+        path: A checkpoint (.pt, packed .safetensors) or what `rsseg export` wrote (.onnx, .pte, a
+            folder of OpenVINO models).
+        name: "torch", "onnxruntime", "openvino" or "executorch"; default: the one that
+            is natural for the file.
         threads: Threads that compute one image; default: as many as PyTorch.
         device: "cpu"; PyTorch also takes "auto" and "cuda".
         unseen: Rule for untrained resolutions, "interpolate", "nearest" or "extrapolate";

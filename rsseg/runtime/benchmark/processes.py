@@ -152,7 +152,7 @@ def _run_process(
 def _times(subject: Subject, resolutions: Sequence[int] | None, runs: int) -> list[Row]:
     predictor = subject.open()
     sides = list(predictor.resolutions if resolutions is None else resolutions)
-    if predictor.description.layout == "one":
+    if predictor.description.layout != "all":
         sides = [side for side in sides if side in predictor.resolutions]
     return [
         Row(

@@ -81,7 +81,7 @@ def export_checkpoint(
     net, _, metadata = load_checkpoint(checkpoint, allow_builder=allow_builder)
     description = describe(metadata, checkpoint, unseen=net.unseen)
     if resolution is not None:
-        _check_trained(resolution, net, checkpoint)
+        check_trained(resolution, net, checkpoint)
         description = replace(description, layout="one", resolution=resolution)
     return write_checked(net, description, out, compact=compact, tolerance=tolerance)
 
@@ -202,7 +202,8 @@ def runner(path: Path) -> Run:
     return run
 
 
-def _check_trained(resolution: int, net: SwitchableNet, checkpoint: Path) -> None:
+def check_trained(resolution: int, net: SwitchableNet, checkpoint: Path) -> None:
+    """Raise a ValueError unless a network was trained at a resolution."""
     if resolution not in net.resolutions:
         sides = ", ".join(map(str, dict.fromkeys(net.resolutions)))
         raise ValueError(

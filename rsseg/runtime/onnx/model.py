@@ -77,6 +77,15 @@ def model_of_all(net: SwitchableNet, *, compact: bool = False) -> Any:
     return _tidied(select_sets(model, private, rule, compact=compact), "any")
 
 
+def model_of_graph(program: ExportedProgram) -> Any:
+    """Convert a graph of torch.export to an `onnx.ModelProto`, with nothing folded into weights.
+
+    Raises:
+        ValueError: If the exporter cannot convert it.
+    """
+    return _converted(program)
+
+
 def _plain_model(network: nn.Module, resolution: int, sides: Sides) -> Any:
     return _tidied(optimised(_converted(_program(network, resolution, sides))), sides)
 

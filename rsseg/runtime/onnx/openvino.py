@@ -44,20 +44,35 @@ class OpenvinoExecutor:
     device = "cpu"
 
     def __init__(self, model: Any, contract: Contract) -> None:
-        self._model = model
+        self._requests = Requests(model)
         self._contract = contract
         self.resolutions = contract.description.usable
-        self._idle: deque[Any] = deque()
 
     def logits(self, images: Views, resolution: int) -> Logits:
         """Compute the logits of a batch, see `Executor`."""
         self._contract.check(images, resolution)
         try:
-            with self._request() as request:
-                results = request.infer({INPUT: np.ascontiguousarray(images)})
-                logits: Logits = np.array(results[OUTPUT], dtype=np.float32)
+            return self._requests.logits(images)
         except Exception as error:  # Its errors are RuntimeErrors and others.
             raise ValueError(view_size_error(resolution, images, error)) from error
+
+
+class Requests:
+    """Runs a compiled model for several threads at once.
+
+    Args:
+        model: A compiled model of the input `INPUT` and the output `OUTPUT`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._idle: deque[Any] = deque()
+
+    def logits(self, images: Views) -> Logits:
+        """Return the logits of views that the model takes."""
+        with self._request() as request:
+            results = request.infer({INPUT: np.ascontiguousarray(images)})
+            logits: Logits = np.array(results[OUTPUT], dtype=np.float32)
         return logits
 
     @contextmanager
@@ -89,12 +104,11 @@ def open_openvino(
     """
     openvino = import_extra("openvino")
     check_file(path, device, OpenvinoExecutor.name)
-    settings = _EXACT | {"INFERENCE_NUM_THREADS": str(threads or default_threads())}
+    settings = settings_for(threads)
     try:
         core = openvino.Core()
         model = core.read_model(str(path))
-        place = ["framework", KEY]  # where OpenVINO keeps the metadata of ONNX files
-        text = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
+        text = text_at(model, ["framework", KEY])  # where it keeps the metadata of ONNX files
         names = [[node.any_name for node in nodes] for nodes in (model.inputs, model.outputs)]
         compiled = core.compile_model(model, "CPU", settings)
     except Exception as error:  # Its errors are RuntimeErrors and others.
@@ -104,3 +118,13 @@ def open_openvino(
     sides = model.inputs[0].partial_shape
     shape = tuple(side.get_length() if side.is_static else None for side in sides)
     return OpenvinoExecutor(compiled, Contract(description, shape)), description
+
+
+def settings_for(threads: int | None) -> dict[str, str]:
+    """Return how a model is compiled, for so many threads or as many as PyTorch would."""
+    return _EXACT | {"INFERENCE_NUM_THREADS": str(threads or default_threads())}
+
+
+def text_at(model: Any, place: list[str]) -> str | None:
+    """Return a text that a model holds beside its graph, None if there is none."""
+    return str(model.get_rt_info(place).astype(str)) if model.has_rt_info(place) else None
