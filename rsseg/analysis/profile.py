@@ -29,7 +29,7 @@ from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
 
-_FILES: Final = (".pt", ".safetensors", ".onnx")  # taken for files even where there is none
+_FILES: Final = (".pt", ".safetensors", ".onnx", ".pte")  # taken for files even where there is none
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,14 @@ FORMAT: Final = PACKED_FORMAT
 SUFFIX: Final = ".safetensors"
 _CODES: Final = ".codes"
 _COUNTER: Final = 8  # bytes of a quantiser's number of updates
+_NOT_PACKED: Final = (
+    FileKind.FOLDER,
+    FileKind.EMPTY,
+    FileKind.EXPORTED,
+    FileKind.EXECUTORCH,
+    FileKind.OPENVINO,
+    FileKind.OTHER_ONNX,
+)
 
 
 def pack_numbers(numbers: Tensor, bits: int) -> Tensor:
@@ -239,7 +247,7 @@ def read_packed(path: Path) -> tuple[State, dict[str, Any]]:
     kind = file_kind(path)
     if kind is FileKind.MISSING:
         raise CheckpointError(f"there is no checkpoint {path}")
-    if kind in (FileKind.FOLDER, FileKind.EMPTY, FileKind.EXPORTED, FileKind.OTHER_ONNX):
+    if kind in _NOT_PACKED:
         raise CheckpointError(wrong_kind_message(path, CHECKPOINTS))
     try:
         with safe_open(path, framework="pt") as file:

@@ -35,6 +35,8 @@ _IN_FOLDER: Final = ("model.safetensors", "pytorch_model.bin")
 _CONFIGS: Final = ("config.json", "preprocessor_config.json")
 _REMEDIES: Final = {
     FileKind.EXPORTED: "give the checkpoint that it was exported from",
+    FileKind.EXECUTORCH: "give the checkpoint that it was exported from",
+    FileKind.OPENVINO: "give the checkpoint that it was exported from",
     FileKind.PROGRAM: "give the checkpoint that it was exported from",
     FileKind.OTHER_ONNX: "give the state dict of the network that it was exported from",
     FileKind.EMPTY: "write it again",

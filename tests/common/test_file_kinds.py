@@ -32,6 +32,8 @@ FILES = {
     "last.pt": FileKind.CHECKPOINT,
     "packed.safetensors": FileKind.PACKED,
     "net.onnx": FileKind.EXPORTED,
+    "net.pte": FileKind.EXECUTORCH,
+    "models": FileKind.OPENVINO,
     "net.pt2": FileKind.PROGRAM,
     "model_best.pth.tar": FileKind.PUBLISHED,
     "old.pth.tar": FileKind.PUBLISHED,
@@ -69,6 +71,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Pictures.fromarray(np.zeros((20, 20, 3), np.uint8)).save(root / "photo.png")
     (root / "empty.pt").touch()
     (root / "run").mkdir()
+    # The beginning that the format prescribes: a flatbuffer says what it is in its second word.
+    (root / "net.pte").write_bytes(bytes([28, 0, 0, 0]) + b"ET12" + bytes(64))
+    (root / "models").mkdir()
+    for name in ("64.xml", "32.xml", "weights.bin"):
+        (root / "models" / name).touch()
     return root
 
 
@@ -113,6 +120,8 @@ def test_messages_say_what_a_file_is_and_what_to_give(folder: Path) -> None:
     made_from = "give the checkpoint (.pt or packed .safetensors) that it was made from"
     expected = {
         "net.onnx": f"FILE is an exported file; {made_from}",
+        "net.pte": f"FILE is an ExecuTorch program (.pte); {made_from}",
+        "models": f"FILE is a folder of OpenVINO models; {made_from}",
         "net.pt2": f"FILE is an exported program (.pt2); {made_from}",
         "empty.pt": f"FILE is empty; {checkpoint}",
         "run": f"FILE is a folder; {checkpoint} in it, such as FILE/last.pt",

@@ -32,6 +32,7 @@ from rsseg.runtime.stages import Stages, medians
 # For the environment of a process that measures: glibc's malloc then takes every larger block from
 # the system and gives it back, so that what is held is what is needed.
 EXACT: Final = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+_RUNTIMES: Final = {"executorch": "executorch.runtime"}  # by executor, where named otherwise
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -168,7 +169,7 @@ def _times(subject: Subject, resolutions: Sequence[int] | None, runs: int) -> li
 
 def _memory(subject: Subject, resolution: int) -> int:
     image = drawn_image()
-    importlib.import_module(subject.executor)
+    importlib.import_module(_RUNTIMES.get(subject.executor, subject.executor))
     Preprocessing().normalise(Preprocessing().view(image, resolution))  # Its code is loaded late.
     forget_peak()
     before = resident()

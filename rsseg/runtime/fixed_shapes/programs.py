@@ -83,6 +83,7 @@ def replace_batchnorms(graph: GraphModule, private: Collection[str]) -> int:
     for number, node in enumerate(nodes):
         _replace(graph, node, number)
     graph.graph.eliminate_dead_code()
+    graph.delete_all_unused_submodules()  # those of the BatchNorms
     graph.recompile()
     return len(nodes)
 
