@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from rsseg.runtime.executors import Logits, Views
 from rsseg.runtime.fixed_shapes.executor import FixedShapesExecutor, Model
+from rsseg.runtime.protocol import Logits, Views
 from tests.helpers.small_exported import description
 
 
