@@ -337,16 +337,13 @@ def _budget_of_file(predictor: Predictor, *, path: Path, threads: int | None) ->
 def _check_class_logits(logits: Logits, classes: Sequence[str], name: str) -> None:
     """Check the logits of a classifier, from which the probabilities follow."""
     _check_shape(logits, (1, len(classes)), "", name)
-    if not np.isfinite(logits).all():
-        raise ValueError(
-            f"'{name}' gives logits that are not finite; its training has failed, use another "
-            "checkpoint"
-        )
+    _check_values(np.isfinite(logits), name)
 
 
 def _label_map(logits: Logits, size: Sequence[int], classes: Sequence[str], name: str) -> LabelMap:
     """Check the logits of a segmenter; return the class of each pixel, uint8, shape `size`."""
     _check_shape(logits, (1, len(classes)), ", h, w", name)
+    _check_values(~np.isnan(logits), name)  # Infinite ones compare, and NaN with nothing.
     return _predicted_labels(logits[0], size)
 
 
@@ -364,6 +361,14 @@ def _predicted_labels(logits: Logits, size: Sequence[int]) -> LabelMap:
         return np.asarray(logits.argmax(axis=0), dtype=np.uint8)
     single = np.ascontiguousarray(logits, np.float32)
     return cells.label_map(single, size).astype(np.uint8, copy=False)
+
+
+def _check_values(valid: NDArray[np.bool_], name: str) -> None:
+    if not valid.all():
+        raise ValueError(
+            f"'{name}' gives logits that are not finite; its training has failed, use another "
+            "checkpoint"
+        )
 
 
 def _check_shape(logits: Logits, first: tuple[int, int], rest: str, name: str) -> None:

@@ -262,6 +262,13 @@ def test_logits_that_are_no_answer_are_refused() -> None:
     told = description(task="segmentation")
     with pytest.raises(ValueError, match=r"expected \(1, 3, h, w\)"):
         Predictor(FakeExecutor(1.0, 2.0, 3.0), told).predict(drawn())
+    maps = FakeExecutor()
+    maps.row = np.zeros((1, 3, 4, 4), np.float32)
+    maps.row[0, 1, 2, 2] = np.inf
+    assert (Predictor(maps, told).predict(drawn()).label_map == 1).any()
+    maps.row[0, 1, 2, 2] = np.nan
+    with pytest.raises(ValueError, match="logits that are not finite"):
+        Predictor(maps, told).predict(drawn())
 
 
 def test_top_names_the_most_probable_classes(fake: FakeExecutor) -> None:
