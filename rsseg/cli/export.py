@@ -27,6 +27,9 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--all", action="store_true", help="a file of all; the default")
     compact = "ONNX file of all: one copy of the weights in memory, slower"
     add("--compact", action="store_true", help=compact)
+    add("--int8", action="store_true", help="weights and activations of 8 bits; --calibrate too")
+    images = "folder of images, some hundred, that ranges of activations are measured on"
+    add("--calibrate", type=Path, metavar="DIR", help=images)
     tolerance = "largest difference of a logit from PyTorch; default: 0.001"
     add("--tolerance", type=float, metavar="D", help=tolerance)
     add_allow_builder(verb)
@@ -40,6 +43,7 @@ def _export(args: argparse.Namespace) -> None:
     from rsseg.runtime.onnx.export import export_checkpoint
 
     check_name("format", args.format, ["onnx", *FORMATS])
+    check_int8(args.int8, args.calibrate, args.tolerance)
     options = {
         "resolution": args.resolution,
         "tolerance": TOLERANCE if args.tolerance is None else args.tolerance,
@@ -47,11 +51,27 @@ def _export(args: argparse.Namespace) -> None:
         "allow_builder": args.allow_builder,
     }
     if args.format == "onnx":
-        export = export_checkpoint(args.checkpoint, args.out, compact=args.compact, **options)
-    elif args.compact:
-        raise ValueError("--compact is a form of the ONNX file; leave it out, or leave --format")
+        export = export_checkpoint(
+            args.checkpoint, args.out, compact=args.compact, calibrate=args.calibrate, **options
+        )
+    elif args.compact or args.int8:
+        option = "--compact" if args.compact else "--int8"
+        raise ValueError(f"{option} is a form of the ONNX file; leave it out, or leave --format")
     else:
         export = export_fixed(args.checkpoint, args.out, args.format, **options)
-    for difference in export.differences:
+    for difference in (*export.differences, *export.agreements):
         print(difference)
     print(f"{export.path}: {export.size / 2**20:.1f} MiB")
+
+
+def check_int8(int8: bool, calibrate: Path | None, tolerance: float | None) -> None:
+    """Raise a ValueError for what does not belong together around --int8."""
+    if int8 and calibrate is None:
+        raise ValueError(
+            "--int8 needs --calibrate DIR, a folder with some hundred images of the kind that the "
+            "network will see"
+        )
+    if calibrate is not None and not int8:
+        raise ValueError("--calibrate is for files of 8 bits; give --int8 too, or leave it out")
+    if int8 and tolerance is not None:
+        raise ValueError("--tolerance is for files of floats; 8 bits are compared on the images")

@@ -265,7 +265,9 @@ def test_logits_that_are_no_answer_are_refused() -> None:
     maps = FakeExecutor()
     maps.row = np.zeros((1, 3, 4, 4), np.float32)
     maps.row[0, 1, 2, 2] = np.inf
-    assert (Predictor(maps, told).predict(drawn()).label_map == 1).any()
+    labels = Predictor(maps, told).predict(drawn()).label_map
+    assert labels is not None
+    assert (labels == 1).any()
     maps.row[0, 1, 2, 2] = np.nan
     with pytest.raises(ValueError, match="logits that are not finite"):
         Predictor(maps, told).predict(drawn())

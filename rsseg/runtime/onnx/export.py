@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +22,15 @@ from rsseg.common.files import check_output, written_whole
 from rsseg.load import load_checkpoint
 from rsseg.runtime.checkpoints import describe
 from rsseg.runtime.description import Description
+from rsseg.runtime.onnx.calibration import (
+    Agreement,
+    CalibrationViews,
+    agreement,
+    calibration_images,
+)
 from rsseg.runtime.onnx.check import TOLERANCE, Difference, Run, check, differences
 from rsseg.runtime.onnx.executor import ERRORS_ONLY, INPUT, OUTPUT
+from rsseg.runtime.onnx.int8 import RULE, integer_model
 from rsseg.runtime.onnx.label import label
 from rsseg.runtime.onnx.model import Sides, model_of_all, model_of_one
 from rsseg.switchable.net import SwitchableNet
@@ -41,12 +49,14 @@ class Export:
         size: In bytes.
         description: What it says about its network.
         differences: From PyTorch, at each size that was compared.
+        agreements: The same of a file of 8 bits, which is compared on images instead.
     """
 
     path: Path
     size: int
     description: Description
-    differences: list[Difference]
+    differences: Sequence[Difference] = ()
+    agreements: Sequence[Agreement] = ()
 
 
 def export_checkpoint(
@@ -55,6 +65,7 @@ def export_checkpoint(
     *,
     resolution: int | None = None,
     compact: bool = False,
+    calibrate: Path | None = None,
     tolerance: float = TOLERANCE,
     overwrite: bool = False,
     allow_builder: bool = False,
@@ -66,7 +77,9 @@ def export_checkpoint(
         out: File to write, of the suffix .onnx.
         resolution: The only one in the file; None puts all of them into one.
         compact: Of a file of all resolutions: less memory, but slower, see `select`.
-        tolerance: Largest difference of a logit from PyTorch.
+        calibrate: Folder of images; with it, weights and activations have 8 bits, see `int8`.
+        tolerance: Largest difference of a logit from PyTorch; not for 8 bits, which are compared
+            on the images.
         overwrite: Write over a file that exists.
         allow_builder: See `rsseg.load_checkpoint`.
 
@@ -77,12 +90,18 @@ def export_checkpoint(
         OSError: If the file cannot be written.
     """
     _check_arguments(checkpoint, out, resolution, tolerance, compact=compact, overwrite=overwrite)
+    if compact and calibrate is not None:
+        raise ValueError("a file of 8 bits has a branch for each resolution; leave --compact out")
+    images = None if calibrate is None else calibration_images(calibrate)
     check_packages()
     net, _, metadata = load_checkpoint(checkpoint, allow_builder=allow_builder)
     description = describe(metadata, checkpoint, unseen=net.unseen)
     if resolution is not None:
         check_trained(resolution, net, checkpoint)
         description = replace(description, layout="one", resolution=resolution)
+    if images is not None:
+        views = CalibrationViews(images, description.preprocessing)
+        return write_integers(net, description, out, views)
     return write_checked(net, description, out, compact=compact, tolerance=tolerance)
 
 
@@ -141,6 +160,30 @@ def write_checked(
         compared = differences(net, runner(temporary), description.usable, untrained=untrained)
         check(compared, tolerance)
     return Export(out, out.stat().st_size, description, compared)
+
+
+def write_integers(
+    net: SwitchableNet, description: Description, out: Path, views: CalibrationViews
+) -> Export:
+    """Write a network with weights and activations of 8 bits, and compare it on images.
+
+    Args:
+        net: Network in evaluation mode on the CPU.
+        description: Of the network; its layout and resolution decide what is written.
+        out: File to write; one that exists is replaced.
+        views: Of the images to calibrate with.
+
+    Raises:
+        ValueError: If the network cannot be exported, or the file's logits are not finite.
+        OSError: If the file cannot be written.
+    """
+    unseen = description.unseen if description.layout == "one" else RULE
+    description = replace(description, bits=8, unseen=unseen)
+    with written_whole(out) as temporary:
+        save(integer_model(net, description, views.batches), description, temporary)
+        run = runner(temporary)
+        compared = [agreement(net, run, views, side) for side in description.usable]
+    return Export(out, out.stat().st_size, description, agreements=compared)
 
 
 def write(

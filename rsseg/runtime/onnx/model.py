@@ -74,7 +74,7 @@ def model_of_all(net: SwitchableNet, *, compact: bool = False) -> Any:
         return _plain_model(networks[0], resolutions[0], "any")
     model = _converted(_program(networks[0], resolutions[0], "any"))
     rule = mixing(resolutions, net.unseen)
-    return _tidied(select_sets(model, private, rule, compact=compact), "any")
+    return tidied(select_sets(model, private, rule, compact=compact), "any")
 
 
 def model_of_graph(program: ExportedProgram) -> Any:
@@ -87,7 +87,7 @@ def model_of_graph(program: ExportedProgram) -> Any:
 
 
 def _plain_model(network: nn.Module, resolution: int, sides: Sides) -> Any:
-    return _tidied(optimised(_converted(_program(network, resolution, sides))), sides)
+    return tidied(optimised(_converted(_program(network, resolution, sides))), sides)
 
 
 def _program(network: nn.Module, resolution: int, sides: Sides) -> ExportedProgram:
@@ -163,7 +163,7 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _tidied(model: Any, sides: Sides) -> Any:
+def tidied(model: Any, sides: Sides) -> Any:
     """Return a model with names of axes and nodes, and without where its nodes come from."""
     graph = model.graph
     if len(graph.input) != 1 or len(graph.output) != 1:

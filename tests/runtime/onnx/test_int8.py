@@ -1,0 +1,245 @@
+"""Facts about rsseg/runtime/onnx/int8.py: integers once, scales for each resolution."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from PIL import Image as Pictures
+from torch import nn
+
+from rsseg import SwitchableNet
+from rsseg.cli import main as cli
+from rsseg.images.preprocessing import Preprocessing
+from rsseg.quantization.convert import quantize
+from rsseg.runtime.onnx.calibration import CalibrationViews, calibration_images
+from rsseg.runtime.onnx.export import Export, runner, write_integers
+from rsseg.runtime.onnx.int8 import check_floats
+from rsseg.runtime.opening import open_executor
+from rsseg.runtime.predictor import Predictor
+from tests.helpers.small_checkpoint import write_checkpoint
+from tests.helpers.small_exported import description
+from tests.helpers.small_networks import at, randomise
+
+SIDES = (64, 32)
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU()),
+        *(nn.Conv2d(24, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 3)),
+    )
+
+
+def small(change: Callable[[nn.Sequential], object] = lambda _: None) -> SwitchableNet:
+    torch.manual_seed(0)
+    made = network()
+    net = SwitchableNet(made, SIDES)
+    randomise(net)
+    change(made)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight images of clouds, not noise: each with a range of its own."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for index in range(8):
+        pixels = rng.integers(0, 32 * (index + 1), (6, 7, 3), dtype=np.uint8)
+        Pictures.fromarray(pixels).resize((90, 80)).save(folder / f"{index}.png")
+    return folder
+
+
+def written(net: SwitchableNet, images: Path, out: Path, **values: Any) -> Export:
+    views = CalibrationViews(calibration_images(images), Preprocessing())
+    return write_integers(net, description(**values), out, views)
+
+
+@pytest.fixture(scope="module")
+def export(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return written(small(), images, tmp_path_factory.mktemp("int8") / "small.onnx")
+
+
+def network_of(net: SwitchableNet) -> nn.Sequential:
+    assert isinstance(net.network, nn.Sequential)
+    return net.network
+
+
+def graphs(graph: Any) -> list[Any]:
+    """A graph and all inside it."""
+    inner = [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
+    return [graph, *(each for one in inner for each in graphs(one))]
+
+
+def integers(path: Path) -> list[tuple[int, ...]]:
+    """Shapes of the integer weights in a file, those in branches included."""
+    values = [v for g in graphs(onnx.load(path).graph) for v in g.initializer]
+    return [
+        tuple(v.dims) for v in values if v.data_type == onnx.TensorProto.INT8 and len(v.dims) > 1
+    ]
+
+
+def test_integer_weights_of_all_resolutions_are_in_the_file_once(export: Export) -> None:
+    assert sorted(integers(export.path)) == [(3, 32), (24, 3, 3, 3), (32, 24, 3, 3)]
+
+
+def test_integers_are_the_rounded_weights_of_each_channel(export: Export) -> None:
+    values = {v.name: v for v in onnx.load(export.path).graph.initializer}
+    for name, layer in (("0.weight", 0), ("3.weight", 3)):
+        convolution = network_of(small())[layer]
+        assert isinstance(convolution, nn.Conv2d)
+        weight = convolution.weight.detach().flatten(1).numpy()
+        expected = weight / (np.abs(weight).max(axis=1, keepdims=True) / 127)
+        stored = numpy_helper.to_array(values[f"{name}_quantized"]).reshape(expected.shape)
+        # Gammas are positive here; a value between two integers may go to either.
+        assert np.abs(stored - expected).max() < 0.502
+
+
+def test_logits_are_near_those_of_pytorch_at_each_resolution(export: Export) -> None:
+    assert export.description.bits == 8
+    assert [each.resolution for each in export.agreements] == [64, 32]
+    for each in export.agreements:
+        assert each.largest < 0.03 * each.logits
+
+
+def test_runtime_computes_convolutions_of_all_branches_in_integers(
+    export: Export, tmp_path: Path
+) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(export.path), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(tmp_path / "optimised.onnx")
+    kinds = Counter(node.op_type for graph in graphs(model.graph) for node in graph.node)
+    assert kinds["QLinearConv"] == 4
+    assert not kinds["Conv"]
+
+
+@pytest.mark.parametrize("executor", ["onnxruntime", "openvino"])
+def test_predictor_takes_the_file_as_any_other(export: Export, executor: str) -> None:
+    predictor = Predictor.open(export.path, executor, threads=1)
+    assert predictor.resolutions == SIDES
+    image = np.full((40, 50, 3), 128, np.uint8)
+    net, views = small(), Preprocessing()
+    for side in SIDES:
+        view = views.normalise(views.view(image, side))[None]
+        with torch.no_grad():
+            expected = net.predict(view, side).numpy()[0]
+        np.testing.assert_allclose(predictor.predict(image, side).logits, expected, atol=0.05)
+
+
+def test_resolution_between_takes_the_scales_of_the_nearest(export: Export) -> None:
+    run, image = runner(export.path), np.zeros((1, 3, 64, 64), np.float32)
+    assert export.description.unseen == "nearest"
+    # Constant images: whatever the size, only the set that is chosen makes a difference.
+    sizes = {side: run(image[..., :side, :side])[0] for side in (32, 40, 64)}
+    assert np.abs(sizes[40] - sizes[32]).max() < np.abs(sizes[64] - sizes[32]).max()
+    with pytest.raises(ValueError, match="by the rule 'nearest' that it was exported with"):
+        open_executor(export.path, unseen="interpolate")
+
+
+def negative(made: nn.Sequential) -> None:
+    with torch.no_grad():
+        at(made, 1, "32").weight[::2] *= -1
+
+
+def zero(made: nn.Sequential) -> None:
+    with torch.no_grad():
+        at(made, 1, "32").weight[3] = 0
+
+
+@pytest.mark.parametrize(("change", "copies"), [(negative, 1), (zero, 2)])
+def test_sign_of_gamma_goes_into_the_scale_and_a_zero_into_a_copy(
+    change: Callable[[nn.Sequential], object], copies: int, images: Path, tmp_path: Path
+) -> None:
+    export = written(small(change), images, tmp_path / "small.onnx")
+    assert integers(export.path).count((24, 3, 3, 3)) == copies
+    for each in export.agreements:
+        assert each.largest < 0.03 * each.logits
+
+
+def test_file_of_one_resolution_has_no_branches(images: Path, tmp_path: Path) -> None:
+    export = written(small(), images, tmp_path / "one.onnx", layout="one", resolution=32)
+    model = onnx.load(export.path)
+    assert len(graphs(model.graph)) == 1
+    assert export.description.unseen == "interpolate"
+    assert [each.resolution for each in export.agreements] == [32]
+
+
+def test_ranges_of_a_resolution_are_those_of_its_own_views(images: Path, tmp_path: Path) -> None:
+    """The scale of the input, at which nothing else can differ, follows from the views."""
+    views = CalibrationViews(calibration_images(images), Preprocessing())
+    scales = []
+    for side in SIDES:
+        export = written(small(), images, tmp_path / f"{side}.onnx", layout="one", resolution=side)
+        model = onnx.load(export.path)
+        (first,) = [n for n in model.graph.node if n.input[0] == "images"]
+        values = {v.name: numpy_helper.to_array(v) for v in model.graph.initializer}
+        scales.append(float(values[first.input[1]]))
+        batch: NDArray[np.float32] = np.concatenate(list(views.batches(side)))
+        expected = (max(batch.max(), 0) - min(batch.min(), 0)) / 255
+        assert scales[-1] == pytest.approx(expected, rel=1e-4)
+    assert scales[0] != scales[1]
+
+
+# What is refused.
+
+
+def test_network_with_learnt_levels_of_activations_is_refused() -> None:
+    check_floats(SwitchableNet(quantize(network(), weights=2, activations=32), SIDES))
+    with pytest.raises(ValueError, match=r"learnt levels .* export it without --int8"):
+        check_floats(SwitchableNet(quantize(network(), weights=2, activations=2), SIDES))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--int8"], "--int8 needs --calibrate DIR"),
+        (["--calibrate", "."], "--calibrate is for files of 8 bits"),
+        (["--int8", "--calibrate", "."], "there is no image in"),
+        (["--int8", "--calibrate", "nowhere"], "nowhere, which is not a folder; give a folder"),
+        (["--int8", "--calibrate", "few"], "with the 1 images in few, expected at least 8"),
+        (["--int8", "--calibrate", ".", "--compact"], "leave --compact out"),
+        (["--int8", "--calibrate", ".", "--tolerance", "1"], "--tolerance is for files of floats"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_network_is_loaded(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "few" in options:
+        Path("few").mkdir()
+        Pictures.new("RGB", (40, 40)).save("few/one.png")
+    assert cli.main(["export", "none.pt", "--out", "x.onnx", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_command_writes_a_file_below_a_third_of_the_floats(
+    task: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_checkpoint(tmp_path / "net.pt", task)
+    for name, options in (("floats", []), ("int8", ["--int8", "--calibrate", str(images)])):
+        assert (
+            cli.main(["export", str(source), "--out", str(tmp_path / f"{name}.onnx"), *options])
+            == 0
+        )
+    assert "64: same class as PyTorch for " in capsys.readouterr().out
+    floats, int8 = ((tmp_path / f"{name}.onnx").stat().st_size for name in ("floats", "int8"))
+    assert int8 < 0.5 * floats
