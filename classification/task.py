@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from classification.config import ClassificationConfig
 from classification.evaluate import ClassificationEvaluator
 from classification.mixing import build_mix
 from rsseg.analysis.correctness import CORRECTNESS
-from rsseg.classifiers.build import build_classifier, weights_record
+from rsseg.classifiers.build import TIMM, build_classifier, is_timm, weights_record
 from rsseg.classifiers.head import ClassificationHead
+from rsseg.classifiers.sizes import size_options
 from rsseg.common.files import written_whole
 from rsseg.common.messages import first_line
 from rsseg.images.preprocessing import PHOTO_SIZE
@@ -29,6 +31,18 @@ from rsseg.training.job import Mix
 from rsseg.training.step import Loss, Outputs, Teach, fixed_teacher
 from rsseg.training.task import EvalData, Task
 from rsseg.weights.record import Record
+
+
+def _size_remedy(config: ClassificationConfig, resolutions: Sequence[int]) -> str:
+    """Return what to do about a network that does not take images of some sizes."""
+    model, options = config.model, None
+    if is_timm(model.name):
+        name = model.name.removeprefix(TIMM)
+        sides = [max(config.preprocessing.size(side, *PHOTO_SIZE)) for side in resolutions]
+        options = size_options(name, sides, model.options)
+    if options:
+        return f"set model.options: {json.dumps({**model.options, **options})}"
+    return "choose other resolutions or another model"
 
 
 class Classification(Task[ClassificationConfig]):
@@ -59,7 +73,7 @@ class Classification(Task[ClassificationConfig]):
             except (RuntimeError, AssertionError, ValueError) as error:
                 raise ValueError(
                     f"{config.model.name} cannot take images of resolution {resolution}: "
-                    f"{first_line(error)}; choose other resolutions or another model"
+                    f"{first_line(error)}; {_size_remedy(config, resolutions)}"
                 ) from error
 
     def loss(

@@ -17,6 +17,7 @@ from rsseg.common.messages import counted
 from rsseg.heads import head_of
 from rsseg.runtime.accuracies import read_accuracies
 from rsseg.runtime.budget.table import Entry, latency_file, read_entries
+from rsseg.switchable.norms import BATCH
 from rsseg.training.metadata import RunMetadata
 
 PAPER: Final = "https://arxiv.org/abs/2007.09558"
@@ -106,13 +107,14 @@ def _head(record: RunMetadata, license_id: str | None, datasets: Sequence[str]) 
 
 def _summary(record: RunMetadata) -> str:
     sides = ", ".join(map(str, dict.fromkeys(record.resolutions)))
+    norm = "BatchNorm" if record.norms == BATCH else f"set of norms ({', '.join(record.norms)})"
     batchnorm = (
-        "a private BatchNorm for each" if record.batchnorm == "private" else "one BatchNorm for all"
+        f"a private {norm} for each" if record.batchnorm == "private" else f"one {norm} for all"
     )
     return (
         f"A resolution switchable {head_of(record.task).noun}: one set of weights with {batchnorm} "
         f"of the resolutions {sides} (pixels), of which one is chosen at run time. A resolution "
-        "between them takes an interpolated BatchNorm."
+        f"between them takes an interpolated {norm}."
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsseg.switchable.layers import SwitchableBatchNorm2d
+from rsseg.switchable.layers import SwitchableNorm
 
 QUANTITIES: Final = ("gamma", "beta", "mean", "variance")
 SHARED: Final = "shared"
@@ -37,7 +37,8 @@ class SetMeans:
         layer: Its name in the network, such as "layer1.0.bn1".
         resolution: Name of the set, such as "224"; "shared" where all resolutions use one.
         channels: Number of channels.
-        values: Mean of each of QUANTITIES; NaN where the layer has none, as without affine part.
+        values: Mean of each of QUANTITIES; NaN where the layer has none, as without affine part, or
+            a LayerNorm without statistics.
     """
 
     index: int
@@ -68,7 +69,7 @@ def channel_means(network: nn.Module) -> list[SetMeans]:
         ValueError: If it has no BatchNorm.
     """
     means = [
-        SetMeans(index, name, resolution, layer.num_features, _means(layer))
+        SetMeans(index, name, resolution, _channels(layer), _means(layer))
         for index, (name, sets) in zip(count(1), _layers(network), strict=False)
         for resolution, layer in sets.items()
     ]
@@ -77,24 +78,30 @@ def channel_means(network: nn.Module) -> list[SetMeans]:
     return means
 
 
-def _layers(network: nn.Module) -> Iterator[tuple[str, dict[str, _BatchNorm]]]:
-    """Yield the name and the sets of each BatchNorm, in the order of the modules."""
+def _layers(network: nn.Module) -> Iterator[tuple[str, dict[str, nn.Module]]]:
+    """Yield name and sets of each BatchNorm and private norm, in the order of the modules."""
     inside: set[nn.Module] = set()
     for name, layer in network.named_modules():
-        if isinstance(layer, SwitchableBatchNorm2d):
-            sets = {key: cast(_BatchNorm, one) for key, one in layer.sets.items()}
-            inside.update(sets.values())
-            yield name, sets
+        if isinstance(layer, SwitchableNorm):
+            inside.update(layer.sets.values())
+            yield name, dict(layer.sets.items())
         elif isinstance(layer, _BatchNorm) and layer not in inside:
             yield name, {SHARED: layer}
 
 
-def _means(layer: _BatchNorm) -> dict[str, float]:
+def _channels(layer: nn.Module) -> int:
+    if isinstance(layer, _BatchNorm):
+        return layer.num_features
+    return next(layer.parameters(recurse=False)).numel()
+
+
+def _means(layer: nn.Module) -> dict[str, float]:
+    parameters, buffers = layer._parameters, layer._buffers
     tensors: tuple[Tensor | None, ...] = (
-        layer.weight,
-        layer.bias,
-        layer.running_mean,
-        layer.running_var,
+        parameters.get("weight"),
+        parameters.get("bias"),
+        buffers.get("running_mean"),
+        buffers.get("running_var"),
     )
     values = (float("nan") if t is None else float(t.detach().double().mean()) for t in tensors)
     return dict(zip(QUANTITIES, values, strict=True))

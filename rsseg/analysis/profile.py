@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.classifiers.build import ClassifierConfig, build_classifier
 from rsseg.common.config import validate
@@ -25,8 +24,10 @@ from rsseg.images.preprocessing import PHOTO_SIZE, Preprocessing
 from rsseg.load import load_checkpoint
 from rsseg.quantization.packing import stored_sizes
 from rsseg.segmentation.model import ModelConfig, build_segmenter
-from rsseg.switchable.complexity import batchnorm_parameters, count_macs, count_parameters
+from rsseg.switchable.complexity import count_macs, count_parameters
+from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.norms import BATCH, fitting_norms
 from rsseg.switchable.resolutions import Resolutions
 
 _FILES: Final = (".pt", ".safetensors", ".onnx", ".pte")  # taken for files even where there is none
@@ -103,7 +104,8 @@ def profile(
 
     Args:
         network: Name of a classifier, a segmenter as "ARCHITECTURE:ENCODER", or the path of a
-            checkpoint (.pt or packed .safetensors).
+            checkpoint (.pt or packed .safetensors). One by name gets private BatchNorms, or, where
+            there are hardly any, all its norms private, see `fitting_norms`.
         resolutions: Sides of the views in pixels, from large to small; a checkpoint has its own.
         classes: Number of classes; default: 1000, of a segmenter 40. A checkpoint has its own.
         allow_builder: See `rsseg.load_checkpoint`.
@@ -127,7 +129,7 @@ def profile(
         scores=scores,
         one_set=count_parameters(net.specialize(net.resolutions[0])),
         all_sets=count_parameters(net) - scores,
-        private=batchnorm_parameters(net) if private else 0,
+        private=count_parameters(nn.ModuleList(switchable_layers(net))),
         views=dict(zip(names, views, strict=True)),
         macs={name: _macs(net, view, network) for name, view in zip(names, views, strict=True)},
         bytes=stored_sizes(net),
@@ -155,15 +157,13 @@ def _opened(
 
     def switchable() -> SwitchableNet:
         plain = build()
-        # A network without BatchNorm has nothing to make private.
-        kind: Literal["private", "shared"] = "private" if _has_batchnorm(plain) else "shared"
-        return SwitchableNet(plain, sizes, scores=len(sizes) > 1, batchnorm=kind)
+        norms = fitting_norms(plain)
+        # A network without norms has nothing to make private.
+        kind: Literal["private", "shared"] = "private" if norms else "shared"
+        scores = len(sizes) > 1
+        return SwitchableNet(plain, sizes, scores=scores, batchnorm=kind, norms=norms or BATCH)
 
     return _without_weights(switchable), Preprocessing()
-
-
-def _has_batchnorm(network: nn.Module) -> bool:
-    return any(isinstance(layer, _BatchNorm) for layer in network.modules())
 
 
 def _builder(network: str, values: dict[str, Any]) -> Callable[[], nn.Module]:

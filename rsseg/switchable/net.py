@@ -253,4 +253,5 @@ class SwitchableNet(nn.Module):
 
     def extra_repr(self) -> str:
         """Return what `print` shows of the network: resolutions and kind of BatchNorm."""
-        return f"resolutions={list(self.resolutions)}, batchnorm={self.batchnorm}"
+        norms = "" if self.norms == BATCH else f", norms={list(self.norms)}"
+        return f"resolutions={list(self.resolutions)}, batchnorm={self.batchnorm}{norms}"

@@ -74,8 +74,17 @@ def test_equal_resolutions_cost_as_much_as_several_inets() -> None:
     assert (counted.cost_over_largest, counted.cost_over_inets) == (3, 3)
 
 
-def test_network_without_batchnorm_has_nothing_private() -> None:
+def test_network_without_batchnorm_has_private_norms_of_its_kind() -> None:
     counted = profile("convnext_tiny", [64, 32], classes=10)
+    network = build_classifier(name="convnext_tiny", classes=10)
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.LayerNorm)]
+    one_set = sum(p.numel() for layer in norms for p in layer.parameters())
+    assert (counted.sets, counted.private) == (2, 2 * one_set)
+    assert counted.all_sets - counted.one_set == one_set
+
+
+def test_network_without_norms_has_nothing_private() -> None:
+    counted = profile("alexnet", [96, 64], classes=10)
     assert (counted.sets, counted.private, counted.added_share) == (1, 0, 0)
     assert "private" not in layout(counted)
 

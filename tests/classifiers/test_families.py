@@ -9,12 +9,12 @@ import timm
 import torch
 import torchvision
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.classifiers.build import build_classifier
 from rsseg.common.checkpoint import write_checkpoint
 from rsseg.load import load_checkpoint
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.norms import fitting_norms
 from tests.helpers.small_networks import randomise
 
 SMALL = (
@@ -57,16 +57,19 @@ def round_trip(path: Path, name: str, side: int) -> None:
     """Build, save and load a network, and compare what the two predict."""
     torch.manual_seed(0)
     network = build_classifier(name=name, classes=7)
-    if not any(isinstance(layer, _BatchNorm) for layer in network.modules()):
+    norms = fitting_norms(network)
+    if "batch" not in norms:
         with pytest.raises(ValueError, match="no BatchNorm to convert"):
             SwitchableNet(network, [side])
-        pytest.skip(f"{name} has no BatchNorm")
-    net = SwitchableNet(network, [side])
+    if not norms:
+        pytest.skip(f"{name} has no norms")
+    net = SwitchableNet(network, [side], norms=norms)
     randomise(net)
     metadata = {
         "task": "classification",
         "model": {"name": name, "classes": 7},
         "resolutions": [side],
+        "norms": norms,
         "preprocessing": {},
     }
     write_checkpoint(path, {"metadata": metadata, "net": net.state_dict()})

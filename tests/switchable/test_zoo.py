@@ -250,6 +250,7 @@ def test_smp_network_keeps_outputs_and_specializes(architecture: str, encoder: s
     check_family(getattr(smp, architecture)(encoder, encoder_weights=None, classes=5), SMALL)
 
 
+@pytest.mark.filterwarnings("ignore:.*hardly any BatchNorm")
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in TIMM]
 )

@@ -18,6 +18,7 @@ from torch import nn
 
 from rsseg.quantization.convert import plain_network
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.norms import norm_kind
 from rsseg.switchable.unseen import neighbours
 
 Stacks = Mapping[str, NDArray[np.float32]]
@@ -85,6 +86,16 @@ def private_tensors(networks: Sequence[nn.Module]) -> Stacks:
         name: np.stack([state[name].detach().numpy() for state in states])
         for name, first in states[0].items()
         if first.is_floating_point() and not all(_same(first, state[name]) for state in states[1:])
+    }
+
+
+def mixed_tensors(network: nn.Module) -> set[str]:
+    """Return the names of the tensors of norms, which are mixed between two resolutions."""
+    return {
+        f"{name}.{tensor}".lstrip(".")
+        for name, layer in network.named_modules()
+        if norm_kind(layer) is not None
+        for tensor, _ in layer.named_parameters(recurse=False)
     }
 
 

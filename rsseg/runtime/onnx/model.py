@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import math
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Literal
 
 import torch
@@ -22,7 +23,7 @@ from torch.export import Dim, ExportedProgram
 
 from rsseg.common.messages import first_line
 from rsseg.runtime.onnx.executor import INPUT, OUTPUT
-from rsseg.runtime.onnx.mixing import mixing, ordinary, private_tensors
+from rsseg.runtime.onnx.mixing import mixed_tensors, mixing, ordinary, private_tensors
 from rsseg.runtime.onnx.nodes import optimised
 from rsseg.runtime.onnx.same_padding import as_operators, translations
 from rsseg.runtime.onnx.select import select_sets
@@ -72,9 +73,10 @@ def model_of_all(net: SwitchableNet, *, compact: bool = False) -> Any:
     private = private_tensors(networks)
     if not private:
         return _plain_model(networks[0], resolutions[0], "any")
-    model = _converted(_program(networks[0], resolutions[0], "any"))
+    model = _converted(_program(networks[0], resolutions[0], "any"), private.keys())
     rule = mixing(resolutions, net.unseen)
-    return tidied(select_sets(model, private, rule, compact=compact), "any")
+    mixed = mixed_tensors(networks[0])
+    return tidied(select_sets(model, private, rule, mixed=mixed, compact=compact), "any")
 
 
 def model_of_graph(program: ExportedProgram) -> Any:
@@ -121,8 +123,10 @@ def _example_images(resolution: int, sides: Sides) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def _converted(program: ExportedProgram) -> Any:
+def _converted(program: ExportedProgram, private: Set[str] = frozenset()) -> Any:
     """Convert a graph of torch to an ONNX model; every BatchNorm stays a node of its own.
+
+    Nodes that read private tensors stay as well: the tensors are found by their names.
 
     Raises:
         ValueError: If the exporter cannot convert it.
@@ -145,8 +149,14 @@ def _converted(program: ExportedProgram) -> Any:
         reason = first_line(error)
         raise ValueError(f"the network cannot be converted to ONNX: {reason}") from error
     assert converted is not None
-    optimizer.fold_constants(converted.model)
+    optimizer.fold_constants(converted.model, should_fold=partial(_may_fold, private))
     return converted.model_proto
+
+
+def _may_fold(private: Set[str], node: Any) -> bool | None:
+    """Return False for a node that reads a private tensor, None for the rule of the optimiser."""
+    reads = {value.name for value in node.inputs if value is not None}
+    return None if private.isdisjoint(reads) else False
 
 
 @contextmanager

@@ -16,7 +16,7 @@ Source: https://onnx.ai/onnx/operators/
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ from rsseg.runtime.onnx.tables import (
     Floats,
     PrivateBatchNorm,
     Table,
+    affine_table,
     batchnorm_table,
     row_of,
     tensor_table,
@@ -57,7 +58,14 @@ _FIRST_AXIS, _LAST_AXIS = "choice/first axis", "choice/last axis"
 Tensors = Mapping[str, NDArray[Any]]
 
 
-def select_sets(model: Any, private: Stacks, rule: Mixing, *, compact: bool = False) -> Any:
+def select_sets(
+    model: Any,
+    private: Stacks,
+    rule: Mixing,
+    *,
+    mixed: Set[str] = frozenset(),
+    compact: bool = False,
+) -> Any:
     """Compute the model of all resolutions from that of one.
 
     Args:
@@ -65,12 +73,14 @@ def select_sets(model: Any, private: Stacks, rule: Mixing, *, compact: bool = Fa
             folded, tensors under their names in the network. It is changed.
         private: The tensors that differ between the S resolutions, by name, shape (S, ...).
         rule: Which sets serve which side.
+        mixed: Names of tensors whose sets are mixed for a side between two resolutions, besides
+            those of BatchNorms; of all others the nearer set is taken.
         compact: Mix the sets of every image, in place of a branch for each set.
 
     Returns:
         The model of all resolutions.
     """
-    tables = _separate(model, private)
+    tables = _separate(model, private, mixed)
     model = optimised(model)
     graph = model.graph
     nodes = list(graph.node)
@@ -93,7 +103,7 @@ def select_sets(model: Any, private: Stacks, rule: Mixing, *, compact: bool = Fa
     return model
 
 
-def _separate(model: Any, private: Stacks) -> list[Table]:
+def _separate(model: Any, private: Stacks, mixed: Set[str]) -> list[Table]:
     """Turn private tensors into inputs of the graph, and private BatchNorms into Mul and Add.
 
     The optimiser folds constants, and must not fold these: an input it leaves as it is.
@@ -105,7 +115,10 @@ def _separate(model: Any, private: Stacks) -> list[Table]:
     _replace(graph.node, nodes)
     read = {name for each in nodes for name in each.input}
     tables = [batchnorm_table(layers)] if layers else []
-    tables += [tensor_table(name, values) for name, values in private.items() if name in read]
+    others = {name: values for name, values in private.items() if name in read}
+    affine = {name: values for name, values in others.items() if name in mixed}
+    tables += [affine_table(affine)] if affine else []
+    tables += [tensor_table(name, others[name]) for name in others if name not in affine]
     _replace(graph.initializer, [v for v in graph.initializer if v.name not in private])
     graph.input.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

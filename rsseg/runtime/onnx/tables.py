@@ -1,11 +1,13 @@
 """Tables of private tensors in an ONNX model: a row for each set, and nodes from a row to tensors.
 
-All BatchNorms share one table, so that one product mixes the sets of all layers. Which row, or
-which mixture of rows, is decided in `select`.
+All BatchNorms share one table, so that one product mixes the sets of all layers; so do all norms
+without statistics. Which row, or which mixture of rows, is decided in `select`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +20,7 @@ Floats = NDArray[np.float32]
 Constants = dict[str, NDArray[Any]]
 _MAP_AXES: Final = 4  # axes of what most BatchNorms read: (B, C, H, W)
 _ALL: Final = "sets"
+_AFFINE: Final = "sets of norms"
 
 
 class Table(NamedTuple):
@@ -123,6 +126,21 @@ def batchnorm_table(layers: list[PrivateBatchNorm]) -> Table:
 def _piece(name: str, layer: PrivateBatchNorm) -> str:
     """Return the name of a layer's part of all scales or shifts, in the shape for maps."""
     return name if layer.axes == _MAP_AXES else f"{name}/map"
+
+
+def affine_table(tensors: Mapping[str, Floats]) -> Table:
+    """Return the table of the gammas and betas of LayerNorms and the like, shape (S, ...) each."""
+    values = np.concatenate([v.reshape(len(v), -1) for v in tensors.values()], axis=1)
+    shapes = {name: each.shape[1:] for name, each in tensors.items()}
+    sizes = f"{_AFFINE}/sizes"
+    constants: Constants = {sizes: np.array([math.prod(s) for s in shapes.values()], np.int64)}
+    pieces = {name: name if len(shapes[name]) == 1 else f"{name}/flat" for name in shapes}
+    nodes = [node("Split", [row_of(_AFFINE), sizes], list(pieces.values()), axis=0)]
+    for name, piece in pieces.items():
+        if piece != name:
+            constants[f"{name}/shape"] = np.array(shapes[name], np.int64)
+            nodes.append(node("Reshape", [piece, f"{name}/shape"], [name]))
+    return Table(_AFFINE, values, nodes, constants, shapes, mixed=True)
 
 
 def tensor_table(name: str, values: Floats) -> Table:

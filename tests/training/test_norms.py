@@ -1,0 +1,126 @@
+"""Runs of networks with LayerNorm: what the configuration says, what the checkpoint holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from classification.task import CLASSIFICATION
+from datasets.classification import TestImages
+from rsseg.common.checkpoint import write_checkpoint
+from rsseg.common.config import ConfigError
+from rsseg.load import load_checkpoint
+from rsseg.switchable.convert import switchable_layers
+from rsseg.switchable.net import SwitchableNet
+from rsseg.training.config import OptimConfig
+from rsseg.training.ema import WeightAverage
+from rsseg.training.optim import build_optimizer
+from rsseg.training.task import build_net, describe
+from tests.helpers.small_images import image_config, write_images
+from tests.helpers.small_runs import small_config
+
+CPU = torch.device("cpu")
+VIT: dict[str, Any] = {
+    "name": "vit_tiny_patch16_224",
+    "classes": 3,
+    "options": {
+        "img_size": 48,
+        "dynamic_img_size": True,
+        "patch_size": 8,
+        "embed_dim": 16,
+        "depth": 1,
+        "num_heads": 2,
+    },
+}
+
+
+def config(tmp_path: Path, **values: Any) -> Any:
+    return image_config(
+        write_images(tmp_path),
+        **{"model": VIT, "resolutions": [48, 32], "norms": ["layer"], **values},
+    )
+
+
+def trained(net: SwitchableNet) -> SwitchableNet:
+    """Give each set values of its own."""
+    torch.manual_seed(0)
+    for layer in switchable_layers(net):
+        for one in layer.sets.values():
+            for parameter in one.parameters():
+                nn.init.uniform_(parameter, 0.5, 1.5)
+    return net.eval()
+
+
+@torch.no_grad()
+def test_checkpoint_of_a_run_with_layer_norms_is_read_again(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    net = trained(build_net(CLASSIFICATION, settings, CPU))
+    metadata = describe(CLASSIFICATION, settings, net, TestImages(settings))
+    write_checkpoint(tmp_path / "last.pt", {"metadata": metadata.plain(), "net": net.state_dict()})
+    loaded, _, read = load_checkpoint(tmp_path / "last.pt")
+    assert read.norms == loaded.norms == ("layer",)
+    for side in (48, 40, 32):
+        images = torch.randn(2, 3, side, side)
+        assert torch.equal(loaded.predict(images), net.predict(images))
+
+
+def test_start_from_one_set_goes_into_every_set(tmp_path: Path) -> None:
+    plain = config(tmp_path, resolutions=[48], distillation="none")
+    net = trained(build_net(CLASSIFICATION, plain, CPU))
+    metadata = describe(CLASSIFICATION, plain, net, TestImages(plain))
+    write_checkpoint(tmp_path / "last.pt", {"metadata": metadata.plain(), "net": net.state_dict()})
+    settings = config(tmp_path / "again", init=str(tmp_path / "last.pt"))
+    state = build_net(CLASSIFICATION, settings, CPU).state_dict()
+    norms = {name for name in state if ".sets." in name}
+    assert norms
+    for name in norms:
+        source = name.replace(".sets.32.", ".sets.48.")
+        assert torch.equal(state[name], net.state_dict()[source])
+
+
+def test_shared_norms_are_left_as_they_are(tmp_path: Path) -> None:
+    net = build_net(CLASSIFICATION, config(tmp_path, batchnorm="shared"), CPU)
+    assert not list(switchable_layers(net))
+
+
+def test_average_of_the_weights_holds_every_set(tmp_path: Path) -> None:
+    net = build_net(CLASSIFICATION, config(tmp_path), CPU)
+    average, before = WeightAverage(net, 0.75), trained(net)
+    average.update(before)
+    for ours, other in zip(switchable_layers(average.net), switchable_layers(net), strict=True):
+        for name, one in ours.sets.items():
+            gamma = other.sets[name].state_dict()["weight"]
+            expected = 0.75 * torch.ones(16) + 0.25 * gamma
+            torch.testing.assert_close(one.state_dict()["weight"], expected)
+
+
+def test_private_gamma_and_beta_can_go_without_weight_decay(tmp_path: Path) -> None:
+    net = build_net(CLASSIFICATION, config(tmp_path), CPU)
+    groups = build_optimizer(net, OptimConfig(lr=0.1, decay_batchnorm=False)).param_groups
+    free = {id(p) for group in groups if not group["weight_decay"] for p in group["params"]}
+    sets = [p for layer in switchable_layers(net) for p in layer.parameters()]
+    assert free - {id(net.scores)} == {id(p) for p in sets}
+
+
+def test_networks_without_batchnorm_name_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"this one has 3 LayerNorm: .*norms: \[layer\]"):
+        build_net(CLASSIFICATION, config(tmp_path, norms=["batch"]), CPU)
+
+
+def test_size_that_a_network_does_not_take_comes_with_the_options_that_help(tmp_path: Path) -> None:
+    options = {**VIT["options"], "dynamic_img_size": False}
+    settings = config(tmp_path, model={**VIT, "options": options})
+    with pytest.raises(ValueError, match=r'set model\.options: .*"dynamic_img_size": true'):
+        build_net(CLASSIFICATION, settings, CPU)
+
+
+def test_settings_about_statistics_are_refused_without_batchnorm() -> None:
+    adapt = {"recalibrate": 8}
+    with pytest.raises(ConfigError, match=r"norms is layer, whose statistics are each image's"):
+        small_config(init="last.pt", adapt=adapt, norms=["layer"])
+    with pytest.raises(ConfigError, match="norms"):
+        small_config(norms=["instance"])
