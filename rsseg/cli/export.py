@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rsseg.cli.export_web import add_web, export_web_folder
 from rsseg.cli.options import add_allow_builder, add_out
 
 
@@ -33,10 +34,16 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     tolerance = "largest difference of a logit from PyTorch; default: 0.001"
     add("--tolerance", type=float, metavar="D", help=tolerance)
     add_allow_builder(verb)
-    add_out(verb, "FILE")
+    add_out(verb, "FILE", "file to write; needed without --web")
+    add_web(verb)
 
 
 def _export(args: argparse.Namespace) -> None:
+    if args.web is not None:
+        export_web_folder(args)
+        return
+    if args.out is None:
+        raise ValueError("give --out, the file to write, or --web DIR")
     from rsseg.common.messages import check_name
     from rsseg.runtime.fixed_shapes.export import FORMATS, export_fixed
     from rsseg.runtime.onnx.check import TOLERANCE

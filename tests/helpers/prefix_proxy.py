@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 
 PREFIX = "/nets/rooms"
+_PASSED = ("Content-Type", "Host", "Origin", "Sec-Fetch-Site")
 _KEPT = ("content-type", "content-security-policy")
 
 
@@ -29,8 +30,8 @@ def proxied(address: str) -> Iterator[str]:
                 self.send_error(404)
                 return
             inner = address + (self.path.removeprefix(PREFIX) or "/")
-            kind = {name: self.headers[name] for name in ["Content-Type"] if name in self.headers}
-            told = httpx.request(method, inner, content=body, headers=kind, timeout=120)
+            passed = {name: self.headers[name] for name in _PASSED if name in self.headers}
+            told = httpx.request(method, inner, content=body, headers=passed, timeout=120)
             self.send_response(told.status_code)
             for name, value in told.headers.items():
                 if name in _KEPT or name.startswith("x-"):
