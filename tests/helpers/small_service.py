@@ -42,7 +42,7 @@ class FakeExecutor:
 
     def logits(self, images: Views, resolution: int) -> Logits:
         self.before(resolution)
-        return np.array([[1, 3, 2]], np.float32)
+        return np.array([[1, 3, 2]] * len(images), np.float32)
 
 
 def fake_service(before: Callable[[int], object] | None = None, **options: Any) -> Service:

@@ -29,6 +29,7 @@ from rsseg.switchable.net import SwitchableNet
 from tests.helpers.small_checkpoint import CLASSES, write_checkpoint
 from tests.helpers.small_exported import description, small_net, write_onnx
 from tests.helpers.small_networks import randomise
+from tests.helpers.small_service import encoded
 
 
 @pytest.fixture(scope="module")
@@ -356,3 +357,29 @@ def test_wrong_budget_is_refused_before_anything_is_measured(fake: FakeExecutor)
     with pytest.raises(ValueError, match="budget_ms must be a positive number"):
         Predictor(fake, description()).predict(drawn(), budget_ms=-3)
     assert fake.now == 0
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_images_that_are_predicted_together_get_the_answers_of_each(
+    classifier: Path, segmenter: Path, task: str
+) -> None:
+    opened = Predictor.open(classifier if task == "classification" else segmenter)
+    sizes = ((50, 70), (40, 40), (90, 61))
+    photos = [encoded("PNG", drawn(*size)) for size in sizes]
+    together = opened.predict_together([Photo(content) for content in photos], 32)
+    for size, content, prediction in zip(sizes, photos, together, strict=True):
+        alone = opened.predict(Photo(content), 32)
+        np.testing.assert_allclose(prediction.logits, alone.logits, atol=1e-3)
+        assert (prediction.resolution, prediction.ran) == (32, (32,))
+        assert prediction.stages.network == together[0].stages.network
+        if alone.label_map is not None:
+            assert prediction.label_map is not None
+            assert prediction.label_map.shape == size
+            assert (prediction.label_map != alone.label_map).mean() < 0.01
+
+
+def test_executor_that_gives_another_number_of_rows_is_a_clear_error(fake: FakeExecutor) -> None:
+    predictor = Predictor(fake, description())
+    content = encoded()
+    with pytest.raises(ValueError, match="gives 1 rows of logits for 2 views"):
+        predictor.predict_together([Photo(content), Photo(content)], 32)

@@ -78,6 +78,23 @@ class Workers(Generic[Job, Result]):
             self._changed.notify()
         return future
 
+    def take(self, joins: Callable[[Job], bool], most: int) -> list[tuple[Job, Future[Result]]]:
+        """Take jobs that wait, for whoever works on one like them; he has to end their futures.
+
+        Args:
+            joins: Whether a job is to be taken.
+            most: How many, those that came first.
+        """
+        taken, left = list[tuple[Job, Future[Result]]](), deque[tuple[Job, Future[Result]]]()
+        with self._changed:
+            for job, future in self._jobs:
+                if len(taken) >= most or not joins(job):
+                    left.append((job, future))
+                elif future.set_running_or_notify_cancel():
+                    taken.append((job, future))
+            self._jobs = left
+        return taken
+
     def close(self, seconds: float | None = None) -> None:
         """Refuse further jobs, finish those that wait, and end the threads.
 

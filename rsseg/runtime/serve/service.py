@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -35,6 +35,7 @@ from rsseg.runtime.serve.response import (
 from rsseg.segmentation.palette import label_png
 
 QUEUE: Final = 64
+TOGETHER: Final = 4  # requests that one pass of the network computes, see docs/RUNTIME.md
 _MUCH: Final = 100.0  # milliseconds of an image's own that a refusal names
 _LEAST_BUDGET: Final = 500.0  # milliseconds, where none is given
 _PREDICTIONS: Final = 4  # at the largest resolution: they fit into the budget where none is given
@@ -61,6 +62,20 @@ class _Job:
     options: RequestOptions
     arrived: float
     kind: Kind
+
+
+@dataclass(frozen=True)
+class _Turn:
+    job: _Job
+    decision: Decision
+    start: float
+
+
+def _is_alike(job: _Job, other: _Job) -> bool:
+    """Return whether two requests may be computed together."""
+    one, two = job.options, other.options
+    same = (one.resolution, one.budget_ms) == (two.resolution, two.budget_ms)
+    return same and not other.kind.is_large
 
 
 class Service:
@@ -163,32 +178,95 @@ class Service:
 
     def _answer(self, job: _Job) -> Answer:
         start = self._clock()
-        wait_ms = 1000 * (start - job.arrived)
-        photo = job.photo
-        decision = self._decide(job, start, wait_ms)
-        prediction = self._predict(photo, decision)
-        predicted = self._clock()
-        content, content_type, values = self._encode(prediction, photo, job.options)
+        turn = _Turn(job, self._decide(job, start, 1000 * (start - job.arrived)), start)
+        companions = self._companions(turn)
+        if companions:
+            predicted = self._predict_together(turn, companions)
+            if predicted is not None:
+                return predicted
+        return self._answered(turn, self._predict(job.photo, turn.decision))
+
+    def _companions(self, turn: _Turn) -> list[tuple[_Turn, Future[Answer]]]:
+        """Take requests that wait and that the network may compute with this one."""
+        job, resolution = turn.job, turn.decision.resolution
+        waited_ms = 1000 * (turn.start - job.arrived)
+        room = self._budget_of(job) - waited_ms
+        fitting = int(room / self.costs.expected()[self._nearest(resolution)])
+        share = -(-self.workers.waiting // self.policy.workers)  # Others work as well.
+        most = min(TOGETHER - 1, share, fitting - 1)
+        if most < 1 or job.kind.is_large:
+            return []
+        taken = self.workers.take(lambda other: _is_alike(job, other), most)
+        return [(self._follow(turn, other), future) for other, future in taken]
+
+    def _follow(self, turn: _Turn, job: _Job) -> _Turn:
+        """Return the turn of a request that is computed with another, at its resolution."""
+        decision = self._decide(job, turn.start, 1000 * (turn.start - job.arrived))
+        if decision.resolution != turn.decision.resolution:
+            decision = Decision(turn.decision.resolution, "load")
+        return _Turn(job, decision, turn.start)
+
+    def _predict_together(
+        self, turn: _Turn, companions: Sequence[tuple[_Turn, Future[Answer]]]
+    ) -> Answer | None:
+        """Answer several requests with one pass of the network; None if the first has to be alone.
+
+        Where that fails each is computed by itself, so that nobody suffers from another's image.
+        """
+        turns = [turn, *(other for other, _ in companions)]
+        predictions: list[Prediction] | None
+        try:
+            predictions = self.predictor.predict_together(
+                [other.job.photo for other in turns], turn.decision.resolution, observe_rest=False
+            )
+        except Exception:  # Of one image; by itself it is told what is wrong with it.
+            predictions = None
+        for index, (other, future) in enumerate(companions, 1):
+            try:
+                if predictions is None:
+                    alone = self._predict(other.job.photo, other.decision)
+                    future.set_result(self._answered(other, alone))
+                else:
+                    future.set_result(self._answered(other, predictions[index]))
+            except BaseException as error:  # Who waits has to learn of everything.
+                future.set_exception(error)
+        return None if predictions is None else self._answered(turn, predictions[0])
+
+    def _answered(self, turn: _Turn, prediction: Prediction) -> Answer:
+        """Encode an answer, and learn what it took."""
+        job, begin = turn.job, self._clock()
+        content, content_type, values = self._encode(prediction, job.photo, job.options)
         end = self._clock()
-        stages = replace(prediction.stages, encode=1000 * (end - predicted))
-        self._learn(job, prediction, 1000 * (end - start))
+        stages = replace(prediction.stages, encode=1000 * (end - begin))
+        self._learn(job, replace(prediction, stages=stages))
         info = AnswerInfo(
             model=self.predictor.name,
             resolution=prediction.resolution,
-            chosen_by=decision.reason,
+            chosen_by=turn.decision.reason,
             stages=stages,
-            wait_ms=wait_ms,
+            wait_ms=1000 * (turn.start - job.arrived),
             total_ms=1000 * (end - job.arrived),
-            budget_ms=job.options.budget_ms or self.budget_ms,
+            budget_ms=self._budget_of(job),
         )
         if values is not None:
             content = json.dumps(info.values() | values).encode()
         return Answer(content, content_type, info)
 
-    def _learn(self, job: _Job, prediction: Prediction, took_ms: float) -> None:
-        decode_ms = job.photo.decoding_ms
-        other_ms = took_ms - decode_ms - prediction.network_ms
-        self.costs.observe(job.kind, prediction.resolution, decode_ms=decode_ms, other_ms=other_ms)
+    def _budget_of(self, job: _Job) -> float:
+        return job.options.budget_ms or self.budget_ms
+
+    def _nearest(self, resolution: int) -> int:
+        return min(self.predictor.resolutions, key=lambda known: abs(known - resolution))
+
+    def _learn(self, job: _Job, prediction: Prediction) -> None:
+        stages = prediction.stages
+        whole = job.photo.decoding_ms - stages.decode  # of an overlay
+        self.costs.observe(
+            job.kind,
+            prediction.resolution,
+            decode_ms=job.photo.decoding_ms,
+            other_ms=stages.total - stages.decode - stages.network - max(0.0, whole),
+        )
 
     def _decide(self, job: _Job, now: float, wait_ms: float) -> Decision:
         options, times = job.options, self.costs.expected()

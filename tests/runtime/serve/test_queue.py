@@ -77,3 +77,31 @@ def test_job_of_a_client_that_has_gone_takes_no_room_and_is_not_done() -> None:
 def test_workers_need_a_thread_and_a_place(numbers: dict[str, int], told: str) -> None:
     with pytest.raises(ValueError, match=f"{told} must be at least 1, got 0"):
         Workers(str, **numbers)
+
+
+def test_jobs_that_wait_are_taken_in_their_order_and_those_that_left_are_not() -> None:
+    go, begun = threading.Event(), threading.Event()
+
+    def work(job: int) -> int:
+        begun.set()
+        assert go.wait(60)
+        return job
+
+    workers = Workers(work, threads=1, capacity=9)
+    first = workers.submit(0)
+    assert begun.wait(60)
+    futures = {job: workers.submit(job) for job in (1, 2, 3, 4, 5)}
+    futures[2].cancel()
+    taken = workers.take(lambda job: job != 1, 2)
+    assert [job for job, _ in taken] == [3, 4]
+    assert workers.jobs == [1, 5]
+    for job, future in taken:
+        future.set_result(10 * job)
+    go.set()
+    assert [first.result(60), futures[1].result(60), futures[5].result(60)] == [
+        0,
+        1,
+        5,
+    ]
+    assert [futures[3].result(), futures[4].result()] == [30, 40]
+    workers.close()
