@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from benchmarks import (
     distributed,
     end_to_end,
+    formats,
     growth,
     inference,
     label_maps,
@@ -228,6 +229,11 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
         (label_maps.main, ["--side", "8", "--classes", "3"], 6),
         (onnx_files.main, ["--passes", "1", "--resolutions", "48", "32"], 13),
         (
+            formats.main,
+            ["--formats", "openvino", "--passes", "1", "--resolutions", "48", "32"],
+            6,
+        ),
+        (
             quantization.main,
             ["--shape", "2", "3", "8", "8", "--resolutions", "32", "--batch", "2"],
             6,
@@ -243,6 +249,7 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
         "inference",
         "label_maps",
         "onnx_files",
+        "formats",
         "quantization",
         "optimizer",
         "growth",
