@@ -15,6 +15,8 @@ from rsseg.common.file_kinds import (
     wrong_kind_message,
 )
 from rsseg.runtime.description import Description
+from rsseg.runtime.fixed_shapes.executorch import open_executorch
+from rsseg.runtime.fixed_shapes.openvino import open_openvino_folder
 from rsseg.runtime.onnx.executor import open_onnx
 from rsseg.runtime.onnx.openvino import open_openvino
 from rsseg.runtime.protocol import Executor
@@ -30,21 +32,7 @@ def _open_torch(path: Path, **options: Any) -> Opened:
 
 def _open_openvino(path: Path, **options: Any) -> Opened:
     """Open a folder of OpenVINO's own models, or an ONNX file, with OpenVINO."""
-    if not path.is_dir():
-        return open_openvino(path, **options)
-    from rsseg.runtime.fixed_shapes.openvino import (  # noqa: PLC0415 It loads PyTorch.
-        open_openvino_folder,
-    )
-
-    return open_openvino_folder(path, **options)
-
-
-def _open_executorch(path: Path, **options: Any) -> Opened:
-    from rsseg.runtime.fixed_shapes.executorch import (  # noqa: PLC0415 It loads PyTorch.
-        open_executorch,
-    )
-
-    return open_executorch(path, **options)
+    return (open_openvino_folder if path.is_dir() else open_openvino)(path, **options)
 
 
 @dataclass(frozen=True)
@@ -66,7 +54,7 @@ EXECUTORS: Final[dict[str, Opener]] = {
     "torch": Opener(CHECKPOINTS, _open_torch),
     "onnxruntime": Opener((FileKind.EXPORTED,), open_onnx),
     "openvino": Opener((FileKind.EXPORTED, FileKind.OPENVINO), _open_openvino),
-    "executorch": Opener((FileKind.EXECUTORCH,), _open_executorch),
+    "executorch": Opener((FileKind.EXECUTORCH,), open_executorch),
 }
 
 

@@ -1,15 +1,12 @@
-"""ExecuTorch: a program (.pte) with one method for each resolution, for phones.
+"""ExecuTorch as an executor of its programs (.pte), which are written by `write_executorch`.
 
-Constants lie in the file under the digest of their content, so methods share those that are equal.
 The description of the network is a method that returns it.
 
-Source: https://docs.pytorch.org/executorch/stable/, "Model Export and Lowering", "Runtime Python
-API Reference".
+Source: https://docs.pytorch.org/executorch/stable/, "Runtime Python API Reference".
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import warnings
@@ -20,18 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
-from rsseg.common.config import plain
 from rsseg.common.cores import default_threads
 from rsseg.common.extras import import_extra
 from rsseg.common.messages import first_line
 from rsseg.runtime.description import KEY, Description, parse
 from rsseg.runtime.fixed_shapes.executor import FixedShapesExecutor, Model
-from rsseg.runtime.fixed_shapes.programs import programs_of
 from rsseg.runtime.onnx.executor import check_file, check_unseen
 from rsseg.runtime.protocol import Logits, Views
-from rsseg.switchable.net import SwitchableNet
 
 NAME: Final = "executorch"
 _LOGGERS: Final = ("torch.utils._pytree", "executorch")
@@ -43,39 +36,6 @@ def method_of(description: Description, resolution: int) -> str:
     A file of one resolution has the method `forward`, which ExecuTorch's own tools look for.
     """
     return "forward" if description.layout == "one" else f"forward_{resolution}"
-
-
-def write_executorch(net: SwitchableNet, description: Description, path: Path) -> None:
-    """Write a network as an ExecuTorch program for XNNPACK, without comparing it.
-
-    Args:
-        net: Network in evaluation mode on the CPU.
-        description: Goes into the file; its usable resolutions become methods.
-        path: File to write.
-
-    Raises:
-        ValueError: If the network cannot be exported.
-        ImportError: If ExecuTorch is not installed.
-    """
-    import_extra(NAME)
-    programs = programs_of(net, description.usable)
-    methods = {method_of(description, side): program for side, program in programs.items()}
-    try:
-        with _quiet():
-            lower = import_module("executorch.exir").to_edge_transform_and_lower
-            place = "executorch.backends.xnnpack.partition.xnnpack_partitioner"
-            partitioner = import_module(place).XnnpackPartitioner()
-            lowered = lower(
-                methods,
-                partitioner=[partitioner],
-                constant_methods={KEY: json.dumps(plain(description))},
-            )
-            program = lowered.to_executorch()
-    except Exception as error:  # Its errors have no common class.
-        reason = first_line(error)
-        raise ValueError(f"ExecuTorch cannot take the network: {reason}") from error
-    with path.open("wb") as stream:
-        program.write_to_file(stream)
 
 
 def open_executorch(
@@ -97,7 +57,7 @@ def open_executorch(
     """
     import_extra(NAME)
     check_file(path, device, NAME)
-    with _quiet():
+    with quiet():
         runtime = import_module("executorch.runtime").Runtime.get()
         pool = import_module("executorch.extension.pybindings.portable_lib")
     count = threads or default_threads()
@@ -146,6 +106,8 @@ def _model(program: Any, method: str, lock: threading.Lock) -> Model:
     with lock:
         loaded = program.load_method(method)
 
+    torch = import_module("torch")  # ExecuTorch has loaded it.
+
     def run(view: Views) -> Logits:
         image = torch.from_numpy(np.require(view, requirements=["C", "W"]))
         with lock:
@@ -157,7 +119,7 @@ def _model(program: Any, method: str, lock: threading.Lock) -> Model:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep warnings that its interface may change, and its progress, from the reader."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]

@@ -24,8 +24,10 @@ from rsseg.common.messages import check_name
 from rsseg.load import load_checkpoint
 from rsseg.runtime.checkpoints import describe
 from rsseg.runtime.description import Description
-from rsseg.runtime.fixed_shapes.executorch import open_executorch, write_executorch
-from rsseg.runtime.fixed_shapes.openvino import open_openvino_folder, write_openvino
+from rsseg.runtime.fixed_shapes.executorch import open_executorch
+from rsseg.runtime.fixed_shapes.openvino import open_openvino_folder
+from rsseg.runtime.fixed_shapes.write_executorch import write_executorch
+from rsseg.runtime.fixed_shapes.write_openvino import write_openvino
 from rsseg.runtime.onnx.check import TOLERANCE, check, differences
 from rsseg.runtime.onnx.export import Export, check_trained
 from rsseg.runtime.protocol import Executor

@@ -6,6 +6,8 @@ The formats of packages that are not installed are skipped; `pip install 'rsseg[
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from rsseg.runtime.fixed_shapes.export import FORMATS, export_fixed, write_compa
 from rsseg.runtime.opening import open_executor
 from rsseg.segmentation.refinenet import RefineNet
 from rsseg.switchable.net import SwitchableNet
+from tests.helpers.processes import ROOT, environment
 from tests.helpers.small_checkpoint import RESOLUTIONS, write_checkpoint
 from tests.helpers.small_exported import description, small_net
 from tests.helpers.small_networks import randomise
@@ -221,6 +224,23 @@ def test_failed_folder_leaves_the_one_before(tmp_path: Path) -> None:
 
 
 # What is opened.
+
+
+ALONE = """
+import sys
+import numpy as np
+from rsseg.runtime.predictor import Predictor
+logits = Predictor.open(sys.argv[1], threads=1).executor.logits
+assert logits(np.zeros((1, 3, 32, 32), np.float32), 32).shape == (1, 3)
+assert "torch" not in sys.modules
+"""
+
+
+def test_openvino_folder_is_run_without_pytorch(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = write(tmp_path / "net", "openvino", small_net())
+    command = [sys.executable, "-c", ALONE, str(path)]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True)
 
 
 def test_damaged_openvino_folder_says_so(tmp_path: Path) -> None:
