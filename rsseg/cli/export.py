@@ -39,6 +39,7 @@ def add_export(verb: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
+    check_int8(args.int8, args.calibrate, args.tolerance)
     if args.web is not None:
         export_web_folder(args)
         return
@@ -50,7 +51,6 @@ def _export(args: argparse.Namespace) -> None:
     from rsseg.runtime.onnx.export import export_checkpoint
 
     check_name("format", args.format, ["onnx", *FORMATS])
-    check_int8(args.int8, args.calibrate, args.tolerance)
     options = {
         "resolution": args.resolution,
         "tolerance": TOLERANCE if args.tolerance is None else args.tolerance,

@@ -27,6 +27,7 @@ def add_web(verb: argparse.ArgumentParser) -> None:
 
 def export_web_folder(args: argparse.Namespace) -> None:
     """Write the folder that the arguments ask for, and say how it is opened."""
+    from rsseg.common.file_kinds import FileKind, file_kind
     from rsseg.runtime.onnx.check import TOLERANCE
     from rsseg.runtime.onnx.export import export_checkpoint
     from rsseg.runtime.web.export import export_web
@@ -35,10 +36,20 @@ def export_web_folder(args: argparse.Namespace) -> None:
         raise ValueError("--out and --web are both given; --web writes a folder of its own")
     if args.format != "onnx":
         raise ValueError(f"--web runs the ONNX file in the browser, not --format {args.format}")
+    options = {
+        "--resolution": args.resolution,
+        "--compact": args.compact,
+        "--int8": args.int8,
+        "--tolerance": args.tolerance,
+    }
+    given = [name for name, value in options.items() if value]
+    if given and file_kind(args.checkpoint) is FileKind.EXPORTED:
+        raise ValueError(f"{args.checkpoint} is exported already; leave {', '.join(given)} out")
     write = partial(
         export_checkpoint,
         resolution=args.resolution,
         compact=args.compact,
+        calibrate=args.calibrate,
         tolerance=TOLERANCE if args.tolerance is None else args.tolerance,
         allow_builder=args.allow_builder,
     )

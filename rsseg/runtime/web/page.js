@@ -8,6 +8,7 @@ const METRICS = { mean_iou: "mean IoU", top1: "top-1" };
 const WHY = {
   load: "The service is busy: it answers at a lower resolution for now.",
   budget: "A higher resolution would not keep the budget.",
+  image: "This image takes long at every resolution: a higher one would not keep the budget.",
 };
 let model = null;      // what the engine knows: name, task, classes, resolutions, allowed, ...
 let image = null;      // the image that is shown

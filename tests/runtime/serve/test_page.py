@@ -168,6 +168,11 @@ def test_service_chooses_for_a_budget_and_says_that_it_is_not_kept(
     ("total", "reason", "note"),
     [
         ("20", "budget", "A higher resolution would not keep the budget."),
+        (
+            "20",
+            "image",
+            "This image takes long at every resolution: a higher one would not keep the budget.",
+        ),
         ("20", "load", "The service is busy: it answers at a lower resolution for now."),
         ("60000.5", "largest", "The budget of 50000 ms was not kept: this answer took 60001 ms."),
         ("20", "largest", ""),

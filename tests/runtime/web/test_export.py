@@ -107,6 +107,8 @@ def test_what_cannot_be_is_told_before_anything_is_fetched(
         ([], "give --out, the file to write, or --web DIR"),
         (["--out", "a.onnx", "--web", "web"], "--out and --web are both given"),
         (["--format", "openvino", "--web", "web"], "not --format openvino"),
+        (["--resolution", "32", "--web", "web"], "is exported already; leave --resolution out"),
+        (["--calibrate", "images", "--web", "web"], "--int8"),
         (["--web", str(tmp_path / "no" / "web")], "there is no folder"),
     ):
         assert cli.main(["export", str(path), *argv]) == 2
