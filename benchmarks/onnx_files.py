@@ -33,7 +33,7 @@ from benchmarks.harness import Case, Work
 from benchmarks.runner import make_parser, run
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.runtime.description import Description
-from rsseg.runtime.onnx import export
+from rsseg.runtime.onnx import export, int8
 from rsseg.segmentation import RefineNet
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
@@ -46,6 +46,8 @@ NETWORKS: Final[dict[str, tuple[str, Callable[[], nn.Module]]]] = {
     "refinenet-resnet18": ("segmentation", lambda: RefineNet("resnet18", classes=40)),
 }
 ALL, COMPACT, ONE = "all resolutions", "all, compact", "one resolution"
+FLOATS: Final = (ONE, ALL, COMPACT)
+INT8, INT8_ONE = "all, 8 bits", "one, 8 bits"  # calibrated with noise: times do not depend on it
 Predict = Callable[[int], object]
 
 
@@ -94,10 +96,15 @@ class Files:
 
     def path(self, variant: str, resolution: int) -> Path:
         """Return the file of a variant, to be used at a resolution."""
-        only = resolution if variant == ONE else None
-        path = self.folder / f"{self.name} {variant if only is None else only}.onnx"
-        if not path.exists():
-            description = describe(self.name, self.resolutions, only)
+        only = resolution if variant in (ONE, INT8_ONE) else None
+        path = self.folder / f"{self.name} {variant} {only or ''}.onnx"
+        if path.exists():
+            return path
+        description = describe(self.name, self.resolutions, only)
+        if variant in (INT8, INT8_ONE):
+            model = int8.integer_model(self.net, description, lambda side: iter([image(side)]))
+            export.save(model, description, path)
+        else:
             export.write(self.net, description, path, compact=variant == COMPACT)
         return path
 
@@ -208,7 +215,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
     files = Files(options.files, options.network, tuple(options.resolutions))
     sizes = {"network": options.network, "batch": 1, "sets": list(files.resolutions)}
     for resolution in files.resolutions:
-        variants = _variants(latency, files, resolution, options)
+        variants = _variants(latency, files, resolution, options, (*FLOATS, INT8, INT8_ONE))
         yield Case(f"{resolution} pixels", variants, sizes, memory=False)
     ends = (files.resolutions[0], files.resolutions[-1])
     yield Case("open a file", _variants(opening, files, ends[0], options), sizes)
@@ -226,11 +233,15 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def _variants(
-    prepare: Callable[..., Work], files: Files, resolution: int, options: argparse.Namespace
+    prepare: Callable[..., Work],
+    files: Files,
+    resolution: int,
+    options: argparse.Namespace,
+    names: Sequence[str] = FLOATS,
 ) -> Mapping[str, Callable[[], Work]]:
     return {
         variant: functools.partial(prepare, files, variant, resolution, options)
-        for variant in (ONE, ALL, COMPACT)
+        for variant in names
     }
 
 

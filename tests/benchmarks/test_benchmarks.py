@@ -227,7 +227,7 @@ def test_fit_of_a_power_gives_its_exponent() -> None:
         (nyudv2.main, ["--count", "3", "--size", "48", "64", "--resolutions", "32", "16"], 6),
         (inference.main, ["--no-compile", "--passes", "1", "--resolutions", "48", "32"], 11),
         (label_maps.main, ["--side", "8", "--classes", "3"], 6),
-        (onnx_files.main, ["--passes", "1", "--resolutions", "48", "32"], 13),
+        (onnx_files.main, ["--passes", "1", "--resolutions", "48", "32"], 17),
         (
             formats.main,
             ["--formats", "openvino", "--passes", "1", "--resolutions", "48", "32"],
