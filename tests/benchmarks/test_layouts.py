@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.image_layouts import (
+from benchmarks.layouts.images import (
     CLASSES,
     IMAGE_LAYOUTS,
     NEEDS_WEBDATASET,
@@ -17,7 +17,7 @@ from benchmarks.image_layouts import (
     same_classes,
     settings_of_images,
 )
-from benchmarks.layouts import (
+from benchmarks.layouts.labels import (
     LAYOUTS,
     draw,
     main,

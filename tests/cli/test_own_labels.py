@@ -11,7 +11,7 @@ import yaml
 from PIL import Image as Pictures
 
 import train_seg
-from benchmarks.layouts import LAYOUTS, draw, run_settings
+from benchmarks.layouts.labels import LAYOUTS, draw, run_settings
 from rsseg.cli.main import main as rsseg
 from rsseg.segmentation.label_files import read_label_values
 

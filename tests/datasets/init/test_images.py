@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from benchmarks.image_layouts import CLASSES, draw_images, write_images, write_shards, write_tars
+from benchmarks.layouts.images import CLASSES, draw_images, write_images, write_shards, write_tars
 from datasets.check import main as check
 from datasets.imagenet.huggingface import find_theirs
 from datasets.init.__main__ import main

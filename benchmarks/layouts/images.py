@@ -1,4 +1,4 @@
-"""Layouts of images with a class each, for `layouts.py`: made from drawn images, and read."""
+"""Layouts of images with a class each: made from drawn images, and read."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Layouts of images that users have: made, recognised, read, trained on.
 
-    python benchmarks/layouts.py            # read every layout and compare it with the truth
-    python benchmarks/layouts.py --train    # and train on each for an epoch (minutes)
+    python -m benchmarks.layouts            # read every layout and compare it with the truth
+    python -m benchmarks.layouts --train    # and train on each for an epoch (minutes)
 
 Each layout is made in a temporary folder from the same drawn samples. It works if the labels that
 are read equal the drawn ones, pixel by pixel, under the classes that the settings state; a layout
 whose label maps cannot be trusted works if it is refused. Layouts of images with a class each, see
-`image_layouts`, work if every image has its class. The table is that of docs/OWN_DATA.md.
+`images`, work if every image has its class. The table is that of docs/OWN_DATA.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import importlib.util
 import io
 import json
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,10 +29,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
-if not __package__:  # Run as a script: nothing is installed.
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.image_layouts import (
+from benchmarks.layouts.images import (
     CLASSES,
     IMAGE_LAYOUTS,
     NEEDS_WEBDATASET,
@@ -592,7 +588,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in lines:
         print(f"| {' | '.join(line)} |")
     return int(any(cell in _FAILURES for line in lines for cell in line))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
