@@ -1,7 +1,8 @@
 """onnxruntime-web, which runs networks in a browser: the files of one version, checked by digests.
 
 They come from the npm registry when a folder is exported, through npm where it is installed (with
-its settings: registry, proxy, cache), or from a folder that holds them already.
+its settings: registry, proxy, cache), else from the registry that NPM_CONFIG_REGISTRY names, or
+from a folder that holds them already.
 
 Source: https://onnxruntime.ai/docs/tutorials/web/; the WebAssembly build alone.
 """
@@ -25,7 +26,7 @@ VERSION: Final = "1.30.0"
 NAME: Final = f"onnxruntime-web@{VERSION}"
 MODULE: Final = "ort.wasm.bundle.min.mjs"
 WASM: Final = "ort-wasm-simd-threaded.wasm"
-REGISTRY: Final = "https://registry.npmjs.org/"
+_SETTING: Final = "NPM_CONFIG_REGISTRY"
 # Of the tarball, as `npm view onnxruntime-web@VERSION dist.integrity` prints it.
 INTEGRITY: Final = (
     "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02V"
@@ -108,7 +109,12 @@ def _by_npm(npm: str, folder: Path) -> Path:
 
 def _by_http(folder: Path) -> Path:
     settings = {name.lower(): value for name, value in os.environ.items()}
-    registry = (settings.get("npm_config_registry") or REGISTRY).rstrip("/")
+    registry = settings.get(_SETTING.lower(), "").rstrip("/")
+    if not registry:
+        raise ValueError(
+            f"there is no npm to fetch {NAME} with: install it, or set {_SETTING} to the address "
+            f"of a registry; {_OFFLINE}"
+        )
     address = f"{registry}/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
     path = folder / "onnxruntime-web.tgz"
     try:

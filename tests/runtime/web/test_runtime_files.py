@@ -96,6 +96,10 @@ def test_registry_of_npms_settings_is_asked_without_npm(
     monkeypatch.setenv("npm_config_registry", str(tmp_path))
     with pytest.raises(ValueError, match=r"cannot fetch .*http.*--runtime-files"):
         files.runtime_files()
+    monkeypatch.delenv("npm_config_registry")
+    monkeypatch.delenv("NPM_CONFIG_REGISTRY", raising=False)
+    with pytest.raises(ValueError, match=r"no npm .*or set NPM_CONFIG_REGISTRY .*--runtime-files"):
+        files.runtime_files()
 
 
 def test_other_content_from_the_registry_is_refused(
