@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 from rsseg.common.cores import default_threads
+from rsseg.common.messages import counted
 from rsseg.images.photo import Decoded, Photo
 from rsseg.images.preprocessing import Image, LabelMap
 from rsseg.images.reading import as_rgb
@@ -278,7 +279,8 @@ class Predictor:
         network_ms = 1000 * (time.perf_counter() - start) / len(decoded)
         if len(logits) != len(decoded):
             raise ValueError(
-                f"'{self.name}' gives {len(logits)} rows of logits for {len(decoded)} views"
+                f"'{self.name}' gives logits of shape {logits.shape}, expected a row for each of "
+                f"{counted(len(decoded), 'view')}"
             )
         rows = [(logits[i : i + 1], one.size) for i, one in enumerate(decoded)]
         label_maps, answer_ms = _each(lambda row: self._label_map(*row), rows)

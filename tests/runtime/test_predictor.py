@@ -381,5 +381,5 @@ def test_images_that_are_predicted_together_get_the_answers_of_each(
 def test_executor_that_gives_another_number_of_rows_is_a_clear_error(fake: FakeExecutor) -> None:
     predictor = Predictor(fake, description())
     content = encoded()
-    with pytest.raises(ValueError, match="gives 1 rows of logits for 2 views"):
+    with pytest.raises(ValueError, match="expected a row for each of 2 views"):
         predictor.predict_together([Photo(content), Photo(content)], 32)

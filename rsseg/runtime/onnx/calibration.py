@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rsseg.analysis.features import find_samples
+from rsseg.common.messages import counted, percent
 from rsseg.images.crops import stack_images
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.images.reading import read_image
@@ -46,9 +47,9 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"{self.resolution}: same class as PyTorch for {100 * self.same:.1f} % (of "
-            f"{self.images} images), largest difference {self.largest:.2g}, logits up to "
-            f"{self.logits:.3g}"
+            f"{self.resolution}: same class as PyTorch for {percent(self.same, unit=' %')} (of "
+            f"{counted(self.images, 'image')}), largest difference {self.largest:.2g}, logits up "
+            f"to {self.logits:.3g}"
         )
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from rsseg.common.config import plain
+from rsseg.common.messages import counted
 from rsseg.runtime.description import KEY, Description
 from rsseg.runtime.onnx.executor import INPUT, OUTPUT
 
@@ -57,7 +58,7 @@ def _entries(description: Description) -> dict[str, str]:
 
 def _sentences(model: Any, description: Description) -> Iterator[str]:
     preprocessing = description.preprocessing
-    yield f"{description.name}: {description.task}, {len(description.classes)} classes."
+    yield f"{description.name}: {description.task}, {counted(len(description.classes), 'class')}."
     yield (
         f"Input '{INPUT}': float32, (N, 3, H, W), RGB; from 0..255: (value / 255 - mean) / std, "
         f"mean {_joined(preprocessing.mean)}, std {_joined(preprocessing.std)}."
