@@ -60,10 +60,10 @@ demo: $(VENV)/.installed
 # Results pile up in build/benchmarks; the report takes the newest of each kind.
 bench: $(VENV)/.installed
 	$(BENCH).imports --short --rounds 5
-	$(BENCH).step --short --rounds 3 --launches 2
+	$(BENCH).step --short --rounds 2 --launches 2
 	$(BENCH).distributed --short --rounds 5
-	$(BENCH).pixelwise --short --allocator both --rounds 2 --launches 3
-	$(BENCH).pixelwise --step --short --allocator both --rounds 3
+	$(BENCH).pixelwise --short --allocator both --rounds 2 --launches 2
+	$(BENCH).pixelwise --step --short --allocator both --rounds 2
 	$(BENCH).loader --short --rounds 2 --launches 3
 	$(BENCH).nyudv2 --short
 	$(BENCH).inference --short

@@ -219,7 +219,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
         predictor = make_predictor(subject, net)
         for size in SIZES:
             photo = f"{subject.name}, {size[0]}x{size[1]}"
-            at = EndToEnd(predictor, net, photo_bytes(size), 3 if options.short else 10)
+            at = EndToEnd(predictor, net, photo_bytes(size), 2 if options.short else 10)
             sizes = {"network": subject.name, "photo": list(size)}
             for side in subject.resolutions:
                 variants = {"peer": partial(at.peer, side), "ours": partial(at.ours, side)}

@@ -5,6 +5,9 @@ and the result is run and compared with the file itself in ONNX Runtime, at all 
 and at one between. Nothing is timed. Tools that are not installed are named as such; their packages
 are `onnxconverter-common` and `onnxslim`, the others come with `rsseg[onnx,openvino]`.
 
+Formats of fixed shapes (`rsseg[executorch]`, OpenVINO) are compared with the ONNX file of the same
+network.
+
 To add a tool, write a function from a `Subject` to what it shows and put it into TOOLS; it raises
 what the tool raises, or a FailedError. To add a kind of file, put it into KINDS.
 """
@@ -19,9 +22,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -33,7 +36,7 @@ if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Nothing here imports torch: a process for each cell starts in no time.
-from rsseg.common.files import written_whole
+from rsseg.common.files import files_below, written_whole
 from rsseg.common.messages import first_line
 
 Floats = NDArray[np.float32]
@@ -60,11 +63,18 @@ class Subject:
     folder: Path
 
     @cached_property
+    def reference(self) -> Path:
+        """The ONNX file that logits are compared with: itself, else the one of the same network."""
+        if self.path.suffix == ".onnx":
+            return self.path
+        return self.path.with_name(f"{self.path.name.rpartition('_')[0]}_default.onnx")
+
+    @cached_property
     def model(self) -> Any:
-        """The file, read."""
+        """The ONNX file, read."""
         import onnx  # noqa: PLC0415 An extra.
 
-        return onnx.load(self.path)
+        return onnx.load(self.reference)
 
     @cached_property
     def images(self) -> list[Floats]:
@@ -78,8 +88,8 @@ class Subject:
 
     @cached_property
     def expected(self) -> list[Floats]:
-        """Logits of the file itself."""
-        return outputs(self.path, self.images)
+        """Logits of the ONNX file."""
+        return outputs(self.reference, self.images)
 
     def check(self, computed: Sequence[Floats], tolerance: float = TOLERANCE) -> str:
         """Return the largest difference over the largest logit; raise if it is too large."""
@@ -98,8 +108,9 @@ class Subject:
         return f"{max(differences.values()):.0e}"
 
     def growth(self, path: Path) -> float:
-        """Return the size of a file over that of the exported one."""
-        return path.stat().st_size / self.path.stat().st_size
+        """Return the size of a file or folder over that of the ONNX file."""
+        files = files_below(path) if path.is_dir() else [path]
+        return sum(one.stat().st_size for one in files) / self.reference.stat().st_size
 
 
 def outputs(path: Path, images: Sequence[Floats]) -> list[Floats]:
@@ -244,6 +255,18 @@ def symbolic_shapes(subject: Subject) -> str:
     return "all shapes" if layers else "branches are left out"
 
 
+def fixed_shapes(subject: Subject) -> str:
+    """The runtime of a format of fixed shapes, at the trained resolutions."""
+    from rsseg.runtime.opening import open_executor  # noqa: PLC0415 Some load torch.
+
+    executor, _ = open_executor(subject.path, threads=1)
+    computed = list(subject.expected)  # A size in between is not in such a file.
+    for place, image in enumerate(subject.images):
+        if image.shape[-1] in executor.resolutions:
+            computed[place] = executor.logits(image, image.shape[-1])
+    return f"{subject.check(computed)}, size {subject.growth(subject.path):.2f}"
+
+
 class Tool(NamedTuple):
     """A tool.
 
@@ -268,6 +291,8 @@ TOOLS: Final[dict[str, Tool]] = {
     "OpenVINO": Tool("openvino", openvino),
     "onnx.version_converter, opset 17": Tool("onnx", opset_17),
     "symbolic shape inference": Tool("onnxruntime", symbolic_shapes),
+    "ExecuTorch, XNNPACK": Tool("executorch", fixed_shapes, ("executorch",)),
+    "OpenVINO, models of fixed shape": Tool("openvino", fixed_shapes, ("openvino",)),
 }
 
 
@@ -280,6 +305,13 @@ def _write_onnx(checkpoint: Path, path: Path, *, compact: bool = False, one: boo
 
     largest = load_checkpoint(checkpoint)[0].resolutions[0] if one else None
     export_checkpoint(checkpoint, path, compact=compact, resolution=largest)
+
+
+def _write_fixed(checkpoint: Path, path: Path, *, name: str) -> None:
+    from rsseg.runtime.fixed_shapes.export import export_fixed  # noqa: PLC0415 Imports torch.
+
+    with suppress(ImportError):  # The cell says that the package is missing.
+        export_fixed(checkpoint, path, name)
 
 
 class Kind(NamedTuple):
@@ -298,6 +330,8 @@ KINDS: Final[dict[str, Kind]] = {
     "default": Kind(".onnx", _write_onnx),
     "--compact": Kind(".onnx", lambda source, path: _write_onnx(source, path, compact=True)),
     "--resolution": Kind(".onnx", lambda source, path: _write_onnx(source, path, one=True)),
+    "executorch": Kind(".pte", partial(_write_fixed, name="executorch")),
+    "openvino": Kind("", partial(_write_fixed, name="openvino")),
 }
 
 

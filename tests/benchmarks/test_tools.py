@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import tools
+from rsseg.runtime.fixed_shapes.export import FORMATS, write_compared
 from rsseg.runtime.onnx.export import write_checked
 from tests.helpers.small_exported import description, small_net
 
@@ -34,6 +35,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_file_of_one_resolution_passes_each_tool_that_the_tests_have(tool: str, path: Path) -> None:
     result = tools.cell(tool, path)
     assert result["ok"], result
+
+
+def test_format_of_fixed_shapes_is_compared_with_the_onnx_file(tmp_path: Path) -> None:
+    net, told = small_net(), description()
+    write_checked(net, told, tmp_path / "net_default.onnx")
+    write_compared(net, told, tmp_path / "net_openvino", FORMATS["openvino"])
+    result = tools.cell("OpenVINO, models of fixed shape", tmp_path / "net_openvino")
+    assert result["ok"], result
+    for weight in net.network.parameters():  # Another network's file is no match.
+        weight.data.add_(1.0)
+    write_checked(net, told, tmp_path / "net_default.onnx")
+    assert not tools.cell("OpenVINO, models of fixed shape", tmp_path / "net_openvino")["ok"]
 
 
 def test_tool_that_is_not_installed_is_neither_passed_nor_failed(
