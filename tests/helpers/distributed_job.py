@@ -73,6 +73,7 @@ CASES = {
     "sandwich checkpoint": Case({**_SANDWICH, "memory": "checkpoint"}, resolutions=_FOUR),
     "sandwich shared": Case({**_SANDWICH, "batchnorm": "shared"}, resolutions=_FOUR),
     "sandwich afterwards": _sandwich(afterwards=True),
+    "group norm": Case({"norms": ["group"]}),
     "frozen": Case({"freeze_batchnorm": True}, label_maps=True),
     "no ensemble": Case({**_SLOW, "distillation": "none"}),
     "clipped": Case({**_SYNC, "optim": {"lr": 0.02, "clip_norm": 0.1}}),
@@ -109,9 +110,10 @@ class Classifier(Segmenter):
 def network(case: Case, config: RunConfig) -> SwitchableNet:
     """Give the same network in every process."""
     torch.manual_seed(0)
+    norm = partial(nn.GroupNorm, 2) if "group" in config.norms else nn.BatchNorm2d
     layers = [
-        *(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
-        *(nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
+        *(nn.Conv2d(3, 6, 3, padding=1), norm(6), nn.ReLU()),
+        *(nn.Conv2d(6, 6, 3, padding=1), norm(6), nn.ReLU()),
         nn.Conv2d(6, CLASSES, 3, padding=1),
     ]
     made = Segmenter(*layers) if case.label_maps else Classifier(*layers)
@@ -120,7 +122,13 @@ def network(case: Case, config: RunConfig) -> SwitchableNet:
     if case.quantizer:
         quantize(made, quantizer=case.quantizer)
     ensemble = config.distillation != "none"
-    net = SwitchableNet(made, case.resolutions, scores=ensemble, batchnorm=config.batchnorm)
+    net = SwitchableNet(
+        made,
+        case.resolutions,
+        scores=ensemble,
+        batchnorm=config.batchnorm,
+        norms=config.norms,
+    )
     return net if config.precision == "fp16" else net.double()  # Autocast leaves float64 alone.
 
 
