@@ -33,7 +33,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_file_of_one_resolution_passes_each_tool_that_the_tests_have(tool: str, path: Path) -> None:
-    result = tools.cell(tool, path)
+    result = tools.cell_of_its_own(tool, path)  # Some tools crash.
     assert result["ok"], result
 
 
