@@ -12,8 +12,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,10 +26,10 @@ if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import Case, UnavailableError, Work
-from benchmarks.onnx_files import NETWORKS, RESOLUTIONS, describe, image, make_net
-from benchmarks.runner import make_parser, run
+from benchmarks.onnx_files import describe, image, make_net, run_on_files, variants_of
+from benchmarks.runner import make_parser
 from rsseg.common.extras import extra_message
-from rsseg.common.files import files_below
+from rsseg.common.files import size_of
 from rsseg.runtime.fixed_shapes.export import FORMATS, Format, written_folder
 from rsseg.runtime.protocol import Executor
 from rsseg.switchable.net import SwitchableNet
@@ -100,11 +99,6 @@ class Files:
         return executor
 
 
-def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder."""
-    return sum(file.stat().st_size for file in (files_below(path) if path.is_dir() else [path]))
-
-
 def latency(files: Files, variant: str, resolution: int, options: argparse.Namespace) -> Work:
     """Prepare images through an open file, one after the other."""
     executor = files.open(variant, resolution, options.threads)
@@ -145,34 +139,19 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
         sizes = {"network": options.network, "batch": 1, "sets": list(files.resolutions)}
         for side in files.resolutions:
             case = f"{name}, {side} pixels"
-            yield Case(case, _variants(latency, files, side, options), sizes, memory=False)
+            yield Case(
+                case, variants_of(latency, files, side, options, (ONE, ALL)), sizes, memory=False
+            )
         smallest = files.resolutions[-1]
-        variants = _variants(opening, files, smallest, options)
+        variants = variants_of(opening, files, smallest, options, (ONE, ALL))
         yield Case(f"{name}, open at {smallest}", variants, sizes)
-
-
-def _variants(
-    prepare: Callable[..., Work], files: Files, resolution: int, options: argparse.Namespace
-) -> dict[str, Callable[[], Work]]:
-    return {
-        variant: functools.partial(prepare, files, variant, resolution, options)
-        for variant in (ONE, ALL)
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = make_parser("formats", str(__doc__), threads=2, device="cpu")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
-    parser.add_argument("--network", choices=NETWORKS, default="resnet18")
-    parser.add_argument("--resolutions", type=int, nargs="+", default=RESOLUTIONS)
-    parser.add_argument("--passes", type=int, help="in one round (default: 10, short: 5)")
-    parser.add_argument("--files", type=Path, help="folder of the exported files (default: none)")
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        # Named in the arguments, so that processes of its own find the files that are there.
-        own = [] if parser.parse_args(given).files else ["--files", temporary]
-        return run(__file__, parser, cases, [*given, *own])
+    return run_on_files(__file__, parser, cases, arguments)
 
 
 if __name__ == "__main__":

@@ -215,10 +215,10 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
     files = Files(options.files, options.network, tuple(options.resolutions))
     sizes = {"network": options.network, "batch": 1, "sets": list(files.resolutions)}
     for resolution in files.resolutions:
-        variants = _variants(latency, files, resolution, options, (*FLOATS, INT8, INT8_ONE))
+        variants = variants_of(latency, files, resolution, options, (*FLOATS, INT8, INT8_ONE))
         yield Case(f"{resolution} pixels", variants, sizes, memory=False)
     ends = (files.resolutions[0], files.resolutions[-1])
-    yield Case("open a file", _variants(opening, files, ends[0], options), sizes)
+    yield Case("open a file", variants_of(opening, files, ends[0], options, FLOATS), sizes)
     predictors: dict[str, Callable[[], Predict]] = {
         "another file": functools.partial(by_files, files, options),
         ALL: functools.partial(by_session, files, ALL, options),
@@ -232,22 +232,34 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
     yield Case("change", variants, {**sizes, "ends": ends}, memory=False)
 
 
-def _variants(
+def variants_of(
     prepare: Callable[..., Work],
-    files: Files,
+    files: object,
     resolution: int,
     options: argparse.Namespace,
-    names: Sequence[str] = FLOATS,
+    names: Sequence[str],
 ) -> Mapping[str, Callable[[], Work]]:
+    """Return the variants of a case: `prepare` for each kind of file, by its name."""
     return {
         variant: functools.partial(prepare, files, variant, resolution, options)
         for variant in names
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line."""
-    parser = make_parser("onnx_files", str(__doc__), threads=2, device="cpu")
+def run_on_files(
+    script: str,
+    parser: argparse.ArgumentParser,
+    cases: Callable[[argparse.Namespace], Iterator[Case]],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Run a benchmark of exported files, which are written once for all of its processes.
+
+    Args:
+        script: Its file.
+        parser: Of its own arguments; those of the network and the files are added.
+        cases: Of it, given the options.
+        arguments: Of the command line; None reads them.
+    """
     parser.add_argument("--network", choices=NETWORKS, default="resnet18")
     parser.add_argument("--resolutions", type=int, nargs="+", default=RESOLUTIONS)
     parser.add_argument("--passes", type=int, help="in one round (default: 10, short: 5)")
@@ -256,7 +268,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         # Named in the arguments, so that processes of its own find the files that are there.
         own = [] if parser.parse_args(given).files else ["--files", temporary]
-        return run(__file__, parser, cases, [*given, *own])
+        return run(script, parser, cases, [*given, *own])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = make_parser("onnx_files", str(__doc__), threads=2, device="cpu")
+    return run_on_files(__file__, parser, cases, arguments)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Nothing here imports torch: a process for each cell starts in no time.
-from rsseg.common.files import files_below, written_whole
+from rsseg.common.files import size_of, written_whole
 from rsseg.common.messages import first_line
 
 Floats = NDArray[np.float32]
@@ -109,8 +109,7 @@ class Subject:
 
     def growth(self, path: Path) -> float:
         """Return the size of a file or folder over that of the ONNX file."""
-        files = files_below(path) if path.is_dir() else [path]
-        return sum(one.stat().st_size for one in files) / self.reference.stat().st_size
+        return size_of(path) / size_of(self.reference)
 
 
 def outputs(path: Path, images: Sequence[Floats]) -> list[Floats]:
@@ -408,16 +407,16 @@ def _shown(result: Mapping[str, Any] | None, reasons: dict[str, int]) -> str:
     return f"no ({reasons.setdefault(result['text'], len(reasons) + 1)})"
 
 
-def put_between(text: str, content: str) -> str:
-    """Return a document with other content between the two markers.
+def put_between(text: str, content: str, begin: str = BEGIN, end: str = END) -> str:
+    """Return a document with other content between two markers.
 
     Raises:
         ValueError: If it does not have both of them.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"expected one {BEGIN} and one {END}")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{content}\n{END}{rest.split(END)[1]}"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"expected one {begin} and one {end}")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
 
 
 def _parser() -> argparse.ArgumentParser:

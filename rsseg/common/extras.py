@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from collections.abc import Iterable
 from typing import Any, Final
 
 # The name to import, and the extra of rsseg that brings it.
@@ -36,6 +38,17 @@ def import_extra(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise ImportError(extra_message(package), name=package) from error
+
+
+def check_extras(packages: Iterable[str]) -> None:
+    """Check that packages of `EXTRAS` are installed, without importing them.
+
+    Raises:
+        ImportError: If one is not; says what to install.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(extra_message(package), name=package)
 
 
 def missing_extra(error: ImportError) -> str | None:

@@ -137,6 +137,11 @@ def write_whole(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a folder."""
+    return sum(file.stat().st_size for file in (files_below(path) if path.is_dir() else [path]))
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV, with every key that one of them has as a column."""
     columns = list(dict.fromkeys(key for row in rows for key in row))

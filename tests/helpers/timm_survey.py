@@ -19,6 +19,7 @@ from timm.models import list_models, list_modules
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from benchmarks.tools import put_between
 from rsseg.classifiers.sizes import Options, candidates
 from rsseg.common.messages import first_line
 from rsseg.switchable.convert import convert_to_switchable, specialize, switch, switchable_layers
@@ -229,9 +230,8 @@ def main(notes: Path, survey_one: Callable[[str], Row] = survey) -> None:
             file.write(json.dumps(asdict(row)) + "\n")
         print(row.family, row.network, row.verdict, row.reason, file=sys.stderr, flush=True)
     rows = sorted(rows_in(notes), key=lambda row: row.family)
-    text = DOC.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    DOC.write_text(f"{before}{BEGIN}\n\n{table(rows)}\n\n{END}{after}", encoding="utf-8")
+    text = put_between(DOC.read_text(encoding="utf-8"), f"\n{table(rows)}\n", BEGIN, END)
+    DOC.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

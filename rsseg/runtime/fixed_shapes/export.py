@@ -5,8 +5,6 @@ What was written is opened again and compared with PyTorch before it gets its na
 
 from __future__ import annotations
 
-import importlib.util
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,9 +15,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.common.extras import extra_message
+from rsseg.common.extras import check_extras
 from rsseg.common.file_kinds import FileKind, file_kind
-from rsseg.common.files import check_output, files_below, sync, written_whole
+from rsseg.common.files import files_below, size_of, sync, written_whole
 from rsseg.common.messages import check_name
 from rsseg.load import load_checkpoint
 from rsseg.runtime.checkpoints import describe
@@ -28,7 +26,7 @@ from rsseg.runtime.fixed_shapes.executorch import open_executorch
 from rsseg.runtime.fixed_shapes.openvino import open_openvino_folder
 from rsseg.runtime.fixed_shapes.write_executorch import write_executorch
 from rsseg.runtime.fixed_shapes.write_openvino import write_openvino
-from rsseg.runtime.onnx.check import TOLERANCE, check, differences
+from rsseg.runtime.onnx.check import TOLERANCE, check, check_request, differences
 from rsseg.runtime.onnx.export import Export, check_trained
 from rsseg.runtime.protocol import Executor
 from rsseg.switchable.net import SwitchableNet
@@ -97,9 +95,7 @@ def export_fixed(
     check_name("format", name, FORMATS)
     kind = FORMATS[name]
     _check_arguments(checkpoint, out, kind, tolerance, overwrite=overwrite)
-    for package in kind.packages:
-        if importlib.util.find_spec(package) is None:
-            raise ImportError(extra_message(package), name=package)
+    check_extras(kind.packages)
     net, preprocessing, metadata = load_checkpoint(checkpoint, allow_builder=allow_builder)
     if preprocessing.fit == "aspect":
         raise ValueError(
@@ -120,11 +116,7 @@ def _check_arguments(
     if out.suffix != kind.suffix:
         wanted = f"ends in {kind.suffix}" if kind.suffix else "has no suffix, for a folder"
         raise ValueError(f"{out}: give a name that {wanted}")
-    if out.resolve() == checkpoint.resolve():
-        raise ValueError(f"{out} is the checkpoint itself; choose another name")
-    if not 0 < tolerance < math.inf:
-        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
-    check_output(out, overwrite=overwrite)
+    check_request(checkpoint, out, tolerance, overwrite=overwrite)
     if out.is_dir() != (not kind.suffix) and out.exists():
         raise ValueError(f"{out} {file_kind(out).value}; choose another name")
     if out.is_dir() and file_kind(out) is not kind.kind and any(out.iterdir()):
@@ -164,9 +156,7 @@ def write_compared(
 
         compared = differences(net, run, description.usable, untrained=False)
         check(compared, tolerance)
-    files = files_below(out) if out.is_dir() else [out]
-    size = sum(path.stat().st_size for path in files)
-    return Export(out, size, description, compared)
+    return Export(out, size_of(out), description, compared)
 
 
 @contextmanager

@@ -5,9 +5,11 @@ Knows no file format: the caller passes a function that runs the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsseg.common.files import check_output
 from rsseg.switchable.net import SwitchableNet
 
 TOLERANCE: Final = 1e-3
@@ -23,6 +26,26 @@ _BATCH: Final = 2
 _UNTRAINED: Final = 2  # sizes that are compared besides the trained ones
 # Encoders shrink by 32 and most networks take its multiples: for when no side lies between.
 _STEP: Final = 32
+
+
+def check_request(checkpoint: Path, out: Path, tolerance: float, *, overwrite: bool) -> None:
+    """Check what every export is asked for, before anything is loaded.
+
+    Args:
+        checkpoint: To export.
+        out: File or folder to write.
+        tolerance: Largest difference of a logit from PyTorch.
+        overwrite: Whether what exists may be replaced.
+
+    Raises:
+        ValueError: If the checkpoint would be written over, something exists or cannot be made
+            there, or the tolerance is not a positive number.
+    """
+    if out.resolve() == checkpoint.resolve():
+        raise ValueError(f"{out} is the checkpoint itself; choose another name")
+    if not 0 < tolerance < math.inf:
+        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
+    check_output(out, overwrite=overwrite)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ later is in `executor`.
 
 from __future__ import annotations
 
-import importlib.util
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rsseg.common.extras import extra_message
-from rsseg.common.files import check_output, written_whole
+from rsseg.common.extras import check_extras
+from rsseg.common.files import written_whole
 from rsseg.load import load_checkpoint
 from rsseg.runtime.checkpoints import describe
 from rsseg.runtime.description import Description
@@ -28,7 +26,7 @@ from rsseg.runtime.onnx.calibration import (
     agreement,
     calibration_images,
 )
-from rsseg.runtime.onnx.check import TOLERANCE, Difference, Run, check, differences
+from rsseg.runtime.onnx.check import TOLERANCE, Difference, Run, check, check_request, differences
 from rsseg.runtime.onnx.executor import ERRORS_ONLY, INPUT, OUTPUT
 from rsseg.runtime.onnx.int8 import RULE, integer_model
 from rsseg.runtime.onnx.label import label
@@ -93,7 +91,7 @@ def export_checkpoint(
     if compact and calibrate is not None:
         raise ValueError("a file of 8 bits has a branch for each resolution; leave --compact out")
     images = None if calibrate is None else calibration_images(calibrate)
-    check_packages()
+    check_extras(_PACKAGES)
     net, _, metadata = load_checkpoint(checkpoint, allow_builder=allow_builder)
     description = describe(metadata, checkpoint, unseen=net.unseen)
     if resolution is not None:
@@ -119,18 +117,7 @@ def _check_arguments(
         raise ValueError(f"{out}: files are exported as ONNX; give a name that ends in {SUFFIX}")
     if resolution is not None and compact:
         raise ValueError("compact is a form of the file of all resolutions, not of one; leave it")
-    if out.resolve() == checkpoint.resolve():
-        raise ValueError(f"{out} is the checkpoint itself; choose another name")
-    if not 0 < tolerance < math.inf:
-        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
-    check_output(out, overwrite=overwrite)
-
-
-def check_packages() -> None:
-    """Raise an ImportError unless what writes and runs ONNX files is installed."""
-    for name in _PACKAGES:
-        if importlib.util.find_spec(name) is None:
-            raise ImportError(extra_message(name), name=name)
+    check_request(checkpoint, out, tolerance, overwrite=overwrite)
 
 
 def write_checked(
