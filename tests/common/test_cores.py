@@ -21,7 +21,6 @@ print(ours, torch.get_num_threads(), default_threads())
 """
 
 
-@pytest.mark.slow  # An interpreter that loads PyTorch, twice.
 @pytest.mark.parametrize("setting", [None, "1"])
 def test_threads_are_those_that_pytorch_takes(setting: str | None) -> None:
     variables = {name: v for name, v in environment().items() if name != "OMP_NUM_THREADS"}

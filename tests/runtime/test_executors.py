@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from rsseg.runtime.executors import TorchExecutor
 from rsseg.runtime.opening import EXECUTORS, natural_executor, open_executor
 from rsseg.runtime.protocol import Executor, Views
 from rsseg.switchable.net import SwitchableNet
+from tests.helpers.processes import ROOT, environment
 from tests.helpers.small_checkpoint import write_checkpoint
 from tests.helpers.small_exported import description, small_net, write_onnx
 
@@ -229,3 +231,34 @@ def test_executor_that_is_not_installed_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=rf"{name} is not installed; pip install 'rsseg\[{extra}"):
         open_executor(path, name)
+
+
+CLOSED = """
+import gc, signal, sys
+from pathlib import Path
+from rsseg.runtime.opening import open_executor
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+files = [open_executor(Path(path), "openvino", threads=1) for path in sys.argv[1:]]
+while files:
+    files.pop(0)
+    gc.collect()
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stacks for signals are those of Linux")
+def test_process_takes_signals_after_files_were_closed_in_order(tmp_path: Path) -> None:
+    """OpenVINO exchanges the stack for signals, and a second core left one that was gone."""
+    pytest.importorskip("openvino")
+    paths = [
+        str(write_onnx(tmp_path / f"{name}.onnx", small_net(), description())) for name in "ab"
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED, *paths],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

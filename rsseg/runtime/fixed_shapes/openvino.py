@@ -14,7 +14,7 @@ from rsseg.common.messages import first_line
 from rsseg.runtime.description import KEY, Description, parse
 from rsseg.runtime.fixed_shapes.executor import FixedShapesExecutor, Model
 from rsseg.runtime.onnx.executor import check_file, check_unseen
-from rsseg.runtime.onnx.openvino import Requests, settings_for, text_at
+from rsseg.runtime.onnx.openvino import Requests, core, settings_for, text_at
 
 NAME: Final = "openvino"
 
@@ -35,28 +35,27 @@ def open_openvino_folder(
         ValueError: If a file is damaged, or was not written by `rsseg export`.
         OSError: If there is no such folder.
     """
-    openvino = import_extra(NAME)
+    import_extra(NAME)
     check_file(path / OPENVINO_WEIGHTS, device, NAME)
-    core = openvino.Core()
     settings = settings_for(threads)
-    description = _description(core, path)
+    description = _description(path)
     check_unseen(path, unseen, description)
 
     def open_model(side: int) -> Model:
-        model = _read(core, path / f"{side}.xml")
-        return Requests(core.compile_model(model, "CPU", settings)).logits
+        model = _read(path / f"{side}.xml")
+        return Requests(core().compile_model(model, "CPU", settings)).logits
 
     return FixedShapesExecutor(NAME, description, open_model), description
 
 
-def _description(core: Any, folder: Path) -> Description:
+def _description(folder: Path) -> Description:
     """Read the description in a folder: that of its models, which all hold the same.
 
     Raises:
         ValueError: If a model is missing, or was not written by `rsseg export`.
     """
     first = next(iter(sorted(folder.glob("[0-9]*.xml"))))
-    text = text_at(_read(core, first), [KEY])
+    text = text_at(_read(first), [KEY])
     if text is None:
         raise ValueError(
             f"{first}: an OpenVINO model without a description; expected one that "
@@ -70,10 +69,10 @@ def _description(core: Any, folder: Path) -> Description:
     return description
 
 
-def _read(core: Any, path: Path) -> Any:
+def _read(path: Path) -> Any:
     """Read a model whose constants lie in the shared file."""
     try:
-        return core.read_model(str(path), str(path.with_name(OPENVINO_WEIGHTS)))
+        return core().read_model(str(path), str(path.with_name(OPENVINO_WEIGHTS)))
     except Exception as error:  # Its errors are RuntimeErrors and others.
         raise ValueError(
             f"{path} is not an OpenVINO model that can be run ({first_line(error)}); "

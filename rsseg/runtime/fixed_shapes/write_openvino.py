@@ -28,6 +28,7 @@ from rsseg.common.messages import first_line
 from rsseg.runtime.description import KEY, Description
 from rsseg.runtime.fixed_shapes.programs import programs_of
 from rsseg.runtime.onnx.model import model_of_graph
+from rsseg.runtime.onnx.openvino import core
 from rsseg.switchable.net import SwitchableNet
 
 _ALIGNMENT: Final = 64  # bytes, the longest vector of a processor
@@ -54,17 +55,17 @@ def write_openvino(net: SwitchableNet, description: Description, folder: Path) -
         weights = _Weights(stream)
         for side, program in programs_of(net, description.usable).items():
             alone = Path(temporary, f"{side}.xml")
-            openvino.serialize(_model(openvino, program, text), str(alone))
+            openvino.serialize(_model(program, text), str(alone))
             weights.share(alone, folder / alone.name)
 
 
-def _model(openvino: Any, program: ExportedProgram, text: str) -> Any:
+def _model(program: ExportedProgram, text: str) -> Any:
     """Convert a graph to a model of OpenVINO that has not been optimised for any processor."""
     passes = import_module("openvino.passes")
     proto = model_of_graph(program)
     try:
         # By way of ONNX: OpenVINO's reader of PyTorch folds products into convolutions at once.
-        model = openvino.Core().read_model(io.BytesIO(proto.SerializeToString()))
+        model = core().read_model(io.BytesIO(proto.SerializeToString()))
     except Exception as error:  # Its errors are RuntimeErrors and others.
         raise ValueError(f"OpenVINO cannot take the network: {first_line(error)}") from error
     manager = passes.Manager()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,20 @@ from rsseg.runtime.protocol import Logits, Views, view_size_error
 
 # By default some processors would compute in bfloat16, with other results than all other executors.
 _EXACT: Final = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+
+
+@cache
+def core() -> Any:
+    """Return the only core of OpenVINO in this process, which is never closed.
+
+    A core gives the thread that first compiles with it a stack for signals, and at its end the
+    stack that was there before. Of two that do not end in reverse order the second leaves one that
+    is gone, and the next signal (Ctrl-C, a child process that ends) kills the process.
+
+    Raises:
+        ImportError: If OpenVINO is not installed.
+    """
+    return import_extra("openvino").Core()
 
 
 class OpenvinoExecutor:
@@ -102,15 +117,14 @@ def open_openvino(
         ValueError: If the file is damaged, or was not written by `rsseg export`.
         OSError: If there is no such file.
     """
-    openvino = import_extra("openvino")
+    runtime = core()
     check_file(path, device, OpenvinoExecutor.name)
     settings = settings_for(threads)
     try:
-        core = openvino.Core()
-        model = core.read_model(str(path))
+        model = runtime.read_model(str(path))
         text = text_at(model, ["framework", KEY])  # where it keeps the metadata of ONNX files
         names = [[node.any_name for node in nodes] for nodes in (model.inputs, model.outputs)]
-        compiled = core.compile_model(model, "CPU", settings)
+        compiled = runtime.compile_model(model, "CPU", settings)
     except Exception as error:  # Its errors are RuntimeErrors and others.
         raise ValueError(unreadable_message(path, error)) from error
     description = read_description(path, text, *names)

@@ -15,6 +15,7 @@ from timm.layers import LayerNorm2d, RmsNorm
 from torch import Tensor, nn
 
 from rsseg.runtime.onnx.model import model_of_all, model_of_one
+from rsseg.runtime.onnx.openvino import core
 from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.norms import NORMS
@@ -100,13 +101,13 @@ def test_network_of_timm_is_one_model(name: str, compact: bool) -> None:
 
 
 def test_openvino_computes_the_same(tmp_path: Path) -> None:
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     net = trained(Norms())
     path = tmp_path / "net.onnx"
     path.write_bytes(model_of_all(net).SerializeToString())
     # Else it computes in bf16 where the processor can.
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(str(path), "CPU", exact)
+    compiled = core().compile_model(str(path), "CPU", exact)
     for side in (64, 48, 32):
         views = images(side, side, 2)
         with torch.no_grad():
