@@ -9,7 +9,7 @@ window (`strict_img_size`). What is tried is here, what works is found out on sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import timm
@@ -54,7 +54,7 @@ def candidates(sides: Sequence[int]) -> Iterator[Options]:
 def size_error(name: str, sides: Sequence[int], options: Options) -> str | None:
     """Return why a network of timm does not take images of some sizes, None if it does."""
     try:
-        network = built(name, options)
+        network = without_memory(lambda: timm.create_model(name, num_classes=10, **options))
     except Exception as error:  # Each network has errors of its own for what it does not take.
         return f"cannot be built with {options}: {first_line(error)}"
     for side in dict.fromkeys(sides):
@@ -65,13 +65,10 @@ def size_error(name: str, sides: Sequence[int], options: Options) -> str | None:
     return None
 
 
-def built(name: str, options: Options) -> nn.Module:
-    """Build a network of timm without memory for its weights, where its code allows that."""
-    keywords: Options = {"num_classes": 10, **options}
-    network: nn.Module
+def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network without memory for its weights, where its code allows that."""
     try:
         with torch.device("meta"):
-            network = timm.create_model(name, **keywords)
+            return build()
     except (RuntimeError, NotImplementedError):  # Some read their weights while they are built.
-        network = timm.create_model(name, **keywords)
-    return network
+        return build()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.tools import put_between
-from rsseg.classifiers.sizes import Options, candidates
+from rsseg.classifiers.sizes import Options, candidates, without_memory
 from rsseg.common.messages import first_line
 from rsseg.switchable.convert import convert_to_switchable, specialize, switch, switchable_layers
 from rsseg.switchable.norms import Norm, checked_norms, kinds_in
@@ -106,11 +106,7 @@ class _Build:
 
 
 def _parameters(name: str) -> int:
-    try:
-        with torch.device("meta"):
-            network = timm.create_model(name)
-    except (RuntimeError, NotImplementedError):  # Some read their weights while they are built.
-        network = timm.create_model(name)
+    network = without_memory(lambda: timm.create_model(name))
     return sum(parameter.numel() for parameter in network.parameters())
 
 
