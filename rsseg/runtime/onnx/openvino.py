@@ -117,14 +117,14 @@ def open_openvino(
         ValueError: If the file is damaged, or was not written by `rsseg export`.
         OSError: If there is no such file.
     """
-    runtime = core()
+    import_extra("openvino")
     check_file(path, device, OpenvinoExecutor.name)
     settings = settings_for(threads)
     try:
-        model = runtime.read_model(str(path))
+        model = core().read_model(str(path))
         text = text_at(model, ["framework", KEY])  # where it keeps the metadata of ONNX files
         names = [[node.any_name for node in nodes] for nodes in (model.inputs, model.outputs)]
-        compiled = runtime.compile_model(model, "CPU", settings)
+        compiled = core().compile_model(model, "CPU", settings)
     except Exception as error:  # Its errors are RuntimeErrors and others.
         raise ValueError(unreadable_message(path, error)) from error
     description = read_description(path, text, *names)
