@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 # Values that are compared at once; on a CPU so many for each thread, which with their masks stay in
 # its core's own cache.
@@ -124,6 +125,9 @@ def nearest_levels(
 
 
 def _pieces(values: Tensor, nearest: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    if isinstance(values, FakeTensor):  # Shapes alone are followed, and each operation takes time.
+        yield values, nearest
+        return
     threads = torch.get_num_threads() if values.device.type == "cpu" else 1
     size = threads * _PIECE.get(values.device.type, _PIECE_OF_A_DEVICE)
     columns = max(1, size // max(1, values.shape[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rsseg.quantization.levels import Buckets, code_table, fit_basis, levels_of, nearest_levels
 
@@ -157,3 +160,24 @@ def test_half_precision_is_counted_in_single(dtype: torch.dtype) -> None:
     assert buckets is not None
     assert found.dtype == dtype
     assert buckets.sums[0].tolist() == [0.0, 2500.0, 0.0, 0.0]
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_shapes_of_many_values_are_followed_in_as_few_steps_as_those_of_few() -> None:
+    counts = []
+    for number in (10, 10_000_000):
+        with FakeTensorMode(), Operations() as operations:
+            levels = levels_of(torch.ones(2, 2), signed=True)
+            nearest, _ = nearest_levels(torch.empty(2, number), levels)
+        assert nearest.shape == (2, number)
+        counts.append(operations.count)
+    assert counts[0] == counts[1]
