@@ -73,7 +73,8 @@ def model_of_all(net: SwitchableNet, *, compact: bool = False) -> Any:
     private = private_tensors(networks)
     if not private:
         return _plain_model(networks[0], resolutions[0], "any")
-    model = _converted(_program(networks[0], resolutions[0], "any"), private.keys())
+    program = _program(networks[0], resolutions[0], "any")
+    model = _converted(program, private.keys(), explicit_padding=compact)
     rule = mixing(resolutions, net.unseen)
     mixed = mixed_tensors(networks[0])
     return tidied(select_sets(model, private, rule, mixed=mixed, compact=compact), "any")
@@ -123,10 +124,13 @@ def _example_images(resolution: int, sides: Sides) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def _converted(program: ExportedProgram, private: Set[str] = frozenset()) -> Any:
+def _converted(
+    program: ExportedProgram, private: Set[str] = frozenset(), *, explicit_padding: bool = False
+) -> Any:
     """Convert a graph of torch to an ONNX model; every BatchNorm stays a node of its own.
 
-    Nodes that read private tensors stay as well: the tensors are found by their names.
+    Nodes that read private tensors stay as well: the tensors are found by their names. About the
+    padding see `translations`.
 
     Raises:
         ValueError: If the exporter cannot convert it.
@@ -143,7 +147,7 @@ def _converted(program: ExportedProgram, private: Set[str] = frozenset()) -> Any
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 verbose=False,
-                custom_translation_table=translations(),
+                custom_translation_table=translations(explicit=explicit_padding),
             )
     except Exception as error:  # The exporter's errors have no common class.
         reason = first_line(error)

@@ -3,7 +3,7 @@
 timm's networks named tf_... pad by amounts that depend on the size of what comes in. Traced for
 images of any size, these amounts become expressions that grow with every layer, and torch.export
 does not end. ONNX has the padding as an option of its convolution (SAME_UPPER): here it is one
-operator for torch.export, and that convolution in the file.
+operator for torch.export, and that convolution in the file, or one after a node that pads.
 """
 
 from __future__ import annotations
@@ -67,20 +67,50 @@ def _forward_of(layer: Conv2dSame) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def translations() -> dict[Any, Callable[..., Any]]:
-    """Return what the exporter writes for the operator, by operator."""
+def translations(*, explicit: bool = False) -> dict[Any, Callable[..., Any]]:
+    """Return what the exporter writes for the operator, by operator.
+
+    Args:
+        explicit: Write the padding of strided convolutions as nodes that compute it from the size
+            of the map. OpenCV 5 pads them wrongly by the option of the convolution where that size
+            is free; a runtime copies the map for it.
+    """
     from onnxscript import opset18  # noqa: PLC0415 An extra.
 
     def convolution(  # noqa: PLR0917 As the operator.
         x: Any, weight: Any, bias: Any, stride: Any, dilation: Any, groups: int
     ) -> Any:
+        options: dict[str, Any] = {"strides": list(stride), "dilations": list(dilation)}
+        if explicit and max(stride) > 1:
+            reach = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
+            x = opset18.Pad(x, _pads(x, stride, reach))
+        else:
+            options["auto_pad"] = "SAME_UPPER"
         inputs = (x, weight) if bias is None else (x, weight, bias)
-        return opset18.Conv(
-            *inputs,
-            strides=list(stride),
-            dilations=list(dilation),
-            group=groups,
-            auto_pad="SAME_UPPER",
-        )
+        return opset18.Conv(*inputs, group=groups, **options)
 
     return {torch.ops.rsseg.same_convolution.default: convolution}
+
+
+def _pads(x: Any, stride: Sequence[int], reach: Sequence[int]) -> Any:
+    """Write nodes that compute the padding of a map: begins of its four axes, then their ends.
+
+    Args:
+        x: The map.
+        stride: Of the convolution.
+        reach: Pixels from the first to the last one that its kernel reads, vertically and
+            horizontally.
+    """
+    from onnxscript import opset18  # noqa: PLC0415 An extra.
+
+    def pair(values: Sequence[int]) -> Any:
+        return opset18.Constant(value_ints=list(values))
+
+    # The last window begins at a multiple of the stride, so this much of a step is beyond it.
+    rest = opset18.Mod(opset18.Sub(opset18.Shape(x, start=2, end=4), pair([1, 1])), pair(stride))
+    total = opset18.Sub(pair([pixels - 1 for pixels in reach]), rest)
+    if any(pixels < step for pixels, step in zip(reach, stride, strict=True)):
+        total = opset18.Max(total, pair([0, 0]))
+    before = opset18.Div(total, pair([2, 2]))
+    zeros, after = pair([0, 0]), opset18.Sub(total, before)
+    return opset18.Concat(zeros, before, zeros, after, axis=0)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rsseg.runtime.onnx.executor import INPUT
 from rsseg.runtime.onnx.export import export_checkpoint
+from rsseg.runtime.onnx.model import model_of_all
 from rsseg.runtime.onnx.same_padding import as_operators
 from rsseg.save import save_checkpoint
 from rsseg.switchable.net import SwitchableNet
@@ -55,18 +56,61 @@ def test_the_operator_computes_what_the_layer_does_and_leaves_it_as_it_was() -> 
     assert all("forward" not in vars(layer) for layer in network.modules())
 
 
-def test_exported_file_pads_images_of_every_size_as_the_network_does(tmp_path: Path) -> None:
+def switchable() -> SwitchableNet:
     torch.manual_seed(0)
     net = SwitchableNet(Deep(), [64, 33])
     randomise(net)
-    net.eval()
+    return net.eval()
+
+
+def write(net: SwitchableNet, path: Path, *, compact: bool) -> None:
     options = {"builder": build, "classes": ["a", "b", "c"], "task": "classification"}
-    save_checkpoint(net, tmp_path / "net.pt", **options)  # type: ignore[arg-type]
-    export_checkpoint(tmp_path / "net.pt", tmp_path / "net.onnx", allow_builder=True)
+    save_checkpoint(net, path.with_suffix(".pt"), **options)  # type: ignore[arg-type]
+    export_checkpoint(path.with_suffix(".pt"), path, allow_builder=True, compact=compact)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_exported_file_pads_images_of_every_size_as_the_network_does(
+    compact: bool, tmp_path: Path
+) -> None:
+    net = switchable()
+    write(net, tmp_path / "net.onnx", compact=compact)
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     for side in (33, 64):
+        for width in (side, side + 1, side + 6):
+            images = torch.randn(1, 3, side, width)
+            with torch.no_grad():
+                expected = net.predict(images, side)
+            logits = session.run(None, {INPUT: images.numpy()})[0]
+            np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_opencv_computes_the_compact_file_at_every_size(tmp_path: Path) -> None:
+    """It pads by SAME_UPPER wrongly where a map of free size has an even side."""
+    cv2 = pytest.importorskip("cv2")
+    net = switchable()
+    write(net, tmp_path / "net.onnx", compact=True)
+    network = cv2.dnn.readNetFromONNX(str(tmp_path / "net.onnx"))
+    for side in (64, 33, 48, 40):
         images = torch.randn(1, 3, side, side)
+        network.setInput(images.numpy(), INPUT)
         with torch.no_grad():
-            expected = net.predict(images, side)
+            expected = net.predict(images)
+        np.testing.assert_allclose(network.forward(), expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(1, 2, 1), (2, 2, 1), (3, 3, 2)])
+def test_padding_fits_kernels_of_every_reach(kernel: int, stride: int, dilation: int) -> None:
+    torch.manual_seed(0)
+    same = Conv2dSame(3, 4, kernel, stride=stride, dilation=dilation)
+    norm, head = nn.BatchNorm2d(4), (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = SwitchableNet(nn.Sequential(same, norm, nn.ReLU(), *head), [64, 32])
+    randomise(net)
+    net.eval()
+    session = onnxruntime.InferenceSession(model_of_all(net, compact=True).SerializeToString())
+    for side in (63, 64, 65, 66):
+        images = torch.randn(1, 3, side, side + 1)
+        with torch.no_grad():
+            expected = net.predict(images)
         logits = session.run(None, {INPUT: images.numpy()})[0]
         np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-3, atol=1e-4)
