@@ -80,6 +80,7 @@ def build_net(metadata: RunMetadata, *, scores: bool, allow_builder: bool = Fals
             scores=scores,
             batchnorm=metadata.batchnorm,
             norms=metadata.norms,
+            positions=metadata.positions,
             output=metadata.output,
         )
 

@@ -108,6 +108,7 @@ def _head(record: RunMetadata, license_id: str | None, datasets: Sequence[str]) 
 def _summary(record: RunMetadata) -> str:
     sides = ", ".join(map(str, dict.fromkeys(record.resolutions)))
     norm = "BatchNorm" if record.norms == BATCH else f"set of norms ({', '.join(record.norms)})"
+    norm += " and positions" if record.positions == "private" else ""
     batchnorm = (
         f"a private {norm} for each" if record.batchnorm == "private" else f"one {norm} for all"
     )

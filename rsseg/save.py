@@ -112,6 +112,7 @@ def describe_net(
         resolutions=net.resolutions,
         batchnorm=net.batchnorm,
         norms=net.norms,
+        positions=net.positions,
         preprocessing=preprocessing,
         classes=_class_names(classes, logits.shape[1]),
         name=name,

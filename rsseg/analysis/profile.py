@@ -9,7 +9,7 @@ ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 (size of the private se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -25,9 +25,10 @@ from rsseg.load import load_checkpoint
 from rsseg.quantization.packing import stored_sizes
 from rsseg.segmentation.model import ModelConfig, build_segmenter
 from rsseg.switchable.complexity import count_macs, count_parameters
-from rsseg.switchable.convert import switchable_layers
+from rsseg.switchable.layers import SwitchableNorm
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.norms import BATCH, fitting_norms
+from rsseg.switchable.positions import SwitchablePositions
 from rsseg.switchable.resolutions import Resolutions
 
 _FILES: Final = (".pt", ".safetensors", ".onnx", ".pte")  # taken for files even where there is none
@@ -129,11 +130,16 @@ def profile(
         scores=scores,
         one_set=count_parameters(net.specialize(net.resolutions[0])),
         all_sets=count_parameters(net) - scores,
-        private=count_parameters(nn.ModuleList(switchable_layers(net))),
+        private=count_parameters(nn.ModuleList(_private_layers(net))),
         views=dict(zip(names, views, strict=True)),
         macs={name: _macs(net, view, network) for name, view in zip(names, views, strict=True)},
         bytes=stored_sizes(net),
     )
+
+
+def _private_layers(net: SwitchableNet) -> Iterator[nn.Module]:
+    kinds = SwitchableNorm | SwitchablePositions
+    return (layer for layer in net.modules() if isinstance(layer, kinds))
 
 
 def _opened(

@@ -253,4 +253,5 @@ def _net(config: Run) -> SwitchableNet:
         scores=scores,
         batchnorm=config.batchnorm,
         norms=config.norms,
+        positions=config.positions,
     )

@@ -2,7 +2,8 @@
 
 Convert an ordinary network, switch it to a resolution, specialize it to an ordinary network
 again. Convolutions and all other layers stay shared. Sets for resolutions that were not trained
-come from `unseen.py`. Other kinds of normalisation, which `norms` tells apart, can be private too.
+come from `unseen.py`. Other kinds of normalisation, which `norms` tells apart, can be private too,
+and tables of positions.
 
 Source: Wang et al., "Resolution Switchable Networks for Runtime Efficient Image Recognition",
 ECCV 2020, https://arxiv.org/abs/2007.09558, Section 3.1 and Eq. 3.
@@ -33,6 +34,12 @@ from rsseg.switchable.norms import (
     few_message,
     none_message,
     norm_kind,
+)
+from rsseg.switchable.positions import (
+    Positions,
+    checked_positions,
+    make_positions_private,
+    restore_positions,
 )
 from rsseg.switchable.resolutions import Resolutions
 
@@ -65,7 +72,7 @@ def private_norms(network: nn.Module) -> tuple[Norm, ...]:
 
 
 def private_layers(network: nn.Module) -> Iterator[Switchable]:
-    """Yield once all that is private to a resolution: norms, and private quantisers."""
+    """Yield once all that is private to a resolution: norms, tables of positions, quantisers."""
     return (layer for layer in network.modules() if isinstance(layer, Switchable))
 
 
@@ -101,6 +108,7 @@ def convert_to_switchable(
     resolutions: Sequence[SupportsIndex],
     *,
     norms: Sequence[Norm] = BATCH,
+    positions: Positions = "shared",
     where: Callable[[str, nn.Module], bool] | None = None,
 ) -> Network:
     """Convert every BatchNorm of a network to one private set for each resolution (Eq. 3).
@@ -115,6 +123,8 @@ def convert_to_switchable(
         norms: The kinds of norms that become private: "batch", as in the paper; "layer" (LayerNorm,
             RMSNorm) and "group" (GroupNorm) have a gamma and a beta for each resolution, their
             statistics are of each image. A network may have several kinds.
+        positions: "private" gives each resolution its own tables of absolute positions as well,
+            such as the `pos_embed` of a ViT, see `positions`.
         where: Called with the name and the layer of each such norm; false leaves it shared.
             Default: every one is converted.
 
@@ -123,8 +133,8 @@ def convert_to_switchable(
 
     Raises:
         ValueError: If the resolutions or kinds are not valid, or the network has no norm of these
-            kinds, has been converted before, is a scripted one or has lazy layers that have seen
-            no input.
+            kinds, no table of positions where they are to be private, has been converted before,
+            is a scripted one or has lazy layers that have seen no input.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
@@ -132,6 +142,7 @@ def convert_to_switchable(
         ['32', '64']
     """
     names, kinds = Resolutions(resolutions).names, checked_norms(norms)
+    checked_positions(positions)
     _refuse_unconvertible(network)
     memos: dict[str, dict[int, object]] = {name: {} for name in names}
     layers = {
@@ -141,6 +152,8 @@ def convert_to_switchable(
     }
     if not layers:
         raise ValueError(none_message(network, kinds))
+    if positions == "private":
+        make_positions_private(network, names, memos)
     if where is None and (message := few_message(network, kinds)):
         warnings.warn(message, stacklevel=2)
     if network in layers:
@@ -272,4 +285,7 @@ def sharing_copy(network: nn.Module, name: str | None = None) -> nn.Module:
     if name is not None:
         for layer in list(private_layers(network)):
             memo[id(layer)] = copy.deepcopy(layer.sets[name], memo)
-    return copy.deepcopy(network, memo)
+    special = copy.deepcopy(network, memo)
+    if name is not None:
+        restore_positions(special)
+    return special

@@ -31,6 +31,12 @@ from rsseg.switchable.layers import FollowsLargest
 from rsseg.switchable.memory import forward_largest_last
 from rsseg.switchable.norms import BATCH, Norm, checked_norms
 from rsseg.switchable.outputs import LogitsOf, Output, checked_logits
+from rsseg.switchable.positions import (
+    Positions,
+    check_sharing,
+    checked_positions,
+    private_positions,
+)
 from rsseg.switchable.resolutions import Resolutions, check_resolution
 from rsseg.switchable.unseen import RULES, borrowed_set
 
@@ -75,6 +81,8 @@ class SwitchableNet(nn.Module):
             network as it is, the baseline of Fig. 4.
         norms: The kinds of norms that "private" is about, see `convert_to_switchable`; a network
             that has been converted before has its own.
+        positions: Whether tables of absolute positions are private as well, see
+            `convert_to_switchable`; likewise.
         output: Where the logits are if the network returns a mapping or a tuple: "out" for
             torchvision's segmenters, "logits" for those of transformers, 0 for a tuple. What
             else it returns is not trained by the losses here: build it without auxiliary
@@ -84,13 +92,15 @@ class SwitchableNet(nn.Module):
         unseen: Rule of `predict` for resolutions that were not trained: "interpolate",
             "nearest" or "extrapolate".
         norms: The kinds of norms that are private, or with "shared" as given.
+        positions: Whether tables of positions are "private" or "shared".
         output: As given.
         checkpointing: Keep the graph of the largest resolution alone in `forward` while training,
             see `memory.py`.
 
     Raises:
         ValueError: If the resolutions are not valid, the network has no such norm or has been
-            converted with other resolutions, or quantisers need a private BatchNorm.
+            converted with other resolutions, quantisers need a private BatchNorm, or positions are
+            to be private where the norms are shared.
 
     Example:
         >>> plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
@@ -107,6 +117,7 @@ class SwitchableNet(nn.Module):
         scores: bool = True,
         batchnorm: Literal["private", "shared"] = "private",
         norms: Sequence[Norm] = BATCH,
+        positions: Positions = "shared",
         output: Output | None = None,
     ) -> None:
         super().__init__()
@@ -116,10 +127,11 @@ class SwitchableNet(nn.Module):
         self.batchnorm = batchnorm
         if batchnorm == "shared":
             _refuse_layers_that_need_the_resolution(network)
-        self.norms = checked_norms(norms)
+        self.norms, self.positions = checked_norms(norms), checked_positions(positions)
+        check_sharing(batchnorm, positions)
         if batchnorm == "private":
             network = self._converted(network)
-            self.norms = private_norms(network)
+            self.norms, self.positions = private_norms(network), private_positions(network)
         self.network = network if output is None else LogitsOf(network, output)
         self.output = output
         self.scores = nn.Parameter(torch.ones(len(self.resolutions))) if scores else None
@@ -128,7 +140,9 @@ class SwitchableNet(nn.Module):
 
     def _converted(self, network: nn.Module) -> nn.Module:
         if not any(True for _ in switchable_layers(network)):
-            return convert_to_switchable(network, self.resolutions, norms=self.norms)
+            return convert_to_switchable(
+                network, self.resolutions, norms=self.norms, positions=self.positions
+            )
         sets, names = trained_sets(network), self.resolutions.names
         if sets != names:
             raise ValueError(
@@ -254,4 +268,6 @@ class SwitchableNet(nn.Module):
     def extra_repr(self) -> str:
         """Return what `print` shows of the network: resolutions and kind of BatchNorm."""
         norms = "" if self.norms == BATCH else f", norms={list(self.norms)}"
-        return f"resolutions={list(self.resolutions)}, batchnorm={self.batchnorm}{norms}"
+        positions = "" if self.positions == "shared" else f", positions={self.positions}"
+        sides = list(self.resolutions)
+        return f"resolutions={sides}, batchnorm={self.batchnorm}{norms}{positions}"

@@ -2,7 +2,8 @@
 
 A new set is interpolated between its neighbours, taken from the nearest, extrapolated, or its
 statistics are measured anew on images (recalibration). Shared weights are never changed. Of norms
-without statistics (LayerNorm, GroupNorm) gamma and beta are all there is to interpolate.
+without statistics (LayerNorm, GroupNorm) gamma and beta are all there is to interpolate. Private
+tables of positions are interpolated too.
 
 Source: Wang et al., ECCV 2020, https://arxiv.org/abs/2007.09558, Fig. 4 (right) and Table 8.
 The rule outside the trained range and recalibration are choices of this project.
@@ -26,6 +27,7 @@ from rsseg.switchable.convert import (
     trained_sets,
 )
 from rsseg.switchable.norms import norm_kind
+from rsseg.switchable.positions import PositionTables
 from rsseg.switchable.resolutions import check_resolution
 
 RULES = ("interpolate", "nearest", "extrapolate")
@@ -69,7 +71,8 @@ def neighbours(
 def _blend(a: nn.Module, b: nn.Module, share: float) -> nn.Module:
     nearer = copy.deepcopy(a if share >= 0.5 else b)
     # Two bases of a quantiser cannot be mixed: each may have its entries in another order.
-    if share in (0.0, 1.0) or norm_kind(nearer) is None:
+    mixed = norm_kind(nearer) is not None or isinstance(nearer, PositionTables)
+    if share in (0.0, 1.0) or not mixed:
         return nearer
     first, second = a.state_dict(), b.state_dict()
     for name, value in nearer.state_dict().items():
@@ -90,10 +93,10 @@ def sides_of(names: Iterable[str]) -> list[int]:
 def interpolate_set(network: nn.Module, resolution: int, *, rule: str = "interpolate") -> None:
     """Add a BatchNorm set for a resolution that was not trained to a network.
 
-    Gamma, beta, mean and variance are interpolated linearly between the two neighbours (a private
-    quantiser's levels are those of the nearer one). The set is named after the resolution: `switch`
-    and `specialize` then know it, and it is part of the state dict. `SwitchableNet.predict` needs
-    no such call.
+    Gamma, beta, mean and variance are interpolated linearly between the two neighbours, and so are
+    private tables of positions (a private quantiser's levels are those of the nearer one). The set
+    is named after the resolution: `switch` and `specialize` then know it, and it is part of the
+    state dict. `SwitchableNet.predict` needs no such call.
 
     Args:
         network: A converted network.

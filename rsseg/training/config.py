@@ -13,6 +13,7 @@ from rsseg.common.messages import counted
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.losses.distillation import VARIANTS
 from rsseg.switchable.norms import BATCH, Norm, checked_norms
+from rsseg.switchable.positions import Positions, check_sharing
 from rsseg.switchable.resolutions import Resolutions
 
 Kept = Annotated[float, Field(ge=0, lt=1)]
@@ -193,6 +194,8 @@ class RunConfig:
         batchnorm: "private" sets for each resolution, or one "shared" by all (Fig. 4).
         norms: The kinds of norms that have private sets: "batch", and "layer" or "group" for
             networks with LayerNorm, RMSNorm or GroupNorm (docs/NORMALISATION.md).
+        positions: "private" tables of absolute positions for each resolution (of a ViT, say), or
+            one "shared" by all and resized.
         freeze_batchnorm: Keep statistics, gamma and beta of every BatchNorm as loaded.
         fixed_statistics: Epochs in which every BatchNorm keeps its statistics and normalises with
             them; default: none, a batch is normalised with its own.
@@ -236,6 +239,7 @@ class RunConfig:
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     batchnorm: Literal["private", "shared"] = "private"
     norms: tuple[Norm, ...] = BATCH
+    positions: Positions = "shared"
     freeze_batchnorm: bool = False
     fixed_statistics: FixedStatisticsConfig = field(default_factory=FixedStatisticsConfig)
     sync_batchnorm: bool = False
@@ -271,6 +275,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         checked_norms(self.norms)
+        check_sharing(self.batchnorm, self.positions)
         if self.adapt is not None and self.init is None:
             raise ValueError(
                 "adapt makes a trained network switchable, and init names none; set init (--init "

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.switchable.layers import SwitchableNorm
+from rsseg.switchable.positions import SwitchablePositions
 from rsseg.weights.parts import body_parts, has_parameters, is_below
 
 _LONE = 0.9  # Share of the parameters from which a child is the network, under one more name.
@@ -63,7 +64,7 @@ def layer_scales(network: nn.Module, decay: float) -> dict[str, float]:
 def _layers(network: nn.Module, body: list[str]) -> list[list[str]]:
     """Return the names of the modules in each layer of a body, from the input on.
 
-    A BatchNorm belongs to the layer before it.
+    A BatchNorm belongs to the layer before it, and so do private positions.
     """
     modules = {name: network.get_submodule(name) for name in body}
     while True:
@@ -75,7 +76,7 @@ def _layers(network: nn.Module, body: list[str]) -> list[list[str]]:
         modules = {name: network.get_submodule(name) for name in names}
     layers: list[list[str]] = []
     for name, module in modules.items():
-        if layers and isinstance(module, _BatchNorm | SwitchableNorm):
+        if layers and isinstance(module, _BatchNorm | SwitchableNorm | SwitchablePositions):
             layers[-1].append(name)
         else:
             layers.append([name])

@@ -17,6 +17,7 @@ from rsseg.switchable.complexity import count_macs
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.norms import BATCH, Norm
 from rsseg.switchable.outputs import Output
+from rsseg.switchable.positions import Positions
 from rsseg.switchable.resolutions import Resolutions, set_names
 
 
@@ -33,6 +34,7 @@ class RunMetadata:
         preprocessing: How it reads images.
         batchnorm: "private" or "shared".
         norms: The kinds of norms that this is about.
+        positions: Whether tables of positions are "private" as well, or "shared".
         classes: Names of its classes, in the order of the logits.
         name: Its name in pictures and tables; None takes the name of the run's folder.
         imported: Name of the published file that the weights are from; its classes are unnamed.
@@ -53,6 +55,7 @@ class RunMetadata:
     preprocessing: Preprocessing
     batchnorm: Literal["private", "shared"] = "private"
     norms: tuple[Norm, ...] = BATCH
+    positions: Positions = "shared"
     classes: tuple[str, ...] = ()
     name: str | None = None
     imported: str | None = None

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rsseg.common.distributed import all_gather_object, average, lost_process_errors
 from rsseg.losses.mred import MREDLosses
-from rsseg.switchable.convert import switchable_layers
+from rsseg.switchable.convert import private_layers
 from rsseg.switchable.memory import TwoPasses
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.step_scopes import one_step
@@ -258,12 +258,12 @@ def _what_is_not_finite(
 
 
 def _sets_that_are_not_finite(net: nn.Module) -> str:
-    """Return the names of the BatchNorm sets with a bad gradient, each of one resolution."""
+    """Return the names of the private sets with a bad gradient, each of one resolution."""
     bad = {
         name
-        for layer in switchable_layers(net)
-        for name, batchnorm in layer.sets.items()
-        for parameter in batchnorm.parameters()
+        for layer in private_layers(net)
+        for name, private in layer.sets.items()
+        for parameter in private.parameters()
         if parameter.grad is not None and not parameter.grad.isfinite().all()
     }
     return f" (not finite at resolution {', '.join(sorted(bad))})" if bad else ""

@@ -178,6 +178,7 @@ def build_net(
         scores=config.distillation != "none",
         batchnorm=config.batchnorm,
         norms=config.norms,
+        positions=config.positions,
     )
     if pretrained and config.init is not None:
         weights = unpacked(open_weights(config.init), task.head.network)
@@ -385,6 +386,7 @@ def describe(task: Task[C], config: C, net: SwitchableNet, data: EvalData) -> Ru
         resolutions=config.resolutions,
         batchnorm=config.batchnorm,
         norms=net.norms,
+        positions=net.positions,
         preprocessing=config.preprocessing,
         classes=tuple(data.classes),
         data=data.fingerprint,

@@ -20,8 +20,9 @@ from rsseg.common.state_files import State
 from rsseg.quantization.convert import quantized_convolutions
 from rsseg.quantization.lsq import LearnedStepQuantizer
 from rsseg.quantization.quantizer import Quantizer
-from rsseg.switchable.convert import switchable_layers
+from rsseg.switchable.layers import SwitchableNorm
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.positions import SwitchablePositions
 from rsseg.switchable.unseen import neighbours, sides_of
 from rsseg.weights.matching import COUNTER, Match, Sets, by_plain_name, match_names, plain_name
 from rsseg.weights.parts import (
@@ -297,8 +298,13 @@ def _names_of(network: nn.Module, kind: type[nn.Module]) -> list[str]:
 
 
 def _names_of_sets(network: nn.Module) -> list[str]:
-    layers = set(switchable_layers(network))
-    return [name for name, layer in network.named_modules() if layer in layers]
+    """Return the names, without sets, of what is mixed for another resolution: what holds it."""
+    kinds = SwitchableNorm | SwitchablePositions
+    return [
+        plain_name(f"{name}.sets.0.")[0].rstrip(".")
+        for name, layer in network.named_modules()
+        if isinstance(layer, kinds)
+    ]
 
 
 def _first(sets: Sets) -> Tensor:
@@ -320,7 +326,7 @@ def _of_set(sets: Sets, name: str, *, blend: bool) -> Tensor:
     Args:
         sets: The tensors of a file.
         name: The set, "" for a network without sets.
-        blend: Whether values may be mixed: those of a BatchNorm, not levels of a quantiser.
+        blend: Whether values may be mixed: those of norms and positions, not levels of a quantiser.
     """
     if "" in sets or name in sets:
         return sets.get(name, _first(sets))

@@ -14,6 +14,8 @@ from typing import Final
 
 from torch import Tensor
 
+from rsseg.switchable.positions import CHILD as POSITIONS
+
 # The names of what wraps a network: an average of weights, as in `state_files.AVERAGES`, comes
 # first; then torch's wrappers, those of training libraries, of scripts, our own.
 _AVERAGE: Final = "ema"
@@ -21,7 +23,7 @@ _WRAPPERS: Final = (
     *(_AVERAGE, "module", "_orig_mod", "model", "net", "network", "backbone", "encoder"),
     "student",
 )
-_SET: Final = re.compile(r"(^|\.)sets\.(\d+(?:_\d+)?)\.")
+_SET: Final = re.compile(rf"(^|\.)(?:{POSITIONS}\.)?sets\.(\d+(?:_\d+)?)\.")
 _PROFILER: Final = ("total_ops", "total_params")  # which thop leaves in a state dict
 COUNTER: Final = "num_batches_tracked"  # absent from files older than this counter
 

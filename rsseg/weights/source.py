@@ -205,6 +205,7 @@ def unpacked(weights: Weights, build: Callable[[Mapping[str, Any]], nn.Module]) 
             scores="scores" in weights.state,
             batchnorm=values.get("batchnorm", "private"),
             norms=values.get("norms", BATCH),
+            positions=values.get("positions", "shared"),
         )
         load_packed_state(net, weights.state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -19,7 +19,7 @@ from tests.helpers.small_runs import small_job
 SYNCHRONISED = ("classifier", "segmenter", "two_pass", "checkpoint", "sandwich")
 OTHERS = (
     *("sandwich segmenter", "sandwich checkpoint", "sandwich shared"),
-    *("group norm", "frozen", "no ensemble", "clipped", "spare", "spare sandwich"),
+    *("group norm", "positions", "frozen", "no ensemble", "clipped", "spare", "spare sandwich"),
 )
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from classification.evaluate import ClassificationEvaluator
@@ -74,6 +75,7 @@ CASES = {
     "sandwich shared": Case({**_SANDWICH, "batchnorm": "shared"}, resolutions=_FOUR),
     "sandwich afterwards": _sandwich(afterwards=True),
     "group norm": Case({"norms": ["group"]}),
+    "positions": Case({"norms": ["group"], "positions": "private"}),
     "frozen": Case({"freeze_batchnorm": True}, label_maps=True),
     "no ensemble": Case({**_SLOW, "distillation": "none"}),
     "clipped": Case({**_SYNC, "optim": {"lr": 0.02, "clip_norm": 0.1}}),
@@ -99,6 +101,18 @@ class Segmenter(nn.Sequential):
         return maps
 
 
+class Places(nn.Module):
+    """A table of positions, resized to the maps that it is added to."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.randn(1, 6, side, side))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Add the table to maps (B, 6, h, w)."""
+        return maps + F.interpolate(self.pos_embed, maps.shape[2:], mode="bilinear")
+
+
 class Classifier(Segmenter):
     """The same, then the mean over the image."""
 
@@ -111,11 +125,13 @@ def network(case: Case, config: RunConfig) -> SwitchableNet:
     """Give the same network in every process."""
     torch.manual_seed(0)
     norm = partial(nn.GroupNorm, 2) if "group" in config.norms else nn.BatchNorm2d
-    layers = [
+    layers: list[nn.Module] = [
         *(nn.Conv2d(3, 6, 3, padding=1), norm(6), nn.ReLU()),
         *(nn.Conv2d(6, 6, 3, padding=1), norm(6), nn.ReLU()),
         nn.Conv2d(6, CLASSES, 3, padding=1),
     ]
+    if config.positions == "private":
+        layers.insert(1, Places(max(case.resolutions)))
     made = Segmenter(*layers) if case.label_maps else Classifier(*layers)
     if case.spare:
         made.register_parameter("spare", nn.Parameter(torch.ones(3)))
@@ -128,6 +144,7 @@ def network(case: Case, config: RunConfig) -> SwitchableNet:
         scores=ensemble,
         batchnorm=config.batchnorm,
         norms=config.norms,
+        positions=config.positions,
     )
     return net if config.precision == "fp16" else net.double()  # Autocast leaves float64 alone.
 

@@ -18,7 +18,7 @@ from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.config import OptimConfig
 from rsseg.training.ema import WeightAverage
-from rsseg.training.optim import build_optimizer
+from rsseg.training.optim import build_optimizer, set_learning_rates
 from rsseg.training.task import build_net, describe
 from tests.helpers.small_images import image_config, write_images
 from tests.helpers.small_runs import small_config
@@ -116,6 +116,96 @@ def test_size_that_a_network_does_not_take_comes_with_the_options_that_help(tmp_
     settings = config(tmp_path, model={**VIT, "options": options})
     with pytest.raises(ValueError, match=r'set model\.options: .*"dynamic_img_size": true'):
         build_net(CLASSIFICATION, settings, CPU)
+
+
+def given_tables(net: SwitchableNet) -> SwitchableNet:
+    """Give each resolution a table of positions of its own."""
+    torch.manual_seed(1)
+    for name, tensor in trained(net).state_dict().items():
+        if "pos_embed" in name:
+            nn.init.normal_(tensor)
+    return net
+
+
+@torch.no_grad()
+def test_checkpoint_of_a_run_with_private_positions_is_read_again(tmp_path: Path) -> None:
+    settings = config(tmp_path, positions="private")
+    net = given_tables(build_net(CLASSIFICATION, settings, CPU))
+    metadata = describe(CLASSIFICATION, settings, net, TestImages(settings))
+    write_checkpoint(tmp_path / "last.pt", {"metadata": metadata.plain(), "net": net.state_dict()})
+    loaded, _, read = load_checkpoint(tmp_path / "last.pt")
+    assert read.positions == loaded.positions == "private"
+    for side in (48, 40, 32):
+        images = torch.randn(2, 3, side, side)
+        assert torch.equal(loaded.predict(images), net.predict(images))
+
+
+@pytest.mark.parametrize("positions", ["shared", "private"])
+def test_table_of_the_start_goes_to_every_resolution(tmp_path: Path, positions: str) -> None:
+    plain = config(tmp_path, resolutions=[48], distillation="none")
+    net = given_tables(build_net(CLASSIFICATION, plain, CPU))
+    metadata = describe(CLASSIFICATION, plain, net, TestImages(plain))
+    write_checkpoint(tmp_path / "last.pt", {"metadata": metadata.plain(), "net": net.state_dict()})
+    init = str(tmp_path / "last.pt")
+    settings = config(tmp_path / "again", init=init, positions=positions)
+    state = build_net(CLASSIFICATION, settings, CPU).state_dict()
+    tables = [tensor for name, tensor in state.items() if "pos_embed" in name]
+    assert len(tables) == (2 if positions == "private" else 1)
+    assert all(torch.equal(table, net.state_dict()["network.pos_embed"]) for table in tables)
+
+
+def test_start_from_private_tables_takes_mixed_ones_or_the_largest(tmp_path: Path) -> None:
+    settings = config(tmp_path, positions="private")
+    net = given_tables(build_net(CLASSIFICATION, settings, CPU))
+    metadata = describe(CLASSIFICATION, settings, net, TestImages(settings))
+    write_checkpoint(tmp_path / "last.pt", {"metadata": metadata.plain(), "net": net.state_dict()})
+    start = {"init": str(tmp_path / "last.pt"), "resolutions": [48, 40]}
+    held, name = net.state_dict(), "network.switchable_positions.sets.{}.pos_embed"
+    large, small = held[name.format(48)], held[name.format(32)]
+    other = build_net(
+        CLASSIFICATION, config(tmp_path / "private", positions="private", **start), CPU
+    )
+    torch.testing.assert_close(other.state_dict()[name.format(40)], 0.5 * large + 0.5 * small)
+    shared = build_net(CLASSIFICATION, config(tmp_path / "shared", **start), CPU)
+    assert torch.equal(shared.state_dict()["network.pos_embed"], large)
+
+
+def test_average_of_the_weights_holds_every_table(tmp_path: Path) -> None:
+    net = build_net(CLASSIFICATION, config(tmp_path, positions="private"), CPU)
+    average, first = WeightAverage(net, 0.75), net.state_dict()
+    first = {name: tensor.clone() for name, tensor in first.items() if "pos_embed" in name}
+    average.update(given_tables(net))
+    for name, before in first.items():
+        expected = 0.75 * before + 0.25 * net.state_dict()[name]
+        torch.testing.assert_close(average.net.state_dict()[name], expected)
+
+
+def test_tables_learn_as_fast_as_a_shared_one(tmp_path: Path) -> None:
+    nets = [
+        build_net(CLASSIFICATION, config(tmp_path / positions, positions=positions), CPU)
+        for positions in ("shared", "private")
+    ]
+    for settings in (OptimConfig(lr=0.1, layer_decay=0.5), OptimConfig(lr=0.1, no_decay=True)):
+        (shared,), private = (settings_of(net, settings) for net in nets)
+        assert private == [shared, shared]
+
+
+def settings_of(net: SwitchableNet, settings: OptimConfig) -> list[tuple[float, float]]:
+    """Return learning rate and weight decay of each table of positions."""
+    tables = {id(p) for name, p in net.named_parameters() if "pos_embed" in name}
+    optimizer = build_optimizer(net, settings)
+    set_learning_rates(optimizer, {"encoder": 1.0, "other": 1.0})
+    return [
+        (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if id(parameter) in tables
+    ]
+
+
+def test_private_positions_are_refused_with_shared_norms() -> None:
+    with pytest.raises(ConfigError, match="positions 'private' needs to know the resolution"):
+        small_config(batchnorm="shared", positions="private")
 
 
 def test_settings_about_statistics_are_refused_without_batchnorm() -> None:

@@ -7,7 +7,7 @@ The graph that chooses is built in `select`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from torch import nn
 from rsseg.quantization.convert import plain_network
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.norms import norm_kind
+from rsseg.switchable.positions import position_tables
 from rsseg.switchable.unseen import neighbours
 
 Stacks = Mapping[str, NDArray[np.float32]]
@@ -90,13 +91,18 @@ def private_tensors(networks: Sequence[nn.Module]) -> Stacks:
 
 
 def mixed_tensors(network: nn.Module) -> set[str]:
-    """Return the names of the tensors of norms, which are mixed between two resolutions."""
+    """Return the names of tensors that are mixed between two resolutions: of norms, positions."""
     return {
         f"{name}.{tensor}".lstrip(".")
         for name, layer in network.named_modules()
-        if norm_kind(layer) is not None
-        for tensor, _ in layer.named_parameters(recurse=False)
+        for tensor in _mixed_parameters(layer)
     }
+
+
+def _mixed_parameters(layer: nn.Module) -> Iterable[str]:
+    if norm_kind(layer) is None:
+        return position_tables(layer)
+    return (name for name, _ in layer.named_parameters(recurse=False))
 
 
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:

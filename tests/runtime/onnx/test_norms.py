@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from rsseg.runtime.onnx.model import model_of_all, model_of_one
 from rsseg.runtime.onnx.openvino import core
-from rsseg.switchable.convert import switchable_layers
+from rsseg.switchable.convert import private_layers
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.norms import NORMS
+from rsseg.switchable.positions import Positions
 
 SIZES = [(64, 64), (32, 32), (48, 48), (40, 80), (90, 63), (96, 96)]
 
@@ -39,11 +40,13 @@ class Norms(nn.Module):
         return logits
 
 
-def trained(network: nn.Module, sides: Sequence[int] = (64, 32)) -> SwitchableNet:
+def trained(
+    network: nn.Module, sides: Sequence[int] = (64, 32), positions: Positions = "shared"
+) -> SwitchableNet:
     """Return a network with other values in each set."""
     torch.manual_seed(0)
-    net = SwitchableNet(network, sides, norms=NORMS)
-    for layer in switchable_layers(net):
+    net = SwitchableNet(network, sides, norms=NORMS, positions=positions)
+    for layer in private_layers(net):
         for tensor in layer.state_dict().values():
             if tensor.is_floating_point():
                 nn.init.uniform_(tensor, 0.5, 1.5)
@@ -88,9 +91,17 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("compact", [False, True])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_network_of_timm_is_one_model(name: str, compact: bool) -> None:
-    net = trained(timm.create_model(name, num_classes=5, **NETWORKS[name]), (64, 48, 32))
+@pytest.mark.parametrize(
+    ("name", "positions"),
+    [
+        ("convnext_atto", "shared"),
+        ("vit_tiny_patch16_224", "shared"),
+        ("vit_tiny_patch16_224", "private"),
+    ],
+)
+def test_network_of_timm_is_one_model(name: str, positions: Positions, compact: bool) -> None:
+    network = timm.create_model(name, num_classes=5, **NETWORKS[name])
+    net = trained(network, (64, 48, 32), positions)
     sizes = [size for size in SIZES if size != (90, 63)]  # No whole patches of a ViT.
     assert_predicts(net, model_of_all(net, compact=compact), sizes)
     with torch.no_grad():
