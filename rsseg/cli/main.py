@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
+import rsseg
 from rsseg import __version__
 from rsseg.cli.batchnorms import add_batchnorms
 from rsseg.cli.cascade import add_cascade
@@ -67,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_verb(parser, sys.argv[1:] if argv is None else argv)
     args = parser.parse_args(argv)
     try:
-        status: int | None = args.run(args)
+        with _short_warnings(args.verb):
+            status: int | None = args.run(args)
     except (ValueError, OSError) as error:
         print(f"rsseg {args.verb}: {error}", file=sys.stderr)
         return 2
@@ -81,6 +86,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rsseg {args.verb}: interrupted; files already written are whole", file=sys.stderr)
         return 130
     return status or 0
+
+
+@contextmanager
+def _short_warnings(verb: str) -> Iterator[None]:
+    """Write the library's own warnings as errors are written: a line, without a place in code."""
+    usual = warnings.formatwarning
+    library = str(Path(rsseg.__file__).parent)
+
+    def written(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if category is UserWarning and filename.startswith(library):
+            return f"rsseg {verb}: warning: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = written
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _check_verb(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:

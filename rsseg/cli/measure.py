@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from rsseg.common.config import plain
 from rsseg.common.file_kinds import NETWORKS, file_kind, wrong_kind_message
-from rsseg.runtime.accuracies import read_accuracies
+from rsseg.runtime.accuracies import accuracies_beside
 from rsseg.runtime.benchmark.processes import Subject
 from rsseg.runtime.benchmark.report import layout, measure_entry, subjects
 from rsseg.runtime.budget.budget import check_budget
-from rsseg.runtime.budget.table import Entry, latency_file, update_entries
+from rsseg.runtime.budget.table import Entry, latency_file, read_entries, update_entries
 from rsseg.runtime.opening import open_executor
 from rsseg.switchable.resolutions import Resolutions
 
@@ -33,11 +33,10 @@ def measure(args: argparse.Namespace, *, runs: int) -> None:
         device=args.device or "cpu",
         allow_builder=args.allow_builder,
     )
+    _check_tables([_table(path, way) for way in ways])
     entries, tables = [], dict[Path, None]()
     for subject, entry in _entries(args, path, ways, runs):
-        # Beside the file that was measured, where its predictor looks for it.
-        beside = Path(subject.path).resolve().parent == path.resolve().parent
-        table = latency_file(path if beside else Path(subject.path))
+        table = _table(path, subject)
         update_entries(table, [entry])
         entries.append(entry)
         tables[table] = None
@@ -46,6 +45,19 @@ def measure(args: argparse.Namespace, *, runs: int) -> None:
         return
     print("\n\n".join(layout(entry, args.budget) for entry in entries))
     print(f"\nlatencies: {', '.join(map(str, tables))}")
+
+
+def _table(path: Path, subject: Subject) -> Path:
+    """Return the table of a way: beside the file that is measured, where its predictor looks."""
+    beside = Path(subject.path).resolve().parent == path.resolve().parent
+    return latency_file(path if beside else Path(subject.path))
+
+
+def _check_tables(tables: Sequence[Path]) -> None:
+    """Read the tables that will be added to, as measuring takes minutes."""
+    for table in dict.fromkeys(tables):
+        if table.exists():
+            read_entries(table)
 
 
 def _entries(
@@ -61,7 +73,7 @@ def _entries(
                 subject,
                 resolutions=args.resolutions,
                 runs=runs,
-                accuracies=read_accuracies(path.parent, plain(description)),
+                accuracies=accuracies_beside(path, plain(description)),
                 memory=not args.no_memory,
                 tell=bar.set_postfix_str,
             )

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from rsseg.common.cores import usable_cores
 from rsseg.common.files import read_json, write_whole
+from rsseg.runtime.beside import read_or_warn
 from rsseg.runtime.stages import Stages
 
 _PROCESSORS = Path("/proc/cpuinfo")
@@ -183,25 +184,26 @@ def find_rows(path: Path, *, machine: Machine, executor: str, threads: int) -> t
         threads: Threads that compute one image.
 
     Returns:
-        The rows, none if nothing was measured.
-
-    Raises:
-        ValueError: If the table of its own name is damaged.
+        The rows, none if nothing was measured. A table that cannot be used is a warning where it
+        has the file's own name, and says nothing otherwise.
     """
     own = latency_file(path)
     others = sorted(set(path.parent.glob(f"*{SUFFIX}")) - {own})
-    for table in (*([own] if own.exists() else []), *others):
-        for entry in _entries_of(table, damage_matters=table == own):
+    for entries in (*([_own_entries(own)] if own.exists() else []), *map(_entries_of, others)):
+        for entry in entries:
             if entry.key() == (machine, executor, threads, path.name):
                 return entry.rows
     return ()
 
 
-def _entries_of(table: Path, *, damage_matters: bool) -> list[Entry]:
+def _own_entries(table: Path) -> list[Entry]:
+    consequence = "until then times are measured at each start"
+    return read_or_warn(lambda: read_entries(table), [], consequence=consequence)
+
+
+def _entries_of(table: Path) -> list[Entry]:
     """Read a table; one of another file that cannot be read says nothing about this file."""
     try:
         return read_entries(table)
     except (ValueError, OSError):
-        if damage_matters:
-            raise
         return []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rsseg.common.config import plain
 from rsseg.common.cores import default_threads, usable_cores
-from rsseg.runtime.accuracies import read_accuracies
+from rsseg.runtime.accuracies import accuracies_beside
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.app import make_app
 from rsseg.runtime.serve.body import Limits
@@ -97,7 +97,7 @@ def open_service(path: Path, options: Options) -> Service:
         workers=options.workers or max(1, usable_cores() // threads),
         queue=options.queue,
         budget_ms=options.budget_ms,
-        accuracies=read_accuracies(path.parent, plain(predictor.description)),
+        accuracies=accuracies_beside(path, plain(predictor.description)),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from rsseg.common.config import plain
 from rsseg.common.file_kinds import CHECKPOINTS, FileKind, file_kind, wrong_kind_message
-from rsseg.runtime.accuracies import read_accuracies
+from rsseg.runtime.accuracies import accuracies_beside
 from rsseg.runtime.description import Description
 from rsseg.runtime.predictor import Predictor
 from rsseg.runtime.serve.request import allowed_resolutions
@@ -101,7 +101,7 @@ def _model(predictor: Predictor, network: Path) -> dict[str, Any]:
         "classes": list(predictor.classes),
         "resolutions": list(predictor.resolutions),
         "allowed": list(allowed_resolutions(predictor)),
-        "accuracy": accuracy_values(read_accuracies(network.parent, plain(description))),
+        "accuracy": accuracy_values(accuracies_beside(network, plain(description))),
         "preprocessing": asdict(predictor.preprocessing),
     }
     if predictor.head.dense:
