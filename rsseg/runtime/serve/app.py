@@ -7,11 +7,13 @@ of the service too, without their traceback, which the server logs.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -46,6 +48,7 @@ def page_headers() -> dict[str, str]:
     }
 
 
+IDENTITY: Final = "X-Model"  # header that tells which network answers, and how
 _GONE = 499  # The client no longer listens; nobody reads this status.
 
 
@@ -92,6 +95,7 @@ class Pages:
         self.metrics = Metrics(
             waiting=lambda: service.workers.waiting, ceiling=lambda: service.policy.ceiling
         )
+        self.description = self._description()
 
     async def predict(self, request: Request) -> Response:
         """Answer an image."""
@@ -99,7 +103,7 @@ class Pages:
             answer = await self._predict(request)
         except RefusedError as refused:
             self.metrics.refused(refused.status)
-            return Draining(refused.message, refused.status, refused.headers)
+            return Draining(refused.message, refused.status, refused.headers | self._identity)
         except ClientDisconnect:
             self.metrics.gone()
             return Response(status_code=_GONE)
@@ -108,7 +112,12 @@ class Pages:
             raise
         info = answer.info
         self.metrics.answered(info.resolution, info.total_ms / 1000, info.wait_ms / 1000)
-        return Response(answer.content, media_type=answer.content_type, headers=info.headers())
+        headers = info.headers() | self._identity
+        return Response(answer.content, media_type=answer.content_type, headers=headers)
+
+    @property
+    def _identity(self) -> dict[str, str]:
+        return {IDENTITY: self.description["id"]}
 
     async def _predict(self, request: Request) -> Answer:
         service, headers = self.service, request.headers
@@ -131,6 +140,10 @@ class Pages:
 
     async def model(self, _: Request) -> Response:
         """Describe the network and the options of a request."""
+        return JSONResponse(self.description)
+
+    def _description(self) -> dict[str, Any]:
+        """Return what /model tells; another network, or what is shown of it, has another `id`."""
         predictor, limits = self.service.predictor, self.service.limits
         classes = list(predictor.classes)
         described: dict[str, Any] = {
@@ -148,7 +161,10 @@ class Pages:
         }
         if predictor.head.dense:
             described["colours"] = web.css_colours(predictor.colours.tolist())
-        return JSONResponse(described)
+        # The budget is measured at each start where none is given.
+        known = described | {"weights": predictor.description.weights, "budget_ms": None}
+        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        return described | {"id": digest[:16]}
 
     async def health(self, _: Request) -> Response:
         """Return whether the service works."""

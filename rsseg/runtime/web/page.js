@@ -34,6 +34,7 @@ function complain(message, again) {
 }
 
 async function start() {
+  $("about").textContent = "loading …";
   $("goes").textContent = engine.goes;
   $("waited").hidden = !engine.queue;
   $("camera").hidden = !navigator.mediaDevices?.getUserMedia;
@@ -52,14 +53,29 @@ async function start() {
   slider.max = model.allowed.length - 1;
   slider.value = slider.max;
   slider.disabled = model.allowed.length < 2;
-  for (const side of model.resolutions) {
+  $("ticks").replaceChildren(...model.resolutions.map((side) => {
     const tick = element("span", "", side);
     tick.style.setProperty("--at", place_of(side));
-    $("ticks").append(tick);
-  }
-  for (const side of [...model.allowed].reverse()) $("pair").append(new Option(`${side} pixels`, side));
+    return tick;
+  }));
+  $("pair").replaceChildren(new Option("nothing", ""),
+    ...[...model.allowed].reverse().map((side) => new Option(`${side} pixels`, side)));
   $("compare").hidden = model.allowed.length < 2;
   show_asked();
+}
+
+// The service runs another network now: nothing that was told of the one before is true.
+async function reopen() {
+  const before = model.name;
+  model = null;
+  times.clear();
+  selected = null;
+  $("chart").hidden = true;
+  await (ready = start());
+  if (!model) return close_camera();
+  const other = model.name === before ? "a changed network" : `another network, ${model.name}`;
+  $("about").textContent += ` · the service was restarted with ${other}`;
+  request();
 }
 
 function accuracy_text(side) {
@@ -67,12 +83,15 @@ function accuracy_text(side) {
   return value === undefined ? "" : `${METRICS[model.accuracy.metric] ?? model.accuracy.metric} ${percent(value)}`;
 }
 
+// Texts between which a line may end, and in which it may not.
+const whole = (texts) => texts.map((text) => element("span", "whole", text));
+
 function show_asked(used) {
   const side = used ?? asked();
   const trained = model.resolutions.includes(side);
   $("asked").replaceChildren(`${side} `, element("small", "", trained ? "pixels" : "pixels, not trained"));
   $("resolution").setAttribute("aria-valuetext", `${side} pixels${trained ? "" : ", not trained"}`);
-  $("accuracy").textContent = accuracy_text(side);
+  $("accuracy").replaceChildren(...whole([accuracy_text(side)]));
   $("accuracy").hidden = !model.accuracy;
 }
 
@@ -94,7 +113,16 @@ async function take(make, name) {
   request();
 }
 
-const take_file = (file) => take(() => image_of(file), file.name || "This");
+const take_file = (file, more) => take(() => image_of(file, more), file.name || "This");
+
+// Takes the first of the files that were dropped.
+function take_drop({ files, items }) {
+  const [file] = files;
+  if (!file) return complain("That is not a file; drop an image file, or choose one.");
+  if (items[0]?.webkitGetAsEntry?.()?.isDirectory)
+    return complain(`${file.name} is a folder; drop one image file.`);
+  return take_file(file, files.length - 1);
+}
 
 function show_image() {
   const { canvas, caption } = image;
@@ -170,6 +198,7 @@ async function run() {
 
 async function failed(error) {
   clear();
+  if (error instanceof ChangedError) return reopen();
   if (error instanceof BusyError) {
     complain(`The service is busy; trying again in ${error.seconds} s.`);
     await new Promise((done) => setTimeout(done, 1000 * error.seconds));
@@ -197,9 +226,11 @@ async function ask(number) {
   const spoken = dense() ? show_labels() : show_classes();
   show_numbers(first);
   show_times();
-  if (budget !== undefined && model.allowed.includes(first.resolution))
-    $("resolution").value = model.allowed.indexOf(first.resolution);
-  if (number === newest) show_asked(first.resolution);
+  if (number === newest) { // else the slider has been moved meanwhile
+    if (budget !== undefined && model.allowed.includes(first.resolution))
+      $("resolution").value = model.allowed.indexOf(first.resolution);
+    show_asked(first.resolution);
+  }
   $("spoken").textContent = `${first.resolution} pixels, ${ms(first.ms)}: ${spoken}`;
 }
 
@@ -207,7 +238,8 @@ function show_numbers(answer) {
   $("latency").textContent = ms(answer.ms);
   $("wait").textContent = ms(answer.wait);
   $("trip").textContent = ms(answer.trip);
-  $("stages").textContent = answer.stages.map(([name, value]) => `${name} ${ms(value)}`).join(" · ");
+  $("stages").replaceChildren(...whole(answer.stages.map(([name, value]) => `${name} ${ms(value)}`))
+    .flatMap((stage, place) => place ? [" · ", stage] : [stage]));
   $("stages").hidden = !answer.stages.length;
   const note = note_of(answer);
   $("note").textContent = note;
@@ -396,14 +428,13 @@ for (const kind of ["dragover", "drop"]) {
   addEventListener(kind, (event) => {
     event.preventDefault();
     $("stage").classList.toggle("over", kind === "dragover");
-    const file = kind === "drop" && event.dataTransfer.files[0];
-    if (file) take_file(file);
+    if (kind === "drop") take_drop(event.dataTransfer);
   });
 }
 addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("stage").classList.remove("over"); });
 addEventListener("paste", (event) => {
   const [file] = event.clipboardData.files;
-  if (file) take_file(file);
+  if (file) take_file(file, event.clipboardData.files.length - 1);
 });
 for (const canvas of [$("labels"), $("labels-second")]) {
   const tip = canvas.parentElement.querySelector(".tip");

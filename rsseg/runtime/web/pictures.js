@@ -17,14 +17,15 @@ function pixels_of(source) {
 }
 
 // An image to be predicted: its pixels, what it is called, and the file if it can be sent as it is.
-async function image_of(file) {
+async function image_of(file, more = 0) {
   const bitmap = await createImageBitmap(file);
   const scale = Math.min(1, LARGEST_SIDE / Math.max(bitmap.width, bitmap.height));
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
   const canvas = canvas_of(bitmap, width, height), reduced = scale < 1;
   const smaller = reduced ? `, made smaller from ${bitmap.width} × ${bitmap.height}` : "";
   bitmap.close();
-  return { file, canvas, reduced, caption: `${file.name || "image"} · ${width} × ${height}${smaller}` };
+  const first = more ? `, the first of ${more + 1} files` : "";
+  return { file, canvas, reduced, caption: `${file.name || "image"} · ${width} × ${height}${smaller}${first}` };
 }
 
 async function sample_image() {

@@ -25,6 +25,8 @@ const engine = {
     const answer = await reached(`predict?${wish}`, {
       method: "POST", body: image.blob, headers: { "Content-Type": type },
     });
+    const told = answer.headers.get("X-Model"); // a proxy's own answers tell nothing
+    if (told && told !== model.id) throw new ChangedError();
     if (!answer.ok) throw await refusal(answer);
     const content = await answer.blob().catch((error) => { throw new LostError(error.message); });
     const header = (name) => answer.headers.get(name);
@@ -72,7 +74,7 @@ function is_plain(bytes) {
   }
   if (tag(0) === 0x52494646) // WebP: the second bit of VP8X says that it is animated
     return tag(12) !== 0x56503858 || !(tag(20) & 0x02000000);
-  if (tag(0) >>> 16 !== 0xffd8) return true;
+  if (tag(0) >>> 16 !== 0xffd8) return tag(0) >>> 16 === 0x424d; // BMP; else a file of another kind than it says
   for (let at = 2; tag(at) >>> 24 === 0xff; at += 2 + (tag(at) & 0xffff)) { // JPEG: SOF has the channels
     const kind = (tag(at) >> 16) & 0xff;
     if (kind >= 0xc0 && kind <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(kind)) return tag(at + 6) % 256 < 4;

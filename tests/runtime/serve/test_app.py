@@ -81,6 +81,18 @@ def test_classes_are_those_of_the_predictor(classes: TestClient, classifier: Pat
     assert len(classes.post("/predict?top=1", content=encoded()).json()["classes"]) == 1
 
 
+def test_answers_and_refusals_tell_the_network_that_model_describes(
+    classes: TestClient, labels: TestClient, classifier: Path
+) -> None:
+    told = classes.get("/model").json()["id"]
+    assert classes.post("/predict", content=encoded()).headers["X-Model"] == told
+    assert classes.post("/predict?top=0", content=encoded()).headers["X-Model"] == told
+    assert labels.get("/model").json()["id"] != told
+    for options, same in (({}, True), ({"accuracies": ("top1", {64: 0.5})}, False)):
+        for again in client_of(classifier, **options):  # started again
+            assert (again.get("/model").json()["id"] == told) == same
+
+
 def test_label_map_is_that_of_the_predictor_in_its_colours(
     labels: TestClient, segmenter: Path, tmp_path: Path
 ) -> None:

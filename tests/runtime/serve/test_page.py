@@ -19,7 +19,6 @@ from tests.helpers.browser import (
     NEEDS_CHROMIUM,
     answered,
     choose,
-    chromium,
     compared,
     drawn_colours,
     opened_page,
@@ -33,25 +32,6 @@ from tests.runtime.serve.test_body import animation
 pytestmark = NEEDS_CHROMIUM
 CHANGED = "#ff2bb0"
 NO_NUMBER = "\u2013"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync.Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    """What the browser has said against the page, and what the page has asked for elsewhere."""
-    return []
-
-
-@pytest.fixture
-def page(browser: sync.Browser, complaints: list[str]) -> Iterator[sync.Page]:
-    """A page on a phone, whose every complaint is a fault."""
-    with opened_page(browser, complaints) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +258,165 @@ def test_image_that_the_service_takes_is_sent_as_it_is(
     headers = asked.value.all_headers()
     assert headers["content-type"] == f"image/{kind}"
     assert headers["content-length"] == str(len(content))
+
+
+@pytest.mark.parametrize("form", ["AVIF", "GIF"])
+def test_image_of_another_kind_than_its_name_says_is_encoded_anew(
+    page: sync.Page, segmenter: str, form: str
+) -> None:
+    types = sent_types(page)
+    page.goto(segmenter)
+    choose(page, encoded(form), "photo.png")
+    answered(page, 64)
+    assert types == ["image/jpeg"]
+
+
+def test_photo_is_turned_as_its_camera_says_and_its_name_may_have_any_letters(
+    page: sync.Page, segmenter: str
+) -> None:
+    exif = Pictures.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    page.goto(segmenter)
+    choose(page, encoded("JPEG", drawn(40, 60), exif=exif), "K\u00fcche \u2013 <b>1.jpg", "jpeg")
+    answered(page, 64)
+    caption = page.locator("#caption")
+    sync.expect(caption).to_have_text("K\u00fcche \u2013 <b>1.jpg \u00b7 40 \u00d7 60")
+    size = page.evaluate("[shown[0].labels.width, shown[0].labels.height]")
+    assert size == [40, 60]
+
+
+def dropped(page: sync.Page, names: list[str], content: bytes, text: str = "") -> None:
+    """Drop files, or a text, on the page."""
+    page.evaluate(
+        """([names, bytes, text]) => {
+          const dataTransfer = new DataTransfer();
+          if (text) dataTransfer.setData("text/plain", text);
+          for (const name of names)
+            dataTransfer.items.add(new File([Uint8Array.from(bytes)], name, { type: "image/png" }));
+          for (const kind of ["dragover", "drop"])
+            document.body.dispatchEvent(
+              new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true }));
+        }""",
+        [names, list(content), text],
+    )
+
+
+def test_first_of_two_images_that_are_dropped_is_shown_and_that_is_said(
+    page: sync.Page, segmenter: str
+) -> None:
+    page.goto(segmenter)
+    dropped(page, ["one.png", "two.png"], encoded())
+    answered(page, 64)
+    caption = page.locator("#caption")
+    sync.expect(caption).to_have_text("one.png \u00b7 50 \u00d7 40, the first of 2 files")
+
+
+def test_text_that_is_dropped_is_told_to_be_none_and_the_image_stays(
+    page: sync.Page, segmenter: str
+) -> None:
+    page.goto(segmenter)
+    choose(page, encoded())
+    answered(page, 64)
+    dropped(page, [], b"", "a text")
+    sync.expect(page.get_by_role("alert")).to_contain_text("That is not a file; drop an image")
+    sync.expect(page.locator("#labels")).to_be_visible()
+
+
+def test_image_is_pasted(page: sync.Page, segmenter: str) -> None:
+    page.goto(segmenter)
+    page.evaluate(
+        """bytes => {
+          const clipboardData = new DataTransfer();
+          clipboardData.items.add(
+            new File([Uint8Array.from(bytes)], "image.png", { type: "image/png" }));
+          document.body.dispatchEvent(
+            new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+        }""",
+        list(encoded()),
+    )
+    answered(page, 64)
+
+
+def test_slider_that_is_moved_while_a_budget_is_answered_keeps_its_place(
+    page: sync.Page, segmenter: str
+) -> None:
+    held: list[sync.Route] = []
+    budgeted = re.compile("budget_ms")
+    page.goto(segmenter)
+    choose(page, encoded())
+    answered(page, 64)
+    page.route(budgeted, lambda route: held.append(route))  # noqa: PLW0108 Playwright marks it.
+    with page.expect_request(budgeted):
+        page.get_by_label("Choose it for a budget of").check()
+    page.get_by_role("slider", name="Resolution").fill("0")
+    sync.expect(page.locator("#asked")).to_have_text("32 pixels")
+    held[0].continue_()
+    answered(page, 32)
+    sync.expect(page.locator("body")).not_to_have_class("busy")
+    assert page.get_by_role("slider", name="Resolution").input_value() == "0"
+    sync.expect(page.locator("#asked")).to_have_text("32 pixels")
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_service_that_runs_another_network_is_noticed(
+    page: sync.Page, segmenter: str, classifier: str, complaints: list[str], refused: bool
+) -> None:
+    page.goto(segmenter)
+    choose(page, encoded())
+    answered(page, 64)
+    change = "?top=x" if refused else ""
+
+    def other(route: sync.Route) -> None:
+        """Answer as where the service was stopped, and another one started at its address."""
+        place = "/model" if "model" in route.request.url else f"/predict{change}"
+        kept = {"content-type": route.request.headers.get("content-type", "image/png")}
+        route.fulfill(response=route.fetch(url=classifier + place, headers=kept))
+
+    page.route(re.compile("predict|model"), other)
+    page.get_by_role("slider", name="Resolution").fill("0")
+    about = page.locator("#about")
+    sync.expect(about).to_contain_text("classifier, 3 classes")
+    sync.expect(about).to_contain_text("was restarted with another network")
+    if not refused:
+        answered(page, 64)
+        sync.expect(page.locator("#labels")).to_be_hidden()
+        assert sorted(page.locator("#classes .name").all_text_contents()) == sorted(CLASSES)
+    assert page.locator("#ticks span").count() == 2
+    assert page.locator("#pair option").count() == 4
+    sync.expect(page.locator("body")).not_to_have_class("busy")
+    complaints.clear()  # Chromium's own line on 400
+
+
+def test_page_says_that_it_needs_scripts_where_they_are_off(
+    browser: sync.Browser, segmenter: str
+) -> None:
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(segmenter)
+    sync.expect(page.get_by_text("This page needs JavaScript")).to_be_visible()
+    page.close()
+
+
+def test_focus_of_the_keyboard_is_always_seen(page: sync.Page, segmenter: str) -> None:
+    page.goto(segmenter)
+    choose(page, encoded())
+    answered(page, 64)
+    page.evaluate("document.activeElement.blur()")
+    outlined = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        outlined.append(
+            page.evaluate(
+                """() => {
+                  const all = [...document.querySelectorAll("*")];
+                  const drawn = all.filter((e) => getComputedStyle(e).outlineStyle === "solid" &&
+                    e.checkVisibility() && e.getBoundingClientRect().width > 5);
+                  return drawn.map((e) => e.id || e.dataset.place);
+                }"""
+            )
+        )
+    order = ["another", "sample", "camera", "pair", "opacity", "resolution", "auto", "budget"]
+    assert [names[0] for names in outlined[: len(order) + 1]] == [*order, "sweep"]
+    assert all(len(names) == 1 for names in outlined[: len(order) + 1])
 
 
 def test_what_is_no_image_is_told_and_the_next_one_is_shown(

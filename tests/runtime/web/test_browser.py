@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,7 @@ from tests.helpers.browser import (
     NEEDS_CHROMIUM,
     answered,
     choose,
-    chromium,
     compared,
-    opened_page,
     sync,
 )
 from tests.helpers.file_server import served
@@ -47,21 +44,9 @@ PREPROCESSINGS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync.Browser]:
-    with chromium() as started:
-        yield started
-
-
 @pytest.fixture
-def complaints() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def page(browser: sync.Browser, complaints: list[str]) -> Iterator[sync.Page]:
-    with opened_page(browser, complaints, DESKTOP) as opened:
-        yield opened
+def window() -> tuple[int, int]:
+    return DESKTOP
 
 
 @pytest.fixture(scope="module")
