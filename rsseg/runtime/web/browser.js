@@ -12,7 +12,7 @@ const engine = {
   async open() {
     if (location.protocol === "file:")
       throw new HopelessError("A browser loads no network from file://. Run in this folder: " +
-        "python -m http.server 8000, then open http://127.0.0.1:8000");
+        "python -m http.server --bind 127.0.0.1 8000, then open http://127.0.0.1:8000");
     try {
       ort = await import(beside(GIVEN.runtime));
       Object.assign(ort.env.wasm, {

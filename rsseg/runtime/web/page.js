@@ -91,7 +91,7 @@ function show_asked(used) {
   const trained = model.resolutions.includes(side);
   $("asked").replaceChildren(`${side} `, element("small", "", trained ? "pixels" : "pixels, not trained"));
   $("resolution").setAttribute("aria-valuetext", `${side} pixels${trained ? "" : ", not trained"}`);
-  $("accuracy").replaceChildren(...whole([accuracy_text(side)]));
+  $("accuracy").textContent = accuracy_text(side).replaceAll(" %", "\u00a0%"); // never on a line of its own
   $("accuracy").hidden = !model.accuracy;
 }
 

@@ -23,6 +23,7 @@ from rsseg.runtime.web.export import export_web
 from rsseg.runtime.web.page import Engine
 from rsseg.runtime.web.runtime_files import runtime_files
 from rsseg.segmentation.label_maps import predict_labels
+from tests import web_latency
 from tests.helpers.browser import (
     DESKTOP,
     NEEDS_CHROMIUM,
@@ -223,3 +224,24 @@ def test_missing_network_is_told_and_can_be_tried_again(
         page.get_by_role("button", name="Try again").click()
         sync.expect(page.locator("#about")).to_contain_text("segmenter")
     complaints.clear()  # Chromium's own line
+
+
+def test_times_of_the_page_are_tabulated_for_each_resolution(
+    page: sync.Page, segmenter: Path
+) -> None:
+    with served(segmenter) as address:
+        page.goto(address)
+        sync.expect(page.locator("#about")).to_contain_text("segmenter")
+        times = web_latency.measure(page, 2)
+        text = web_latency.environment(page, "150")
+    assert list(times) == [64, 32]
+    for whole, *stages in times.values():
+        assert len(stages) == len(web_latency.STAGES)
+        assert all(0 <= stage <= whole for stage in stages)
+    assert "with SIMD, 1 thread, in a worker" in text
+    rows = web_latency.table({"small": times}).splitlines()
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| small, 64", "| small, 32"]
+
+
+def test_medians_are_those_of_each_column() -> None:
+    assert web_latency.medians([[1.0, 9.0], [3.0, 7.0], [2.0, 8.0]]) == [2.0, 8.0]
