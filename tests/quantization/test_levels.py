@@ -162,7 +162,7 @@ def test_half_precision_is_counted_in_single(dtype: torch.dtype) -> None:
     assert buckets.sums[0].tolist() == [0.0, 2500.0, 0.0, 0.0]
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations."""
 
     count = 0
@@ -175,7 +175,8 @@ class Operations(TorchDispatchMode):
 def test_shapes_of_many_values_are_followed_in_as_few_steps_as_those_of_few() -> None:
     counts = []
     for number in (10, 10_000_000):
-        with FakeTensorMode(), Operations() as operations:
+        operations = Operations()  # type: ignore[no-untyped-call]
+        with FakeTensorMode(), operations:
             levels = levels_of(torch.ones(2, 2), signed=True)
             nearest, _ = nearest_levels(torch.empty(2, number), levels)
         assert nearest.shape == (2, number)
