@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rsseg.analysis.features import find_samples
+from rsseg.common.files import RunError, files_below
 from rsseg.common.messages import counted, percent
 from rsseg.images.crops import stack_images
 from rsseg.images.preprocessing import Preprocessing
-from rsseg.images.reading import read_image
+from rsseg.images.reading import IMAGE_SUFFIXES, image_size, open_picture, read_image
 from rsseg.runtime.onnx.check import Run
 from rsseg.runtime.protocol import Views
 from rsseg.switchable.net import SwitchableNet
@@ -25,6 +26,7 @@ IMAGES: Final = 128  # of a folder, evenly spaced: ranges change little with mor
 _LEAST: Final = 8  # one image has no range to speak of
 _COMPARED: Final = 64
 _BATCH: Final = 16
+_ONE_CHANNEL: Final = ("1", "I", "I;16", "L", "P")  # modes of Pillow that label maps have
 
 
 @dataclass(frozen=True)
@@ -57,18 +59,62 @@ def calibration_images(folder: Path) -> list[Path]:
     """Return the image files to calibrate with, evenly spaced over those below a folder.
 
     Raises:
-        ValueError: If it is not a folder, or has too few images.
+        ValueError: If it is not a folder, has too few images, or label maps among them.
     """
     want = "give a folder with some hundred images of the kind that the network will see"
     if not folder.is_dir():
         raise ValueError(f"cannot calibrate with {folder}, which is not a folder; {want}")
-    images = find_samples(folder, IMAGES)
+    try:
+        images = find_samples(folder, IMAGES)
+    except RunError as error:
+        raise ValueError(f"there is no image in {folder} or its sub-folders; {want}") from error
     if len(images) < _LEAST:
         raise ValueError(
-            f"cannot calibrate with the {len(images)} images in {folder}, expected at least "
+            f"cannot calibrate with {counted(len(images), 'image')} in {folder}, expected at least "
             f"{_LEAST}; {want}"
         )
+    _check_no_label_maps(folder, images)
     return images
+
+
+def _check_no_label_maps(folder: Path, images: Sequence[Path]) -> None:
+    """Raise a ValueError if the images of a folder below are label maps of others.
+
+    Its images are so if all of them are PNGs of one channel, and each has the name and the size of
+    an image in colour elsewhere.
+    """
+    one_channel = {path for path in images if _has_one_channel_as_png(path)}
+    folders = {path.parent for path in one_channel} - {
+        path.parent for path in images if path not in one_channel
+    }
+    if not folders:
+        return
+    by_name: dict[str, list[Path]] = {}
+    for path in files_below(folder):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            by_name.setdefault(path.stem, []).append(path)
+    for place in sorted(folders):
+        labels = [path for path in images if path.parent == place]
+        photos = [_photo_of(path, by_name[path.stem]) for path in labels]
+        if all(photos):
+            raise ValueError(
+                f"cannot calibrate with {folder}: {labels[0].relative_to(folder)} looks like the "
+                f"label map of an image in it; give the folder of the images alone"
+            )
+
+
+def _has_one_channel_as_png(path: Path) -> bool:
+    if path.suffix.lower() != ".png":
+        return False
+    with open_picture(path, "image") as picture:
+        return picture.mode in _ONE_CHANNEL
+
+
+def _photo_of(labels: Path, candidates: Sequence[Path]) -> Path | None:
+    """Return the image in colour, of the size of a label map, among files of its name."""
+    others = (path for path in candidates if path.parent != labels.parent)
+    photos = (path for path in others if not _has_one_channel_as_png(path))
+    return next((path for path in photos if image_size(path) == image_size(labels)), None)
 
 
 @dataclass(frozen=True)
