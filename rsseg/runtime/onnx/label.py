@@ -21,6 +21,16 @@ _BRANCHES: Final = (
     "Tools that fold or quantise weights see one branch at a time and store them for each: give "
     "them a file of `rsseg export --compact` or `--resolution R`; for 8 bits: `--int8`."
 )
+# Of statistics of each image; Sqrt is a part of those that become several nodes.
+_NORMS: Final = frozenset(
+    (
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "RMSNormalization",
+        "Sqrt",
+    )
+)
 
 
 def label(model: Any, description: Description) -> None:
@@ -69,10 +79,23 @@ def _sentences(model: Any, description: Description) -> Iterator[str]:
         yield f"Side of the images in pixels: {sides}."
     else:
         yield f"The shorter side of the images chooses the BatchNorm set; trained: {sides}."
+    kinds = set(_kinds(model.graph))
     if description.bits == 8:
-        yield "Weights and activations have 8 bits (QuantizeLinear, DequantizeLinear)."
-    elif any(each.op_type == "If" for each in model.graph.node):
+        what = "Layers with weights" if kinds & _NORMS else "Weights and activations"
+        yield f"{what} have 8 bits (QuantizeLinear, DequantizeLinear)."
+        if kinds & _NORMS:
+            yield "Norms, attention, activation functions and sums are in floats."
+    elif "If" in kinds:
         yield _BRANCHES
+
+
+def _kinds(graph: Any) -> Iterator[str]:
+    """Yield the kinds of the nodes of a graph and of the branches in it."""
+    for each in graph.node:
+        yield each.op_type
+        for attribute in each.attribute:
+            if attribute.HasField("g"):
+                yield from _kinds(attribute.g)
 
 
 def _joined(values: tuple[float, ...]) -> str:

@@ -77,6 +77,14 @@ def names_read(graph: Any) -> set[str]:
     return names
 
 
+def drop_unread(graph: Any) -> None:
+    """Remove the constants of a graph that nothing reads, in it or in the graphs inside it."""
+    read = names_read(graph)
+    kept = [value for value in graph.initializer if value.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
 def subgraph(
     name: str,
     nodes: Sequence[Any],

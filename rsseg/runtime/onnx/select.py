@@ -27,9 +27,9 @@ from rsseg.runtime.onnx.executor import INPUT
 from rsseg.runtime.onnx.mixing import Mixing, Stacks
 from rsseg.runtime.onnx.nodes import (
     Types,
+    drop_unread,
     elements,
     initializer,
-    names_read,
     node,
     optimised,
     renamed,
@@ -98,8 +98,7 @@ def select_sets(
     _replace(graph.node, [*nodes[:first], *selection, *nodes[last:]])
     _replace(graph.input, [value for value in graph.input if value.name == INPUT])
     graph.initializer.extend(initializer(name, values) for name, values in constants.items())
-    read = names_read(graph)  # Sets of private BatchNorms lie in the tables now, for one thing.
-    _replace(graph.initializer, [value for value in graph.initializer if value.name in read])
+    drop_unread(graph)  # Sets of private BatchNorms lie in the tables now, for one thing.
     return model
 
 

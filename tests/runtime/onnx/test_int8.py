@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import timm
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
@@ -22,13 +23,17 @@ from rsseg.cli import main as cli
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.quantization.convert import quantize
 from rsseg.runtime.onnx.calibration import CalibrationViews, calibration_images
-from rsseg.runtime.onnx.export import Export, runner, write_integers
+from rsseg.runtime.onnx.export import Export, runner, write, write_integers
 from rsseg.runtime.onnx.int8 import check_floats
 from rsseg.runtime.opening import open_executor
 from rsseg.runtime.predictor import Predictor
+from rsseg.switchable.convert import switchable_layers
+from rsseg.switchable.norms import NORMS
 from tests.helpers.small_checkpoint import write_checkpoint
+from tests.helpers.small_clouds import write_clouds
 from tests.helpers.small_exported import description
 from tests.helpers.small_networks import at, randomise
+from tests.runtime.onnx.test_norms import Norms, trained
 
 SIDES = (64, 32)
 
@@ -52,12 +57,7 @@ def small(change: Callable[[nn.Sequential], object] = lambda _: None) -> Switcha
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight images of clouds, not noise: each with a range of its own."""
-    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for index in range(8):
-        pixels = rng.integers(0, 32 * (index + 1), (6, 7, 3), dtype=np.uint8)
-        Pictures.fromarray(pixels).resize((90, 80)).save(folder / f"{index}.png")
-    return folder
+    return write_clouds(tmp_path_factory.mktemp("images"))
 
 
 def written(net: SwitchableNet, images: Path, out: Path, **values: Any) -> Export:
@@ -208,7 +208,7 @@ def test_network_with_learnt_levels_of_activations_is_refused() -> None:
         (["--calibrate", "."], "--calibrate is for files of 8 bits"),
         (["--int8", "--calibrate", "."], "there is no image in"),
         (["--int8", "--calibrate", "nowhere"], "nowhere, which is not a folder; give a folder"),
-        (["--int8", "--calibrate", "few"], "with the 1 images in few, expected at least 8"),
+        (["--int8", "--calibrate", "few"], "with 1 image in few, expected at least 8"),
         (["--int8", "--calibrate", ".", "--compact"], "leave --compact out"),
         (["--int8", "--calibrate", ".", "--tolerance", "1"], "--tolerance is for files of floats"),
     ],
@@ -243,3 +243,71 @@ def test_command_writes_a_file_below_a_third_of_the_floats(
     assert "64: same class as PyTorch for " in capsys.readouterr().out
     floats, int8 = ((tmp_path / f"{name}.onnx").stat().st_size for name in ("floats", "int8"))
     assert int8 < 0.5 * floats
+
+
+# Networks with norms of other kinds.
+
+
+def in_floats(graph: Any) -> Counter[str]:
+    """Kinds of the nodes with an input that is not rounded, constants and integers left out."""
+    writers = {name: node.op_type for node in graph.node for name in node.output}
+    return Counter(
+        node.op_type
+        for node in graph.node
+        if node.op_type in ("Add", "Conv", "Gemm", "LayerNormalization", "MatMul", "Softmax")
+        and any(writers.get(name, "DequantizeLinear") != "DequantizeLinear" for name in node.input)
+    )
+
+
+def with_norms(name: str) -> SwitchableNet:
+    """A network of timm with other values in each set."""
+    torch.manual_seed(0)
+    net = SwitchableNet(timm.create_model(name, num_classes=3), (96, 64), norms=NORMS)
+    for layer in switchable_layers(net):
+        for tensor in layer.state_dict().values():
+            tensor.add_(0.1 * torch.randn_like(tensor))
+    return net.eval()
+
+
+def test_norms_of_each_image_stay_in_floats_and_weights_do_not(
+    images: Path, tmp_path: Path
+) -> None:
+    export = written(trained(Norms()), images, tmp_path / "norms.onnx")
+    model = onnx.load(export.path)
+    assert "Layers with weights have 8 bits" in model.doc_string
+    assert "Norms, attention, activation functions and sums are in floats." in model.doc_string
+    branches = [g for g in graphs(model.graph) if any(n.op_type == "Gemm" for n in g.node)]
+    assert len(branches) == 2
+    for branch in branches:
+        kinds = in_floats(branch)
+        assert kinds["LayerNormalization"]
+        assert not kinds["Conv"] + kinds["Gemm"] + kinds["MatMul"]
+    assert len(integers(export.path)) == 4  # Two convolutions, two linear layers.
+    for each in export.agreements:
+        assert each.largest < 0.03 * each.logits
+
+
+def test_file_of_a_network_with_batchnorm_names_no_exceptions(export: Export) -> None:
+    assert "Weights and activations have 8 bits" in onnx.load(export.path).doc_string
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["test_convnext", "test_vit"])
+def test_network_with_layernorm_answers_as_in_floats(
+    name: str, images: Path, tmp_path: Path
+) -> None:
+    net = with_norms(name)
+    told = {"resolutions": (96, 64)}
+    write(net, description(**told), tmp_path / "floats.onnx")
+    export = written(net, images, tmp_path / "int8.onnx", **told)
+    # Private gamma and beta, and the positions of the ViT, are floats: most of what is left.
+    assert export.size < 0.35 * (tmp_path / "floats.onnx").stat().st_size
+    for each in export.agreements:
+        assert each.same == 1
+        assert each.largest < 0.05 * each.logits
+    products = Counter[str]()
+    for graph in graphs(onnx.load(export.path).graph):
+        products += in_floats(graph)
+    # Of two activations: two in each of six blocks, in two branches.
+    assert products["MatMul"] == (24 if name == "test_vit" else 0)
+    assert not products["Conv"] + products["Gemm"]
