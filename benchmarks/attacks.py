@@ -11,18 +11,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import io
 import json
 import os
 import resource
 import signal
-import struct
 import sys
 import tempfile
 import time
-import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,10 +27,17 @@ from typing import Final
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-from PIL import Image as Pictures
-
 from benchmarks.harness import RESULTS
+from benchmarks.hostile.images import (
+    bombs,
+    damaged,
+    disguised,
+    flat_png,
+    in_parts,
+    odd,
+    photo,
+)
+from benchmarks.hostile.requests import OWN, framings, queries, request, strange
 from benchmarks.http_load import Server, running
 from benchmarks.overload import drawn_jpeg, make_network
 from rsseg.common.files import written_whole
@@ -42,7 +46,6 @@ FILES: Final = 256  # that the service may open
 IDLE: Final = 300  # connections: more than that
 SECONDS: Final = 60.0  # after which an attempt counts as lost
 LOST: Final = 0  # status of an attempt without an answer
-OWN: Final = ("Host: 127.0.0.1", "Connection: close")
 
 
 @dataclass(frozen=True)
@@ -68,20 +71,6 @@ Attack = Callable[[Server], Awaitable[Outcome]]
 # Requests
 
 
-def request(
-    body: bytes = b"",
-    *,
-    target: str = "/predict",
-    headers: Sequence[str] = OWN,
-    method: str = "POST",
-) -> bytes:
-    """Return the bytes of a request."""
-    lines = [f"{method} {target} HTTP/1.1", *headers]
-    if method == "POST":
-        lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
 async def send(server: Server, content: bytes) -> tuple[int, int | None]:
     """Send bytes on a connection of their own; return status and resolution of the answer."""
     try:
@@ -89,23 +78,28 @@ async def send(server: Server, content: bytes) -> tuple[int, int | None]:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             try:
                 writer.write(content)
-                return await answer(reader)
+                return await answer(reader, body=not content.startswith(b"HEAD"))
             finally:
                 writer.close()
     except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
         return LOST, None
 
 
-async def answer(reader: asyncio.StreamReader) -> tuple[int, int | None]:
-    """Read an answer to its end; return status and resolution."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+async def answer(reader: asyncio.StreamReader, *, body: bool = True) -> tuple[int, int | None]:
+    """Read an answer to its end, `100 Continue` left out; return status and resolution."""
+    status = 100
+    while status == 100:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+        status = int(head[0].split()[1])
     headers = dict(line.split(": ", 1) for line in head[1:] if line)
-    if "content-length" in headers:
+    if not body:
+        pass
+    elif "content-length" in headers:
         await reader.readexactly(int(headers["content-length"]))
     else:
         await reader.read()
     resolution = headers.get("x-resolution")
-    return int(head[0].split()[1]), int(resolution) if resolution else None
+    return status, int(resolution) if resolution else None
 
 
 async def healthy(server: Server, times: int = 10) -> int:
@@ -118,82 +112,6 @@ async def ordinary(server: Server, times: int) -> Counter[int | None]:
     """Send ordinary images one after the other; return how many had each resolution."""
     content = request(drawn_jpeg(0))
     return Counter([(await send(server, content))[1] for _ in range(times)])
-
-
-# Images
-
-
-def encoded(picture: Pictures.Image, form: str) -> bytes:
-    """Write a picture in a format."""
-    stream = io.BytesIO()
-    picture.save(stream, form)
-    return stream.getvalue()
-
-
-def flat_png(width: int, height: int) -> bytes:
-    """Write a black PNG: a thousand pixels for every byte."""
-    return encoded(Pictures.new("1", (width, height)), "PNG")
-
-
-def photo(width: int = 4000, height: int = 3000, form: str = "JPEG") -> bytes:
-    """Draw a photo of a phone."""
-    noise = np.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3), np.uint8)
-    return encoded(Pictures.fromarray(noise).resize((width, height)), form)
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    """Return a chunk of a PNG."""
-    return (
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-    )
-
-
-def bombs() -> list[bytes]:
-    """Return PNGs that would unpack to gigabytes: by their header, a text, a profile."""
-    zeros = zlib.compress(bytes(200 * 10**6), 9)
-    size = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
-    huge = struct.pack(">IIBBBBB", 60000, 60000, 1, 0, 0, 0, 0)
-    start, pixels = b"\x89PNG\r\n\x1a\n", chunk(b"IDAT", zlib.compress(bytes(64 * 193)))
-    end = pixels + chunk(b"IEND", b"")
-    return [
-        start + chunk(b"IHDR", huge) + end,
-        start + chunk(b"IHDR", size) + chunk(b"zTXt", b"a\0\0" + zeros) + end,
-        start + chunk(b"IHDR", size) + chunk(b"iCCP", b"a\0\0" + zeros) + end,
-        start + chunk(b"IHDR", size) + chunk(b"IDAT", zeros) + chunk(b"IEND", b""),
-    ]
-
-
-def damaged() -> Iterator[bytes]:
-    """Yield images that are cut off, or have bytes changed, at many places."""
-    small = Pictures.fromarray(np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8))
-    rng = np.random.default_rng(2)
-    for form in ("JPEG", "PNG", "WEBP", "BMP"):
-        content = encoded(small, form)
-        for place in np.linspace(0, len(content) - 1, 25).astype(int):
-            yield content[:place]
-            changed = bytearray(content)
-            changed[place] ^= int(rng.integers(1, 256))
-            yield bytes(changed)
-
-
-def odd() -> Iterator[bytes]:
-    """Yield 32 images of unusual sizes, modes and formats."""
-    sizes = (
-        (4000, 3000),
-        (5000, 300),
-        (64, 1200),
-        (2500, 2500),
-        (1, 1),
-        (6000, 5000),
-        (3, 50),
-        (999, 1001),
-    )
-    for width, height in sizes:
-        for mode, form in (("RGB", "JPEG"), ("RGBA", "PNG"), ("L", "WEBP"), ("P", "BMP")):
-            yield encoded(Pictures.new(mode, (width, height)), form)
 
 
 # Attacks
@@ -304,6 +222,84 @@ async def bombed(server: Server) -> Outcome:
     )
 
 
+async def many_parts(server: Server) -> Outcome:
+    """Send images in too many parts; they are refused before they take time."""
+    begin = time.perf_counter()
+    contents = [request(c) for c in in_parts()]
+    outcome = await judged(server, "images in a million parts", contents, (200, 400))
+    took = time.perf_counter() - begin
+    survived = outcome.survived if took < SECONDS else 0
+    return Outcome(outcome.attack, outcome.tried, survived, f"{outcome.note}; {took:.1f} s in all")
+
+
+async def disguises(server: Server) -> Outcome:
+    """Send other files as JPEGs, and photos whose metadata lie."""
+    kind = (*OWN, "Content-Type: image/jpeg")
+    contents = [request(c, headers=kind) for c in disguised()]
+    return await judged(server, "other files as JPEGs, EXIF that lies", contents, (200, 400))
+
+
+async def smuggled(server: Server) -> Outcome:
+    """Frame a body in two ways; what follows it must not be taken for a request."""
+    statuses = [await last_status(server, content) for content in framings()]
+    survived = sum(status in (400, 413, 501, LOST) for status in statuses)
+    counts = ", ".join(f"{n} x {s}" for s, n in sorted(Counter(statuses).items()))
+    return Outcome("bodies of two lengths, bad chunks", len(statuses), survived, counts)
+
+
+async def last_status(server: Server, content: bytes) -> int:
+    """Send bytes; return the status of the last answer before the connection is closed."""
+    status = LOST
+    with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            try:
+                writer.write(content)
+                writer.write_eof()
+                while True:
+                    status = (await answer(reader))[0]
+            finally:
+                writer.close()
+    return status
+
+
+async def other_requests(server: Server) -> Outcome:
+    """Ask for other files, by other methods and protocols."""
+    allowed = (200, 400, 404, 405, 421, 426, 501, 505)
+    return await judged(server, "paths, methods, protocols", strange(), allowed)
+
+
+async def expecting(server: Server) -> Outcome:
+    """Ask whether to send, and send nothing; or send it; or ask for far too much."""
+    image = drawn_jpeg(0)
+    head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: "
+    contents = [
+        f"{head}100-continue\r\nContent-Length: {len(image)}\r\n\r\n".encode(),
+        f"{head}100-continue\r\nContent-Length: {len(image)}\r\n\r\n".encode() + image,
+        f"{head}100-continue\r\nContent-Length: {2**40}\r\n\r\n".encode(),
+        f"{head}the-unexpected\r\nContent-Length: {len(image)}\r\n\r\n".encode() + image,
+        f"{head}100-continue\r\nContent-Length: 0\r\n\r\n".encode(),
+    ]
+    statuses = [s for s, _ in await asyncio.gather(*(send(server, c) for c in contents))]
+    survived = sum(s in wanted for s, wanted in zip(statuses, EXPECTED, strict=True))
+    return Outcome("Expect: 100-continue", len(contents), survived, ", ".join(map(str, statuses)))
+
+
+EXPECTED: Final = ((408,), (200,), (413,), (200, 417), (400,))
+
+
+async def odd_queries(server: Server) -> Outcome:
+    """Give thousands of parameters, and what is no query."""
+    contents = [request(drawn_jpeg(0), target=f"/predict?{text}") for text in queries()]
+    return await judged(server, "queries of 60 kB, odd values", contents, (200, 400))
+
+
+def unread(count: int) -> Attack:
+    """Return an attack by clients that ask for the page again and again, and never read it."""
+    page = request(target="/", method="GET", headers=("Host: localhost",))
+    return held("connections that ask and never read", count, page * 300)
+
+
 async def headers(server: Server) -> Outcome:
     """Send headers that are too long, too many, or none."""
     contents = [
@@ -398,11 +394,18 @@ def attacks() -> list[Attack]:
         held("idle connections", IDLE, b""),
         held("slow headers", IDLE, slow, b"a"),
         held("slow bodies", IDLE, body, b"a"),
+        unread(IDLE),
         foreign,
         repeated,
         broken,
         bombed,
+        many_parts,
+        disguises,
         headers,
+        smuggled,
+        expecting,
+        odd_queries,
+        other_requests,
         pipelined,
         stopped,
     ]

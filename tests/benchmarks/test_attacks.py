@@ -12,10 +12,13 @@ import pytest
 from PIL import Image as Pictures
 
 from benchmarks import attacks
-from benchmarks.attacks import Outcome, bombs, damaged, flat_png, odd, request, row
+from benchmarks.attacks import Outcome, row
+from benchmarks.hostile.images import bombs, damaged, disguised, flat_png, odd
+from benchmarks.hostile.requests import request, strange
 from benchmarks.http_load import Server
 from rsseg.runtime.serve.body import Limits, RefusedError
 from rsseg.runtime.serve.decoding import open_photo
+from rsseg.runtime.serve.guard import known_hosts
 from tests.helpers.small_checkpoint import write_checkpoint
 from tests.helpers.small_service import fake_service, serving
 
@@ -58,11 +61,40 @@ def test_row_is_markdown() -> None:
 
 
 def test_attacks_on_a_service_in_this_process_are_survived() -> None:
-    with serving(fake_service(budget_ms=1e5)) as address:
+    with serving(fake_service(budget_ms=1e5, limits=Limits(seconds=2))) as address:
         server = Server(int(address.rpartition(":")[2]), "resolutions 64, 48: budget")
-        for attack in (attacks.repeated, attacks.broken, attacks.headers, attacks.pipelined):
+        for attack in (
+            attacks.repeated,
+            attacks.broken,
+            attacks.many_parts,
+            attacks.disguises,
+            attacks.headers,
+            attacks.smuggled,
+            attacks.expecting,
+            attacks.odd_queries,
+            attacks.pipelined,
+        ):
             outcome = asyncio.run(attack(server))
             assert outcome.survived == outcome.tried > 0, outcome
+
+
+def test_strange_requests_find_nothing_but_the_pages() -> None:
+    with serving(fake_service(), known_hosts("127.0.0.1")) as address:
+        server = Server(int(address.rpartition(":")[2]), "resolutions 64, 48: budget")
+        outcome = asyncio.run(attacks.other_requests(server))
+        assert outcome.survived == outcome.tried > 20, outcome
+        statuses = [asyncio.run(attacks.send(server, content))[0] for content in strange()]
+    assert statuses[:12] == [404] * 12  # other files
+    assert statuses[13:21] == [405] * 8  # other methods than GET and HEAD
+
+
+def test_other_files_are_none_of_the_four_formats_and_lying_photos_are() -> None:
+    contents = disguised()
+    for content in contents[:-5]:
+        with pytest.raises(RefusedError, match="not a JPEG, PNG, WebP or BMP"):
+            open_photo(content, Limits())
+    for content in contents[-5:]:
+        assert sorted(open_photo(content, Limits()).decode().pixels.shape) == [3, 48, 64]
 
 
 @pytest.mark.slow

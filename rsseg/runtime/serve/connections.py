@@ -25,7 +25,7 @@ from uvicorn.server import ServerState
 from rsseg.runtime.serve.response import Draining
 
 HEADER_SECONDS: Final = 10.0  # in which the headers of a request have to arrive
-READ_SECONDS: Final = 30.0  # in which a client has to read the end of its answer
+READ_SECONDS: Final = 30.0  # in which a client has to read the end of its answer, or some of it
 LAST_CALL: Final = 1.0  # seconds in which a stopping service still refuses by an answer
 _LAST_ANSWERS: Final = 30  # seconds for answers that are on their way when it is stopped
 _OTHER_FILES: Final = 64  # that the process may have open: the log, libraries, the network
@@ -104,6 +104,8 @@ class Connection(H11Protocol):
         self._space = config.space
         self._silent_since: float | None = None  # while headers are due
         self._closing_since: float | None = None
+        self._unread = 0  # bytes of an answer that wait in this process
+        self._unread_since = self.loop.time()
         self.changed = self.loop.time()  # when a request or an answer last began or ended
 
     @property
@@ -112,9 +114,11 @@ class Connection(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     @property
-    def is_receiving(self) -> bool:
-        """Whether the body of a request has not ended."""
-        return not self.is_idle and self.cycle.more_body
+    def is_computed(self) -> bool:
+        """Whether a whole request for a prediction is not answered yet."""
+        unread = self.transport.get_write_buffer_size() > 0
+        received = not self.is_idle and not self.cycle.more_body
+        return received and not unread and self.scope["method"] == "POST"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it where no other can make room."""
@@ -141,11 +145,10 @@ class Connection(H11Protocol):
         super().on_response_complete()
 
     def _make_room(self) -> bool:
-        """End the idlest connection, or else the slowest upload; return whether there was one."""
+        """End the idlest connection, or else the slowest one for which nothing is computed."""
         others = [c for c in self.connections if isinstance(c, Connection) and c is not self]
         idle = [c for c in others if c.is_idle]
-        receiving = [c for c in others if c.is_receiving]
-        victims = idle or receiving
+        victims = idle or [c for c in others if not c.is_computed]
         if not victims:
             return False
         min(victims, key=lambda c: c.changed).end()
@@ -158,7 +161,12 @@ class Connection(H11Protocol):
 
     def end_if_late(self, now: float) -> None:
         """End a connection whose headers have not come, or whose answer is not read."""
-        if self.transport.is_closing():
+        unread = self.transport.get_write_buffer_size()
+        if not unread or unread != self._unread:
+            self._unread, self._unread_since = unread, now
+        if now - self._unread_since > READ_SECONDS:
+            late = True
+        elif self.transport.is_closing():
             self._closing_since = self._closing_since or now
             late = now - self._closing_since > READ_SECONDS
         else:

@@ -19,6 +19,7 @@ from PIL import UnidentifiedImageError
 from rsseg.common.messages import counted
 from rsseg.images.photo import Photo
 from rsseg.runtime.serve.body import EMPTY, MEGA, Limits, RefusedError
+from rsseg.runtime.serve.parts import check_parts
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
 LONGEST: Final = 20  # the longer side over the shorter one
@@ -36,10 +37,12 @@ def open_photo(content: bytes, limits: Limits) -> Photo:
         A photo, whose decoding raises a RefusedError too.
 
     Raises:
-        RefusedError: If it is none of these, damaged, too large, animated or CMYK.
+        RefusedError: If it is none of these, damaged, too large, in too many parts, animated or
+            CMYK.
     """
     if not content:
         raise RefusedError(400, EMPTY)
+    check_parts(content)
     return Photo(content, opened=partial(_opened, limits=limits))
 
 

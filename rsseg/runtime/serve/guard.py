@@ -90,12 +90,27 @@ class Guard:
         """Answer a request, or refuse it."""
         if scope["type"] == "http":
             try:
-                check_sender(scope["method"], Headers(scope=scope), self._hosts)
+                headers = Headers(scope=scope)
+                check_framing(headers)
+                check_sender(scope["method"], headers, self._hosts)
             except RefusedError as refused:
                 answer = Draining(refused.message, refused.status, refused.headers)
                 await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def check_framing(headers: Headers) -> None:
+    """Check that a body has one length.
+
+    What a proxy before the service takes for the end of a request has to be its end here (request
+    smuggling, RFC 9112, 6.3).
+
+    Raises:
+        RefusedError: If it has two.
+    """
+    if "transfer-encoding" in headers and "content-length" in headers:
+        raise RefusedError(400, "Content-Length and Transfer-Encoding are both given; send one")
 
 
 def check_sender(method: str, headers: Headers, hosts: Hosts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from rsseg.runtime.serve import connections
+from rsseg.runtime.serve.app import page
 from rsseg.runtime.serve.connections import Room, room
 from tests.helpers import processes
 from tests.helpers.small_service import encoded, fake_service, serving
@@ -45,6 +47,43 @@ def test_slow_uploads_make_room_where_nobody_is_idle() -> None:
         assert predict(address).status_code == 200
         for connection in slow:
             connection.close()
+
+
+def ask_and_never_read(address: str, count: int) -> list[socket.socket]:
+    """Ask for the page again and again, on connections that read nothing."""
+    asked = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 500
+    connections = [connect(address) for _ in range(count)]
+    for connection in connections:
+        connection.sendall(asked)
+    return connections
+
+
+def test_answers_that_nobody_reads_make_room() -> None:
+    with serving(fake_service(), space=SMALL) as address:
+        deaf = ask_and_never_read(address, 20)
+        for _ in range(5):
+            assert httpx.get(f"{address}/health", timeout=processes.SECONDS).status_code == 200
+        assert predict(address).status_code == 200
+        for connection in deaf:
+            connection.close()
+
+
+def test_connection_whose_answer_is_not_read_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "READ_SECONDS", 2.0)
+    with serving(fake_service()) as address:
+        (deaf,) = ask_and_never_read(address, 1)
+        time.sleep(8)
+        with deaf:
+            assert received(deaf) < 500 * len(page())
+
+
+def received(connection: socket.socket) -> int:
+    """Read a connection to its end, a reset included; return how many bytes there were."""
+    count = 0
+    with contextlib.suppress(ConnectionResetError):
+        while content := connection.recv(2**20):
+            count += len(content)
+    return count
 
 
 def test_requests_that_are_computed_keep_their_place_and_others_are_told_so() -> None:

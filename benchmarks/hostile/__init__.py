@@ -1,0 +1,1 @@
+"""What attacks send to a service."""
