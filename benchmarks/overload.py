@@ -3,7 +3,8 @@
 A server process is sent images over HTTP, first by clients that wait for their answers, which gives
 the capacity, then at random times of a given rate whether or not it keeps up (open loop). Latencies
 count from the moment at which a request should have been sent. Lost is what gets neither an answer
-nor a refusal (429). Clients and server share the machine.
+nor a refusal (429). Clients and server share the machine. Requests that wait are computed together,
+as `rsseg serve` always does.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from benchmarks.machine import describe
 from rsseg.common.checkpoint import write_checkpoint
 from rsseg.common.files import written_whole
 from rsseg.heads import HEADS
+from rsseg.runtime.serve.service import TOGETHER
 from rsseg.switchable.net import SwitchableNet
 
 RESOLUTIONS: Final = (224, 192, 160, 128, 96)
@@ -94,6 +96,25 @@ def table(phases: Sequence[dict[str, Any]]) -> str:
     for phase in phases:
         sides = ("-" if side is None else f"{side:.0f}" for side in phase["resolution_each_second"])
         lines.append(f"{phase['phase']}, each second: {' '.join(sides)}")
+    return "\n".join(lines)
+
+
+def markdown(phases: Sequence[dict[str, Any]]) -> str:
+    """Lay out the phases as docs/RUNTIME.md shows them."""
+    lines = [
+        f"Up to {TOGETHER} requests that wait are computed by one pass of the network.",
+        "",
+        "| phase | sent a second | sent | answered | refused | lost | p50, ms | p95, ms | mean "
+        "resolution |",
+        "| --- " * 9 + "|",
+    ]
+    for phase in phases:
+        seconds = len(phase["resolution_each_second"])
+        counts = " | ".join(str(phase[name]) for name in ("sent", "answered", "refused", "lost"))
+        lines.append(
+            f"| {phase['phase']}, {seconds} s | {phase['rate']:.1f} | {counts} | "
+            f"{phase['p50_ms']:.0f} | {phase['p95_ms']:.0f} | {phase['mean_resolution'] or 0:.0f} |"
+        )
     return "\n".join(lines)
 
 
@@ -172,11 +193,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except (ValueError, OSError) as error:
                 parser.error(str(error))
     print(f"capacity at {server.largest}: {measured['capacity']:.1f} requests per second")
-    print(table(measured["phases"]))
+    print(table(measured["phases"]), markdown(measured["phases"]), sep="\n\n")
     for promise, kept in measured["kept"].items():
         print(f"{promise}: {'kept' if kept else 'NOT KEPT'}")
     record = {"server": server.line, "image_bytes": len(image), "budget_ms": options.budget_ms}
-    record |= {"factor": options.factor, "machine": describe(torch.device("cpu"))}
+    record |= {"together": TOGETHER, "factor": options.factor}
+    record |= {"machine": describe(torch.device("cpu"))}
     record |= {"measured": datetime.now(UTC).isoformat(timespec="seconds"), **measured}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(options.out) as temporary:

@@ -80,11 +80,14 @@ def _run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     from rsseg.runtime.budget.budget import check_budget
+    from rsseg.runtime.opening import MOST_THREADS
 
     for name in ("threads", "workers", "queue"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}")
+    if args.workers is not None and args.workers > MOST_THREADS:
+        raise ValueError(f"--workers must be at most {MOST_THREADS}, got {args.workers}")
     for flag, value in (("--max-mb", args.max_mb), ("--max-megapixels", args.max_megapixels)):
         if not 0 < value < math.inf:
             raise ValueError(f"{flag} must be a positive number, got {value}")

@@ -49,6 +49,7 @@ class Opener:
     open: Callable[..., Opened]
 
 
+MOST_THREADS: Final = 1024  # Executors start as many as they are told, and hang.
 # The first one that takes a file opens it where no executor is named.
 EXECUTORS: Final[dict[str, Opener]] = {
     "torch": Opener(CHECKPOINTS, _open_torch),
@@ -110,10 +111,18 @@ def open_executor(
     opener = EXECUTORS[name or natural]
     if file_kind(path) not in opener.kinds:
         raise ValueError(f"executor {name}: {wrong_kind_message(path, opener.kinds)}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    if threads is not None:
+        check_threads(threads)
     options = {"allow_builder": allow_builder} if opener.kinds == CHECKPOINTS else {}
     return opener.open(path, threads=threads, device=device, unseen=unseen, **options)
+
+
+def check_threads(threads: int) -> None:
+    """Raise a ValueError unless so many threads can compute one image."""
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    if threads > MOST_THREADS:
+        raise ValueError(f"threads must be at most {MOST_THREADS}, got {threads}")
 
 
 def _wrong_kind(path: Path, expected: tuple[FileKind, ...]) -> Exception:

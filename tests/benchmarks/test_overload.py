@@ -87,6 +87,9 @@ def test_phase_is_summed_up() -> None:
     assert told["p50_ms"] == 20.0
     assert told["resolution_each_second"] == [48.0, None, 32.0]
     assert json.loads(json.dumps(told)) == told
+    first, *_, last = overload.markdown([told]).splitlines()
+    assert first == "Up to 4 requests that wait are computed by one pass of the network."
+    assert last == "| overload, 3 s | 2.0 | 6 | 3 | 1 | 2 | 20 | 29 | 43 |"
 
 
 def test_drawn_image_and_network_can_be_served(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Final
 
 import uvicorn
@@ -184,6 +186,12 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; a second interruption ends at once, without a word on what it cuts off."""
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            logging.getLogger("uvicorn.error").disabled = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""

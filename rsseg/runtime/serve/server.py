@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -109,11 +110,14 @@ def listen(host: str, port: int) -> socket.socket:
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"--port must be in 0..65535, got {port}")
+    if not host:  # which would be every address of this machine
+        raise ValueError("--host is empty; expected an address, such as 127.0.0.1")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        reason = error.strerror or error
+        number = error.errno or 0  # That of a name that is not known is negative.
+        reason = os.strerror(number) if number > 0 else error.strerror or error
         raise ValueError(
             f"cannot listen at {url(host, port)} ({reason}); give another --host or --port"
         ) from error

@@ -21,9 +21,10 @@ from rsseg import runtime
 from rsseg.cli import main as cli
 from rsseg.runtime import serve
 from rsseg.runtime.serve.body import Limits
-from rsseg.runtime.serve.server import Options, listen
+from rsseg.runtime.serve.server import Options, listen, open_service
 from tests.helpers import processes
 from tests.helpers.small_checkpoint import write_checkpoint
+from tests.helpers.small_exported import description, small_net, write_onnx
 from tests.helpers.small_service import encoded, fake_service, serving
 
 HEAD = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
@@ -152,6 +153,32 @@ def test_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         processes.finish([server], seconds=0)
 
 
+def test_second_interruption_ends_at_once_and_without_a_traceback(tmp_path: Path) -> None:
+    network = write_checkpoint(tmp_path / "last.pt")
+    arguments = ["serve", network, "--port", "0", "--threads", "1"]
+    (server,) = processes.start(cli.main, arguments, tmp_path, 1)
+    try:
+        until(lambda: "listening" in server.printed or not server.process.is_alive())
+        address = server.printed.split()[-1]
+        with connect(address) as upload:  # which is waited for
+            upload.sendall(f"{HEAD}Content-Length: 1000\r\n\r\nabc".encode())
+            assert server.process.pid is not None
+            os.kill(server.process.pid, signal.SIGINT)
+            time.sleep(2)
+            os.kill(server.process.pid, signal.SIGINT)
+            server.process.join(processes.SECONDS)
+        assert server.process.exitcode == 0
+        assert server.printed.splitlines()[2:] == ["stopped"]
+    finally:
+        processes.finish([server], seconds=0)
+
+
+def test_threads_that_no_machine_has_are_refused(tmp_path: Path) -> None:
+    network = write_onnx(tmp_path / "net.onnx", small_net(), description())
+    with pytest.raises(ValueError, match="threads must be at most 1024, got 100000"):
+        open_service(network, Options(threads=100_000))
+
+
 def test_options_reach_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setattr("rsseg.runtime.serve.server.serve", lambda *told, **_: given.append(told))
@@ -173,6 +200,9 @@ def test_options_reach_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("--queue 0", "--queue must be at least 1, got 0"),
         ("--threads 0", "--threads must be at least 1, got 0"),
+        ("--workers 100000", "--workers must be at most 1024, got 100000"),
+        ("--host=", "--host is empty; expected an address, such as 127.0.0.1"),
+        ("--host 203.0.113.1", "http://203.0.113.1:0 (Cannot assign requested address); give"),
         ("--budget-ms 0", "budget_ms must be a positive number of milliseconds, got 0.0"),
         ("--max-mb 0", "--max-mb must be a positive number, got 0.0"),
         ("--max-megapixels 100", "megapixels must be at most 89"),
