@@ -125,7 +125,7 @@ def evaluate(
                 sizes = [inputs[member].shape[-2:] for member in members]
                 logits.append(combine([logits[member] for member in members], scores, sizes[0]))
             for evaluator, z in zip(evaluators.values(), logits, strict=True):
-                _update(evaluator, z, target)
+                update(evaluator, z, target)
     for evaluator in evaluators.values():
         evaluator.share()
     net.train(training)
@@ -145,7 +145,8 @@ def _with_progress(batches: Iterable[Batch]) -> Iterable[Batch]:
     )
 
 
-def _update(evaluator: Evaluator, logits: Tensor, target: Tensor | Sequence[Tensor]) -> None:
+def update(evaluator: Evaluator, logits: Tensor, target: Tensor | Sequence[Tensor]) -> None:
+    """Add a batch of `Batch`es to an evaluator: logits (B, K) or (B, K, h, w), and their target."""
     if isinstance(target, Tensor):
         evaluator.update(logits, target.to(logits.device))
         return
