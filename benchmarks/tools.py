@@ -2,8 +2,9 @@
 
 Each cell runs in a process of its own, since some tools crash: the tool reads or converts the file,
 and the result is run and compared with the file itself in ONNX Runtime, at all trained resolutions
-and at one between. Nothing is timed. Tools that are not installed are named as such; their packages
-are `onnxconverter-common` and `onnxslim`, the others come with `rsseg[onnx,openvino]`.
+and at one between, on noise or on a photo. Nothing is timed. Tools that are not installed are named
+as such; their packages are `onnxconverter-common` and `onnxslim`, the others come with
+`rsseg[onnx,openvino]`.
 
 Formats of fixed shapes (`rsseg[executorch]`, OpenVINO) are compared with the ONNX file of the same
 network.
@@ -57,10 +58,11 @@ class FailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Subject:
-    """An exported file, and a folder for what tools make of it."""
+    """An exported file, a folder for what tools make of it, and a photo to compute, else noise."""
 
     path: Path
     folder: Path
+    photo: Path | None = None
 
     @cached_property
     def reference(self) -> Path:
@@ -83,8 +85,12 @@ class Subject:
         sides = [int(side) for side in texts["resolutions"].split(",")]
         if len(sides) > 1:
             sides.append((sides[0] + sides[1]) // 2)
-        rng = np.random.default_rng(0)
-        return [rng.standard_normal((1, 3, side, side)).astype(np.float32) for side in sides]
+        if self.photo is None:
+            rng = np.random.default_rng(0)
+            return [rng.standard_normal((1, 3, side, side)).astype(np.float32) for side in sides]
+        mean, std = (_numbers(texts[name]) for name in ("mean", "std"))
+        views = [(square(self.photo, side) - mean) / std for side in sides]
+        return [view.transpose(2, 0, 1)[None].astype(np.float32) for view in views]
 
     @cached_property
     def expected(self) -> list[Floats]:
@@ -110,6 +116,19 @@ class Subject:
     def growth(self, path: Path) -> float:
         """Return the size of a file or folder over that of the ONNX file."""
         return size_of(path) / size_of(self.reference)
+
+
+def square(photo: Path, side: int) -> Floats:
+    """Return the middle of a photo as a square, values 0..1, shape (side, side, 3)."""
+    from PIL import Image, ImageOps  # noqa: PLC0415 For a photo alone.
+
+    with Image.open(photo) as image:
+        pixels = np.asarray(ImageOps.fit(image.convert("RGB"), (side, side)), np.float32)
+    return pixels / np.float32(255)
+
+
+def _numbers(text: str) -> Floats:
+    return np.array([float(value) for value in text.split(",")], np.float32)
 
 
 def outputs(path: Path, images: Sequence[Floats]) -> list[Floats]:
@@ -349,13 +368,13 @@ def files(networks: Mapping[str, Path], folder: Path) -> dict[tuple[str, str], P
 # The cells.
 
 
-def cell(tool: str, path: Path) -> dict[str, Any]:
+def cell(tool: str, path: Path, photo: Path | None = None) -> dict[str, Any]:
     """Run a tool on a file, in this process."""
     if importlib.util.find_spec(TOOLS[tool].package) is None:
         return {"ok": None, "text": "not installed"}
     try:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            return {"ok": True, "text": TOOLS[tool].run(Subject(path, Path(folder)))}
+            return {"ok": True, "text": TOOLS[tool].run(Subject(path, Path(folder), photo))}
     except Exception as error:  # Each tool has errors of its own.
         return {"ok": False, "text": reason(error)}
 
@@ -366,9 +385,10 @@ def reason(error: Exception) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def cell_of_its_own(tool: str, path: Path) -> dict[str, Any]:
+def cell_of_its_own(tool: str, path: Path, photo: Path | None = None) -> dict[str, Any]:
     """Run a tool on a file in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.tools", "--cell", tool, str(path)]
+    given = [tool, str(path)] if photo is None else [tool, str(path), str(photo)]
+    command = [sys.executable, "-m", "benchmarks.tools", "--cell", *given]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -429,10 +449,22 @@ def _parser() -> argparse.ArgumentParser:
     what = "networks as NAME=CHECKPOINT, such as classifier=runs/cls/last.pt"
     add("networks", nargs="*", metavar="NAME=CHECKPOINT", help=what)
     add("--files", type=Path, help="folder of the exported files, kept and used again")
+    what = "photos that their files compute, default: noise"
+    add("--photos", nargs="+", default=[], metavar="NAME=PHOTO", help=what)
     add("--tools", nargs="+", choices=TOOLS, default=list(TOOLS), metavar="TOOL")
     add("--write", action="store_true", help=f"put the table into {DOCUMENT}")
-    add("--cell", nargs=2, metavar=("TOOL", "FILE"), help="run one cell and print JSON")
+    add("--cell", nargs="+", metavar="TOOL FILE [PHOTO]", help="run one cell and print JSON")
     return parser
+
+
+def _pairs(parser: argparse.ArgumentParser, given: Sequence[str]) -> dict[str, Path]:
+    pairs = {}
+    for text in given:
+        name, separator, path = text.partition("=")
+        if not separator:
+            parser.error(f"expected NAME=FILE, got {text}")
+        pairs[name] = Path(path)
+    return pairs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -440,24 +472,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.cell:
-        print(json.dumps(cell(options.cell[0], Path(options.cell[1]))))
+        tool, *paths = options.cell
+        print(json.dumps(cell(tool, *map(Path, paths))))
         return 0
-    networks = {}
-    for given in options.networks:
-        name, separator, path = given.partition("=")
-        if not separator:
-            parser.error(f"expected NAME=CHECKPOINT, got {given}")
-        networks[name] = Path(path)
-    if not networks:
-        parser.error("give one network or more as NAME=CHECKPOINT")
+    networks, photos = (_pairs(parser, given) for given in (options.networks, options.photos))
+    if not networks or not photos.keys() <= networks.keys():
+        parser.error("give one network or more as NAME=CHECKPOINT, and photos of these alone")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.files or Path(temporary)
         cells = {}
         for (network, kind), path in files(networks, folder).items():
             for tool in options.tools:
                 if kind in TOOLS[tool].kinds:
-                    cells[tool, network, kind] = cell_of_its_own(tool, path)
-                    print(f"{network}, {kind}, {tool}: {cells[tool, network, kind]}", flush=True)
+                    result = cell_of_its_own(tool, path, photos.get(network))
+                    cells[tool, network, kind] = result
+                    print(f"{network}, {kind}, {tool}: {result}", flush=True)
     print(table(cells))
     if options.write:
         with written_whole(DOCUMENT) as part:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import tools
 from rsseg.runtime.fixed_shapes.export import FORMATS, write_compared
@@ -71,6 +73,19 @@ def test_result_that_differs_is_a_failure_with_its_size(
         "ok": False,
         "text": "differs by 5.0e-01 of the largest logit, at 32 pixels",
     }
+
+
+def test_photo_is_cut_to_a_square_and_normalised_as_the_file_says(
+    path: Path, tmp_path: Path
+) -> None:
+    told = description()
+    photo = Image.new("RGB", (90, 40), (0, 0, 255))
+    photo.paste((255, 0, 0), (0, 0, 20, 40))  # What the cut leaves out.
+    photo.save(tmp_path / "photo.png")
+    (image,) = tools.Subject(path, tmp_path, tmp_path / "photo.png").images
+    mean, std = np.array(told.preprocessing.mean), np.array(told.preprocessing.std)
+    expected = np.broadcast_to(((np.array([0, 0, 1]) - mean) / std)[:, None, None], (3, 32, 32))
+    np.testing.assert_allclose(image, expected[None], atol=1e-6)
 
 
 @pytest.mark.slow

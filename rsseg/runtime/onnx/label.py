@@ -18,8 +18,9 @@ from rsseg.runtime.onnx.executor import INPUT, OUTPUT
 _PRODUCER: Final = "rsseg"
 _BRANCHES: Final = (
     "All resolutions share their weights, in branches (If) that take them from the graph around. "
-    "Tools that fold or quantise weights see one branch at a time and store them for each: give "
-    "them a file of `rsseg export --compact` or `--resolution R`; for 8 bits: `--int8`."
+    "Tools that fold or quantise weights see one branch at a time and store them for each, as does "
+    "onnxslim with any option; OpenCV computes branches wrongly: give them a file of `rsseg export "
+    "--compact` or `--resolution R`; for 8 bits: `--int8`."
 )
 # Of statistics of each image; Sqrt is a part of those that become several nodes.
 _NORMS: Final = frozenset(

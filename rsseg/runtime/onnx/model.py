@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, Literal
@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.overrides import TorchFunctionMode
 
 from rsseg.common.messages import first_line
 from rsseg.runtime.onnx.executor import INPUT, OUTPUT
@@ -33,6 +34,8 @@ from rsseg.switchable.net import SwitchableNet
 # shrink by 32: at 96 pixels the smallest map still has 3.
 _SMALLEST_EXAMPLE: Final = 96
 _LONGEST_REASON: Final = 300  # letters: some reasons name every tensor of a network
+# Letters of a side in symbols: networks whose export ends have up to 72, Swin soon has 500.
+_LONGEST_SIDE: Final = 400
 _NOOP: Final = "noop_with_empty_axes"
 _LOGGERS: Final = ("torch.onnx", "onnxscript", "onnx_ir")
 Sides = Literal["any", "fixed"]
@@ -104,14 +107,35 @@ def _program(network: nn.Module, resolution: int, sides: Sides) -> ExportedProgr
     batch = Dim("batch", min=1)
     axes = {0: batch, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if sides == "any" else {0: batch}
     try:
-        with torch.no_grad(), as_operators(network):
+        with torch.no_grad(), as_operators(network), _ShortSides():
             return torch.export.export(network, (example,), dynamic_shapes=(axes,), strict=False)
     except Exception as error:  # Each part of torch.export has errors of its own.
         size = "of any size" if sides == "any" else f"of {example.shape[-1]} pixels"
         reason = textwrap.shorten(first_line(error), _LONGEST_REASON)
+        advice = "; export each resolution by itself (--resolution R)" if sides == "any" else ""
         raise ValueError(
-            f"torch.export cannot take {type(network).__name__} for images {size}: {reason}"
+            f"torch.export cannot take {type(network).__name__} for images {size}: {reason}{advice}"
         ) from error
+
+
+class _ShortSides(TorchFunctionMode):
+    """Ends an export whose sides become expressions that grow with every layer: it never would.
+
+    Networks that pad what they read by an amount which depends on its size are such, as Swin does.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        sides = result.shape if isinstance(result, Tensor) else ()
+        if any(len(str(side)) > _LONGEST_SIDE for side in sides):
+            raise ValueError("the sides of its maps grow into expressions without end")
+        return result
 
 
 def _example_images(resolution: int, sides: Sides) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image as Pictures
 from timm.layers import create_conv2d
@@ -26,6 +27,7 @@ from rsseg.runtime import Predictor
 from rsseg.runtime.fixed_shapes.export import FORMATS, export_fixed, write_compared, written_folder
 from rsseg.runtime.opening import open_executor
 from rsseg.segmentation.refinenet import RefineNet
+from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.net import SwitchableNet
 from tests.helpers.processes import ROOT, environment
 from tests.helpers.small_checkpoint import RESOLUTIONS, write_checkpoint
@@ -143,6 +145,27 @@ def test_same_padding_is_the_padding_of_each_size(name: str, tmp_path: Path) -> 
     net = SwitchableNet(nn.Sequential(*same, nn.AdaptiveAvgPool2d(1), nn.Flatten()), [33, 32])
     randomise(net)
     compare(net.eval(), write(place(tmp_path, name), name, net))
+
+
+@each_format
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [("test_convnext", {}), ("test_vit", {"img_size": 64, "dynamic_img_size": True})],
+)
+def test_private_layernorms_predict_at_each_resolution(
+    name: str, network: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    plain = timm.create_model(network, num_classes=3, **options)
+    net = SwitchableNet(plain, [64, 32], norms=["layer"])
+    for layer in switchable_layers(net):
+        for tensor in layer.state_dict().values():
+            nn.init.uniform_(tensor, 0.5, 1.5)
+    path = write(place(tmp_path, name), name, net)
+    compare(net, path)
+    shared = sum(p.numel() for key, p in net.named_parameters() if ".sets." not in key)
+    assert bytes_of(path) < 1.7 * 4 * shared  # once: two copies would be twice
 
 
 @each_format

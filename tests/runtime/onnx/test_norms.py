@@ -111,6 +111,23 @@ def test_network_of_timm_is_one_model(name: str, positions: Positions, compact: 
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.slow
+def test_swin_is_refused_for_any_size_and_written_for_one() -> None:
+    """Its windows pad by an amount that depends on the size: torch.export would not end."""
+    options = {"embed_dim": 24, "depths": (1, 1), "num_heads": (1, 2), "num_classes": 5}
+    swin = timm.create_model(
+        "swin_tiny_patch4_window7_224", img_size=96, strict_img_size=False, **options
+    )
+    net = trained(swin, (96, 64))
+    with pytest.raises(ValueError, match=r"grow into expressions without end; .*--resolution R"):
+        model_of_all(net)
+    session = onnxruntime.InferenceSession(model_of_one(net, 64).SerializeToString())
+    (logits,) = session.run(["logits"], {"images": images(64, 64, 2).numpy()})
+    with torch.no_grad():
+        expected = net.predict(images(64, 64, 2))
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=2e-5)
+
+
 def test_openvino_computes_the_same(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     net = trained(Norms())
