@@ -83,6 +83,8 @@ function accuracy_text(side) {
   return value === undefined ? "" : `${METRICS[model.accuracy.metric] ?? model.accuracy.metric} ${percent(value)}`;
 }
 
+const unbroken = (text) => text.replaceAll(" %", "\u00a0%"); // no line begins with it
+
 // Texts between which a line may end, and in which it may not.
 const whole = (texts) => texts.map((text) => element("span", "whole", text));
 
@@ -91,7 +93,7 @@ function show_asked(used) {
   const trained = model.resolutions.includes(side);
   $("asked").replaceChildren(`${side} `, element("small", "", trained ? "pixels" : "pixels, not trained"));
   $("resolution").setAttribute("aria-valuetext", `${side} pixels${trained ? "" : ", not trained"}`);
-  $("accuracy").textContent = accuracy_text(side).replaceAll(" %", "\u00a0%"); // never on a line of its own
+  $("accuracy").textContent = unbroken(accuracy_text(side));
   $("accuracy").hidden = !model.accuracy;
 }
 
@@ -315,7 +317,7 @@ function show_panels() {
   $("share").textContent = percent(share);
   $("between").textContent = `of the pixels changed from ${first.resolution} to ${second.resolution} px`;
   $("moves").replaceChildren(...moves.slice(0, MOVES).map(([before, after, part]) =>
-    element("li", "", `${class_name(before)} → ${class_name(after)} ${percent(part)}`)));
+    element("li", "", unbroken(`${class_name(before)} → ${class_name(after)} ${percent(part)}`))));
   return `${percent(share)} of the pixels changed`;
 }
 
