@@ -27,7 +27,7 @@ from rsseg.load import load_checkpoint
 from rsseg.switchable.resolutions import Resolutions
 from rsseg.training.metadata import RunMetadata
 from tests.helpers import small_scripts
-from tests.helpers.small_clouds import write_clouds
+from tests.helpers.small_exported import write_clouds
 from tests.helpers.small_images import write_run
 
 SEGMENTER: dict[str, Any] = {

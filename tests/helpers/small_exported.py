@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from onnx import TensorProto, helper, numpy_helper, save_model
+from PIL import Image as Pictures
 from torch import nn
 
 from rsseg.common.config import plain
@@ -50,6 +51,15 @@ def description(**values: Any) -> Description:
         "preprocessing": Preprocessing(),
     }
     return Description(**{**held, **values})
+
+
+def write_clouds(folder: Path, count: int = 8) -> Path:
+    """Write images of clouds, not noise, 8 at most, each with a range of its own."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        pixels = rng.integers(0, 32 * (index + 1), (6, 7, 3), dtype=np.uint8)
+        Pictures.fromarray(pixels).resize((90, 80)).save(folder / f"{index}.png")
+    return folder
 
 
 def write_onnx(path: Path, net: SwitchableNet, told: Description, *, key: str = "rsseg") -> Path:

@@ -10,7 +10,7 @@ from PIL import Image as Pictures
 
 from rsseg.images.preprocessing import Preprocessing
 from rsseg.runtime.onnx.calibration import CalibrationViews, calibration_images
-from tests.helpers.small_clouds import write_clouds
+from tests.helpers.small_exported import write_clouds
 
 SQUARE = Preprocessing(fit="square")
 

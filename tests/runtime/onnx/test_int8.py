@@ -30,8 +30,7 @@ from rsseg.runtime.predictor import Predictor
 from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.norms import NORMS
 from tests.helpers.small_checkpoint import write_checkpoint
-from tests.helpers.small_clouds import write_clouds
-from tests.helpers.small_exported import description
+from tests.helpers.small_exported import description, write_clouds
 from tests.helpers.small_networks import at, randomise
 from tests.runtime.onnx.test_norms import Norms, trained
 

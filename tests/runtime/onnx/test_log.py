@@ -14,8 +14,7 @@ from rsseg.images.preprocessing import Preprocessing
 from rsseg.runtime.onnx.calibration import CalibrationViews, calibration_images
 from rsseg.runtime.onnx.export import write, write_integers
 from rsseg.switchable.net import SwitchableNet
-from tests.helpers.small_clouds import write_clouds
-from tests.helpers.small_exported import description, small_net
+from tests.helpers.small_exported import description, small_net, write_clouds
 from tests.helpers.small_networks import at
 from tests.runtime.onnx.test_norms import Norms, trained
 
