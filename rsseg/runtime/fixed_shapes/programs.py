@@ -3,7 +3,8 @@
 Phones and accelerators want shapes that never change. A file then holds a graph for each
 resolution, and the weights once, as long as these are equal: a BatchNorm that a tool folds into
 the convolution before it makes its weights another tensor at each resolution. So private
-BatchNorms become a product and a sum here, which no tool folds before the file is written.
+BatchNorms become a product and a sum here, which no tool folds before the file is written. A table
+of positions that a network resizes to the image is stored as resized, for each resolution.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule, Interpreter, Node
 
 from rsseg.common.messages import first_line
 from rsseg.runtime.onnx.mixing import ordinary, private_tensors
@@ -52,7 +53,8 @@ def _program(network: nn.Module, resolution: int, private: Collection[str]) -> E
             program = torch.export.export(network, (image,), strict=False)
             graph = program.module()
             assert isinstance(graph, GraphModule)
-            if not replace_batchnorms(graph, private):
+            # Not `or`: both change the graph.
+            if not replace_batchnorms(graph, private) + fold_resized(graph):
                 return program
             return torch.export.export(graph, (image,), strict=False)
     except Exception as error:  # Each part of torch.export has errors of its own.
@@ -86,6 +88,43 @@ def replace_batchnorms(graph: GraphModule, private: Collection[str]) -> int:
     graph.delete_all_unused_submodules()  # those of the BatchNorms
     graph.recompile()
     return len(nodes)
+
+
+def fold_resized(graph: GraphModule) -> int:
+    """Replace what is resized of the network's own tensors by its values, which never change here.
+
+    A table of positions that is resized to the image is such; ExecuTorch has no antialiased filter.
+
+    Args:
+        graph: Of a network in evaluation mode; changed in place.
+
+    Returns:
+        How many values were replaced.
+    """
+    constant, resized = set[Node](), set[Node]()
+    for node in graph.graph.nodes:
+        inputs = node.all_input_nodes
+        called = node.op == "call_function" and inputs and constant.issuperset(inputs)
+        if node.op == "get_attr" or called:
+            constant.add(node)
+        if called and ("upsample" in str(node.target) or not resized.isdisjoint(inputs)):
+            resized.add(node)
+    ends = [node for node in graph.graph.nodes if node in resized and not constant >= {*node.users}]
+    if ends:
+        _fold(graph, constant, ends)
+    return len(ends)
+
+
+def _fold(graph: GraphModule, constant: Collection[Node], ends: Collection[Node]) -> None:
+    interpreter = Interpreter(graph)
+    for node in [node for node in graph.graph.nodes if node in constant]:
+        interpreter.env[node] = interpreter.run_node(node)
+    for number, node in enumerate(ends):
+        graph.register_buffer(f"resized_{number}", interpreter.env[node].detach().contiguous())
+        with graph.graph.inserting_before(node):
+            node.replace_all_uses_with(graph.graph.get_attr(f"resized_{number}"))
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
 
 
 def _replace(graph: GraphModule, node: Node, number: int) -> None:

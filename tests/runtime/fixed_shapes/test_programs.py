@@ -74,6 +74,35 @@ def test_only_batchnorms_with_private_tensors_are_replaced() -> None:
     assert sum(node.target is BATCHNORM for node in graph.graph.nodes) == 1
 
 
+class Positions(nn.Module):
+    """Adds a table that is resized to the map, and resizes the map itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.BatchNorm2d(4))
+        self.table = nn.Parameter(torch.randn(1, 4, 6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        table = nn.functional.interpolate(
+            self.table * 2, size=x.shape[2:], mode="bicubic", antialias=True
+        )
+        return nn.functional.interpolate(x + table, scale_factor=2).mean((2, 3))
+
+
+def test_table_that_is_resized_to_the_image_is_stored_as_it_is_then() -> None:
+    torch.manual_seed(0)
+    net = SwitchableNet(Positions(), [64, 32])
+    randomise(net)
+    net.eval()
+    for side, program in programs_of(net, [64, 32]).items():
+        resizing = [node for node in program.graph.nodes if "upsample" in str(node.target)]
+        assert len(resizing) == 1  # That of the map, which depends on the image.
+        image = torch.randn(1, 3, side, side)
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(image), net.predict(image))
+
+
 def test_scale_and_shift_are_those_of_torch_batchnorm_with_and_without_gamma_and_beta() -> None:
     torch.manual_seed(0)
     mean, variance, x = torch.randn(5), torch.rand(5) + 0.1, torch.randn(7, 5)
