@@ -91,7 +91,8 @@ def main() -> None:
             with served(folder) as address, opened_page(browser, complaints, DESKTOP) as page:
                 page.goto(address)
                 sync.expect(page.locator("#about")).to_contain_text("trained at")
-                name = page.evaluate("`${model.name} (${model.task})`")
+                # Two folders may be of one network, such as with 32 and with 8 bits.
+                name = f"{folder} ({page.evaluate('model.task')})"
                 times[name] = measure(page, args.rounds, args.image)
                 used = environment(page, browser.version)
     machine = describe(torch.device("cpu"))

@@ -20,7 +20,10 @@ const engine = {
         numThreads: 1, // More need headers that few file servers send.
         proxy: true, // In a worker: the page stays alive.
       });
-      session = await ort.InferenceSession.create(beside(GIVEN.network), { executionProviders: ["wasm"] });
+      ort.env.logLevel = "error"; // Files of 8 bits hold values that it folds, and says so one by one.
+      session = await ort.InferenceSession.create(beside(GIVEN.network), {
+        executionProviders: ["wasm"], logSeverityLevel: 3,
+      });
     } catch (error) {
       throw new LostError(`The network cannot be loaded (${error.message ?? error}).`);
     }

@@ -33,8 +33,11 @@ from tests.helpers.browser import (
     sync,
 )
 from tests.helpers.file_server import served
+from tests.helpers.small_clouds import write_clouds
 from tests.helpers.small_exported import CLASSES, description, small_net
 from tests.helpers.small_service import drawn, encoded
+from tests.runtime.onnx.test_int8 import small as small_integers
+from tests.runtime.onnx.test_int8 import written as integers
 
 pytestmark = NEEDS_CHROMIUM
 ENGINE: Engine = "browser"
@@ -203,6 +206,28 @@ def test_classes_are_those_of_the_predictor(
         assert page.locator("#classes .name").all_text_contents() == [name for name, _ in top]
         shares = [float(text.split()[0]) for text in page.locator(".value").all_text_contents()]
         np.testing.assert_allclose(shares, [100 * share for _, share in top], atol=1)
+
+
+def test_file_of_8_bits_runs_in_the_browser_and_the_runtime_says_nothing(
+    page: sync.Page, tmp_path: Path, runtime_folder: Path
+) -> None:
+    exported, clouds = tmp_path / "net.onnx", tmp_path / "clouds"
+    clouds.mkdir()
+    integers(small_integers(), write_clouds(clouds), exported)
+    folder = export_web(
+        exported, tmp_path / "web", write=no_write, runtime_folder=runtime_folder
+    ).folder
+    predictor = Predictor.open(folder / "network.onnx")
+    with served(folder) as address:
+        page.goto(address)
+        choose(page, encoded())
+        for place, resolution in ((2, 64), (0, 32)):
+            page.get_by_role("slider", name="Resolution").fill(str(place))
+            answered(page, resolution)
+            (name, share), *_ = predictor.predict(drawn(), resolution).top(1)
+            assert page.locator("#classes .best .name").text_content() == name
+            shown = page.locator("#classes .best .value").text_content() or ""
+            assert float(shown.split()[0]) == pytest.approx(100 * share, abs=3)
 
 
 def test_file_opened_without_a_server_says_how_to_serve_it(
