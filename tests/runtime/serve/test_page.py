@@ -24,9 +24,9 @@ from tests.helpers.browser import (
     opened_page,
     sync,
 )
-from tests.helpers.prefix_proxy import proxied
 from tests.helpers.small_checkpoint import CLASSES, write_checkpoint
 from tests.helpers.small_service import drawn, encoded, serving
+from tests.runtime.serve.prefix_proxy import proxied
 from tests.runtime.serve.test_body import animation
 
 pytestmark = NEEDS_CHROMIUM
