@@ -33,8 +33,7 @@ from tests.helpers.browser import (
     sync,
 )
 from tests.helpers.file_server import served
-from tests.helpers.small_clouds import write_clouds
-from tests.helpers.small_exported import CLASSES, description, small_net
+from tests.helpers.small_exported import CLASSES, description, small_net, write_clouds
 from tests.helpers.small_service import drawn, encoded
 from tests.runtime.onnx.test_int8 import small as small_integers
 from tests.runtime.onnx.test_int8 import written as integers
