@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsseg.common.files import check_output
+from rsseg.common.messages import first_line
 from rsseg.switchable.net import SwitchableNet
 
 TOLERANCE: Final = 1e-3
@@ -95,7 +96,7 @@ def differences(
     for seed, (height, width, is_trained) in enumerate(sizes):
         images = _random_images(height, width, seed)
         expected = _predicted(net, images).numpy()
-        logits = run(images.numpy())
+        logits = _run(run, images.numpy())
         if logits.shape != expected.shape:
             raise ValueError(
                 f"the file gives logits of shape {logits.shape} for images of {height}x{width} "
@@ -104,6 +105,17 @@ def differences(
         largest, size = np.abs(logits - expected).max(), np.abs(expected).max()
         compared.append(Difference(height, width, is_trained, float(largest), float(size)))
     return compared
+
+
+def _run(run: Run, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    try:
+        return run(images)
+    except Exception as error:  # Each runtime has errors of its own.
+        height, width = images.shape[-2:]
+        raise ValueError(
+            f"the exported network fails on images of {height}x{width} pixels, and nothing was "
+            f"written: {first_line(error)}"
+        ) from error
 
 
 def check(compared: Sequence[Difference], tolerance: float = TOLERANCE) -> None:

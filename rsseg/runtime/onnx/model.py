@@ -13,7 +13,7 @@ import logging
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -23,6 +23,7 @@ from torch.export import Dim, ExportedProgram
 from torch.overrides import TorchFunctionMode
 
 from rsseg.common.messages import first_line
+from rsseg.runtime.onnx.adaptive_pooling import as_products
 from rsseg.runtime.onnx.executor import INPUT, OUTPUT
 from rsseg.runtime.onnx.mixing import mixed_tensors, mixing, ordinary, private_tensors
 from rsseg.runtime.onnx.nodes import optimised
@@ -107,7 +108,8 @@ def _program(network: nn.Module, resolution: int, sides: Sides) -> ExportedProgr
     batch = Dim("batch", min=1)
     axes = {0: batch, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if sides == "any" else {0: batch}
     try:
-        with torch.no_grad(), as_operators(network), _ShortSides():
+        products = as_products(network) if sides == "any" else nullcontext()
+        with torch.no_grad(), as_operators(network), products, _ShortSides():
             return torch.export.export(network, (example,), dynamic_shapes=(axes,), strict=False)
     except Exception as error:  # Each part of torch.export has errors of its own.
         size = "of any size" if sides == "any" else f"of {example.shape[-1]} pixels"

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from rsseg.cli import main as cli
@@ -194,6 +195,15 @@ def test_logits_that_are_no_numbers_or_of_another_shape_are_refused() -> None:
         check([Difference(32, 32, True, float("nan"), 1)])
     with pytest.raises(ValueError, match=r"\(2, 1\) for images of 64x64 pixels, .* \(2, 3\)"):
         differences(small_net(), lambda _: np.zeros((2, 1), np.float32), [64], untrained=False)
+
+
+def test_file_that_a_runtime_cannot_compute_is_an_error_with_the_size() -> None:
+    def fail(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise RuntimeError(f"invalid index in {images.ndim} axes\n at node 7")
+
+    text = "fails on images of 64x64 pixels, and nothing was written: invalid index in 4 axes$"
+    with pytest.raises(ValueError, match=text):
+        differences(small_net(), fail, [64], untrained=False)
 
 
 def test_untrained_sizes_are_those_that_the_network_takes() -> None:
