@@ -22,10 +22,12 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.tools import put_between
 from rsseg.classifiers.sizes import Options, candidates, without_memory
 from rsseg.common.messages import first_line
-from rsseg.switchable.convert import convert_to_switchable, specialize, switch, switchable_layers
+from rsseg.switchable.convert import convert_to_switchable, private_layers, specialize, switch
 from rsseg.switchable.norms import Norm, checked_norms, kinds_in
+from rsseg.switchable.positions import Positions, position_tables
 
-LARGEST = 60e6  # parameters
+SMALL_ENOUGH = 60e6  # parameters
+LARGEST = 200e6  # of the smallest network of a family
 SMALL = (96, 64)
 DOC = Path(__file__).parents[2] / "docs" / "NORMALISATION.md"
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
@@ -44,6 +46,7 @@ class Row:
         sides: Sizes of images that it takes, one or two.
         options: With these options.
         verdict: "ok" (two sizes), "fixed size" (one), "refused" (nothing to make private), "large".
+        positions: How many tables of absolute positions it has.
         reason: Why it is not "ok".
     """
 
@@ -51,6 +54,7 @@ class Row:
     network: str
     verdict: str
     norms: dict[str, int] = field(default_factory=dict)
+    positions: int = 0
     sides: tuple[int, ...] = ()
     options: Options = field(default_factory=dict)
     reason: str = ""
@@ -74,9 +78,9 @@ def survey(family: str) -> Row:
     Raises:
         AssertionError: If an output differs.
     """
-    name = next((n for n in families()[family][:12] if _parameters(n) < LARGEST), None)
-    if name is None:
-        return Row(family, families()[family][0], "large", reason="none below 60 M parameters")
+    name, count = _network(families()[family])
+    if count > LARGEST:
+        return Row(family, name, "large", reason="none below 200 M parameters")
     try:
         build, sides, reason = _attempt(name)
     except ValueError as error:
@@ -84,13 +88,16 @@ def survey(family: str) -> Row:
     network, options = build(), build.options
     kinds = kinds_in(network)
     norms = {str(kind): count for kind, count in kinds.items()}
-    row = Row(family, name, "ok", norms=norms, sides=sides, options=options)
+    tables = sum(len(position_tables(module)) for module in network.modules())
+    row = Row(family, name, "ok", norms=norms, positions=tables, sides=sides, options=options)
     if not kinds:
         try:
             convert_to_switchable(network, sides)
         except ValueError as error:
             return replace(row, verdict="refused", reason=str(error).rpartition("; ")[2])
-    _check(build, checked_norms(kinds), sides)
+    _check(build, checked_norms(kinds), sides, "shared")
+    if tables:
+        _check(build, checked_norms(kinds), sides, "private")
     return replace(row, verdict="fixed size", reason=reason) if reason else row
 
 
@@ -105,9 +112,22 @@ class _Build:
         return network.eval()
 
 
-def _parameters(name: str) -> int:
-    network = without_memory(lambda: timm.create_model(name))
-    return sum(parameter.numel() for parameter in network.parameters())
+def _network(names: list[str]) -> tuple[str, int]:
+    """Return the first name of a small network, else the smallest with norms, and its size."""
+    sizes: dict[str, tuple[bool, int]] = {}
+    for name in names:
+        network = _shapes(name)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        if count < SMALL_ENOUGH:
+            return name, count
+        sizes[name] = (not kinds_in(network), count)
+    smallest = min(sizes, key=lambda name: sizes[name])
+    return smallest, sizes[smallest][1]
+
+
+def _shapes(name: str) -> nn.Module:
+    network: nn.Module = without_memory(lambda: timm.create_model(name))
+    return network
 
 
 def _attempt(name: str) -> tuple[_Build, tuple[int, ...], str]:
@@ -154,16 +174,18 @@ def _outputs(network: nn.Module, side: int) -> list[Tensor]:
 
 def _randomise(network: nn.Module) -> None:
     generator = torch.Generator().manual_seed(1)
-    for layer in switchable_layers(network):
+    for layer in private_layers(network):
         for one in layer.sets.values():
             for parameter in one.parameters(recurse=False):
                 nn.init.uniform_(parameter, 0.5, 1.5, generator=generator)
 
 
 @torch.no_grad()
-def _check(build: _Build, norms: Sequence[Norm], sides: tuple[int, ...]) -> None:
+def _check(
+    build: _Build, norms: Sequence[Norm], sides: tuple[int, ...], positions: Positions
+) -> None:
     network, plain = build(), build()
-    convert_to_switchable(network, sides, norms=norms)
+    convert_to_switchable(network, sides, norms=norms, positions=positions)
     for side in sides:
         switch(network, side)
         assert _same(_outputs(network, side), _outputs(plain, side)), f"converted, {side}"
@@ -187,15 +209,16 @@ def _same(first: list[Tensor], second: list[Tensor]) -> bool:
 def table(rows: Sequence[Row]) -> str:
     """Return the table as Markdown."""
     lines = [
-        "| family | network | norms | sizes | options | result |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| family | network | norms | tables | sizes | options | result |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         norms = ", ".join(f"{count} {kind}" for kind, count in row.norms.items())
         sizes = ", ".join(map(str, row.sides))
         options = ", ".join(f"{key}: {str(value).lower()}" for key, value in row.options.items())
         result = row.verdict + (f": {_short(row.reason)}" if row.reason else "")
-        lines.append(f"| {row.family} | {row.network} | {norms} | {sizes} | {options} | {result} |")
+        cells = (row.family, row.network, norms, str(row.positions or ""), sizes, options, result)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
