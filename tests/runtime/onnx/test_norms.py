@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rsseg.runtime.onnx.model import model_of_all, model_of_one
 from rsseg.runtime.onnx.openvino import core
+from rsseg.segmentation.model import build_segmenter
 from rsseg.switchable.convert import private_layers
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.norms import NORMS
@@ -57,7 +58,9 @@ def images(height: int, width: int, batch: int) -> Tensor:
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
-def assert_predicts(net: SwitchableNet, model: Any, sizes: list[tuple[int, int]]) -> None:
+def assert_predicts(
+    net: SwitchableNet, model: Any, sizes: list[tuple[int, int]], atol: float = 2e-5
+) -> None:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -66,7 +69,7 @@ def assert_predicts(net: SwitchableNet, model: Any, sizes: list[tuple[int, int]]
         with torch.no_grad():
             expected = net.predict(views).numpy()
         (logits,) = session.run(["logits"], {"images": views.numpy()})
-        np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=2e-5)
+        np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=atol)
 
 
 @pytest.mark.parametrize("compact", [False, True])
@@ -126,6 +129,26 @@ def test_swin_is_refused_for_any_size_and_written_for_one() -> None:
     with torch.no_grad():
         expected = net.predict(images(64, 64, 2))
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=2e-5)
+
+
+SEGMENTERS: dict[str, dict[str, Any]] = {
+    "segformer": {"encoder_name": "mit_b0"},
+    "upernet": {"encoder_name": "tu-convnext_atto", "decoder_channels": 16},
+    "dpt": {
+        "encoder_name": "tu-vit_tiny_patch16_224",
+        "options": {"img_size": 96, "dynamic_img_size": True},
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", SEGMENTERS)
+def test_segmenter_is_one_model(architecture: str) -> None:
+    torch.manual_seed(0)
+    network = build_segmenter(architecture=architecture, classes=3, **SEGMENTERS[architecture])
+    net = trained(network, (96, 64), "private" if architecture == "dpt" else "shared")
+    sizes = [(96, 96), (64, 64), (64, 96), (128, 160)]
+    assert_predicts(net, model_of_all(net), sizes, atol=1e-3)  # Of logits up to 50.
 
 
 def test_openvino_computes_the_same(tmp_path: Path) -> None:
