@@ -303,7 +303,7 @@ def test_network_with_layernorm_answers_as_in_floats(
     assert export.size < 0.35 * (tmp_path / "floats.onnx").stat().st_size
     for each in export.agreements:
         assert each.same == 1
-        assert each.largest < 0.05 * each.logits
+        assert each.largest < 0.1 * each.logits  # All in 8 bits: 0.45 for the ViT.
     products = Counter[str]()
     for graph in graphs(onnx.load(export.path).graph):
         products += in_floats(graph)
