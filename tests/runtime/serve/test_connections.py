@@ -87,13 +87,20 @@ def received(connection: socket.socket) -> int:
 
 
 def test_requests_that_are_computed_keep_their_place_and_others_are_told_so() -> None:
-    go = threading.Event()
-    service = fake_service(lambda _: go.wait(processes.SECONDS), budget_ms=1e6)
+    begun, go = threading.Event(), threading.Event()
+
+    def compute(_: int) -> None:
+        begun.set()
+        go.wait(processes.SECONDS)
+
+    service = fake_service(compute, budget_ms=1e6)
     body = encoded()
     request = f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body
     with serving(service, space=Room(connections=3, batch=1)) as address:
         computed = [connect(address) for _ in range(3)]
-        for connection in computed:
+        computed[0].sendall(request)
+        assert begun.wait(processes.SECONDS)  # Else the others may join it, and none waits.
+        for connection in computed[1:]:
             connection.sendall(request)
         until(lambda: service.workers.waiting == 2)
         with connect(address) as other:

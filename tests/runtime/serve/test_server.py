@@ -110,14 +110,21 @@ def test_client_that_goes_away_frees_its_place() -> None:
 
 
 def test_requests_that_wait_are_answered_when_the_service_is_stopped() -> None:
-    go = threading.Event()
-    service = fake_service(lambda _: go.wait(processes.SECONDS))
+    go, begun = threading.Event(), threading.Event()
+
+    def wait(_: int) -> None:
+        begun.set()
+        assert go.wait(processes.SECONDS)
+
+    service = fake_service(wait)
     answers: list[httpx.Response] = []
     with serving(service) as address:
         threads = [
             threading.Thread(target=lambda: answers.append(predict(address))) for _ in range(3)
         ]
-        for thread in threads:
+        threads[0].start()
+        assert begun.wait(processes.SECONDS)  # Else the others may join it, and none waits.
+        for thread in threads[1:]:
             thread.start()
         until(lambda: service.workers.waiting == 2)
         threading.Timer(0.1, go.set).start()
@@ -162,6 +169,7 @@ def test_second_interruption_ends_at_once_and_without_a_traceback(tmp_path: Path
         address = server.printed.split()[-1]
         with connect(address) as upload:  # which is waited for
             upload.sendall(f"{HEAD}Content-Length: 1000\r\n\r\nabc".encode())
+            assert httpx.get(f"{address}/health").status_code == 200  # What came before is read.
             assert server.process.pid is not None
             os.kill(server.process.pid, signal.SIGINT)
             time.sleep(2)
