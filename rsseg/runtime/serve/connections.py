@@ -15,12 +15,15 @@ import asyncio
 import errno
 import logging
 import socket
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
@@ -156,6 +159,15 @@ class Connection(H11Protocol):
         min(victims, key=lambda c: c.changed).end()
         return True
 
+    def stop(self) -> None:
+        """Let what is being answered be the last, and say so in its headers; refuse what follows.
+
+        A client that is not told sends its next request to a connection that is being closed.
+        """
+        self.app = _stopping
+        if not self.is_idle:
+            self.cycle.default_headers = [*self.cycle.default_headers, CLOSE_HEADER]
+
     def end(self) -> None:
         """Give the place up at once."""
         self.connections.discard(self)
@@ -212,20 +224,40 @@ class Server(uvicorn.Server):
         """Refuse what comes by an answer, for a moment; then end with what is being answered."""
         self.config.loaded_app = _stopping  # of connections that are still to be accepted
         for connection in self._connections():
-            connection.app = _stopping
-        for listening in sockets or []:
-            listening.listen(0)
-        await asyncio.sleep(0.1)  # for those that the kernel has accepted
-        for server in self.servers:
-            server.close()
+            connection.stop()
+        await self._accept_last(sockets or [])
         loop = asyncio.get_running_loop()
         end = loop.time() + LAST_CALL
         while any(c.is_idle for c in self._connections()) and loop.time() < end:
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
 
+    async def _accept_last(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen no longer, and take what the kernel has accepted: it would be reset."""
+        loop = asyncio.get_running_loop()
+        for listening in sockets:
+            loop.remove_reader(listening)
+        await asyncio.sleep(0.05)  # Those that asyncio has accepted become connections.
+        waiting = [each for listening in sockets for each in _accepted(listening)]
+        for server in self.servers:
+            server.close()
+        for each in waiting:
+            await loop.connect_accepted_socket(self._connection, each)
+
+    def _connection(self) -> Connection:
+        return Connection(cast(Config, self.config), self.server_state, self.lifespan.state)
+
     def _connections(self) -> list[Connection]:
         return [c for c in self.server_state.connections if isinstance(c, Connection)]
+
+
+def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
+    """Yield the connections that wait at a socket."""
+    with suppress(OSError):  # There is none, or no file for it.
+        while True:
+            connection, _ = listening.accept()
+            connection.setblocking(False)
+            yield connection
 
 
 def _log_faults(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

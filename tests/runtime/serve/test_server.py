@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -20,7 +21,9 @@ import pytest
 from rsseg import runtime
 from rsseg.cli import main as cli
 from rsseg.runtime import serve
+from rsseg.runtime.serve.app import make_app
 from rsseg.runtime.serve.body import Limits
+from rsseg.runtime.serve.connections import make_server
 from rsseg.runtime.serve.server import Options, listen, open_service
 from tests.helpers import processes
 from tests.helpers.small_checkpoint import write_checkpoint
@@ -127,10 +130,31 @@ def test_requests_that_wait_are_answered_when_the_service_is_stopped() -> None:
         for thread in threads[1:]:
             thread.start()
         until(lambda: service.workers.waiting == 2)
-        threading.Timer(0.1, go.set).start()
+        threading.Timer(1.0, go.set).start()  # when it has begun to stop
     for thread in threads:
         thread.join()
     assert [answer.status_code for answer in answers] == [200] * 3
+    # Else a client would send its next request to a connection that is closed.
+    assert [answer.headers.get("Connection") for answer in answers] == ["close"] * 3
+
+
+def test_connection_that_only_the_kernel_has_accepted_is_refused_by_an_answer() -> None:
+    async def stopped() -> bytes:
+        server = make_server(make_app(fake_service()))
+        server.config.lifespan = "off"
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        server.servers = []  # It has not begun to accept.
+        with listen("127.0.0.1", 0) as listening:
+            listening.setblocking(False)
+            with connect(f"http://127.0.0.1:{listening.getsockname()[1]}") as waits:
+                waits.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                await server.shutdown([listening])
+                return await asyncio.to_thread(waits.recv, 1000)
+
+    answer = asyncio.run(stopped())
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"is being stopped" in answer
 
 
 def test_taken_port_is_a_clear_error() -> None:
