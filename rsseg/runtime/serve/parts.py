@@ -11,6 +11,7 @@ https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from rsseg.runtime.serve.body import MEGA, RefusedError
@@ -18,8 +19,10 @@ from rsseg.runtime.serve.body import MEGA, RefusedError
 SCANS: Final = 30  # encoders write about ten
 _SCAN, _END = 0xDA, 0xD9
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not one inside coded data
-_WITHOUT_LENGTH: Final = (0x01, 0xD8)
-_RUNS: Final = (1, 2)  # compressions of a BMP
+# The latter ones are for extensions that no decoder knows: Pillow looks for markers in these.
+_WITHOUT_LENGTH: Final = (0x01, 0xD8, _END, 0xC8, *range(0xF0, 0xFE))
+_RUNS: Final = (1, 2)  # compressions of a BMP, which headers of OS/2 do not name
+_OS2: Final = 12  # bytes of such a header
 _MOST_RUNS: Final = MEGA  # bytes of them
 
 
@@ -48,22 +51,33 @@ def _most(content: bytes) -> int:
 
 def _check_jpeg(content: bytes) -> None:
     """Go from marker to marker, as decoders do, as far as the end of the image."""
-    at, parts, scans = 2, 0, 0
-    while (match := _MARKER.search(content, at)) is not None:
-        kind = content[match.start() + 1]
-        if kind == _END:
+    parts, scans = 0, 0
+    for kind, between in _markers(content):
+        if kind == _END and scans:  # Before the first scan Pillow goes on after it.
             return
+        # Bytes between the segments of the header are read one by one.
+        parts += 1 if scans else 1 + between
         scans += kind == _SCAN
-        parts += 1
-        if not scans:  # Bytes between the segments of the header are read one by one.
-            parts += match.start() - at
         if scans > SCANS:
             raise RefusedError(
                 400,
                 f"a JPEG of more than {SCANS} scans, which others have ten of; save it again",
             )
         _check_count(parts, content, "JPEG", "segments")
-        at = match.end() + _length(content, match.end(), kind)
+
+
+def _markers(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the kind of each marker and the bytes before it that are in no segment.
+
+    The end of the file is one, too.
+    """
+    at = 2
+    while at < len(content):
+        match = _MARKER.search(content, at)
+        start = len(content) if match is None else match.start()
+        kind = _END if match is None else content[start + 1]
+        yield kind, start - at
+        at = start + 2 + _length(content, start + 2, kind)
 
 
 def _length(content: bytes, at: int, kind: int) -> int:
@@ -88,4 +102,5 @@ def _check_count(parts: int, content: bytes, form: str, what: str) -> None:
 
 
 def _is_in_runs(content: bytes) -> bool:
-    return int.from_bytes(content[30:34], "little") in _RUNS
+    header, compression = (int.from_bytes(content[at : at + 4], "little") for at in (14, 30))
+    return header != _OS2 and compression in _RUNS

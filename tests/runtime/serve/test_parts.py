@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from benchmarks.hostile.images import in_parts, in_runs
+from benchmarks.hostile.images import chunk, in_parts, in_runs
 from rsseg.runtime.serve.body import Limits, RefusedError
 from rsseg.runtime.serve.decoding import open_photo
 from rsseg.runtime.serve.parts import SCANS, check_parts
@@ -26,6 +26,25 @@ def test_images_in_many_parts_are_refused_before_they_are_read() -> None:
             open_photo(content, Limits()).decode()
         assert told.value.status == 400
         assert time.process_time() - begin < 2  # Without the check 1 to 200 seconds.
+
+
+HIDDEN = b"\xff\xe5\x00\x02" * 16_000
+# What comes before the segments of a header, and does not hide others from Pillow.
+COVERS: dict[str, bytes] = {
+    "an end": b"\xff\xd9" + HIDDEN * 30,
+    "extensions": (b"\xff\xf0\xff\xff" + HIDDEN) * 30,
+    "a reserved marker": (b"\xff\xc8\xff\xff" + HIDDEN) * 30,
+    "zeros": b"\xff\xe5\x00\x02" + bytes(10**7),
+}
+
+
+@pytest.mark.parametrize("cover", COVERS)
+@pytest.mark.parametrize("whole", [True, False])
+def test_segments_are_counted_where_pillow_reads_them(cover: str, whole: bool) -> None:
+    jpeg = encoded("JPEG")
+    content = jpeg[:2] + COVERS[cover] + (jpeg[2:] if whole else b"")
+    with pytest.raises(RefusedError, match="segments"):
+        check_parts(content)
 
 
 def scans(count: int) -> bytes:
@@ -59,6 +78,41 @@ def test_markers_inside_a_segment_do_not_count() -> None:
 def test_ordinary_jpegs_are_taken(options: dict[str, object]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
     check_parts(encoded("JPEG", noise, **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"progressive": True, "icc_profile": b"\xff\xda" * 300_000},
+        {"restart_marker_blocks": 1},
+        {"progressive": True, "restart_marker_rows": 1, "comment": b"\xff\xd9" * 9},
+    ],
+)
+def test_photos_with_large_profiles_and_restarts_are_taken(options: dict[str, object]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    photo = encoded("JPEG", noise, **options)
+    assert open_photo(photo + photo, Limits()).decode().pixels.shape == noise.shape
+
+
+@pytest.mark.parametrize("size", [512, 8192])
+def test_png_in_small_chunks_is_taken(size: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    png = encoded("PNG", noise)
+    first = png.index(b"IDAT") - 4
+    parts = png[first:-12].split(b"IDAT")
+    pixels = b"".join(part[:-8] for part in parts[1:-1]) + parts[-1][:-4]
+    chunks = b"".join(chunk(b"IDAT", pixels[at : at + size]) for at in range(0, len(pixels), size))
+    content = png[:first] + chunks + png[-12:]
+    np.testing.assert_array_equal(open_photo(content, Limits()).decode().pixels, noise)
+
+
+def test_dark_bmp_with_a_header_of_os2_is_taken() -> None:
+    """Where others name their compression, it has pixels."""
+    width, height = 800, 600
+    count = 3 * width * height
+    header = pack("<IHHIIHHHH", 26 + count, 0, 0, 26, 12, width, height, 1, 24)
+    content = b"BM" + header + bytes(4) + b"\1\0\0\0" + bytes(count - 8)
+    assert open_photo(content, Limits()).decode().pixels.shape == (height, width, 3)
 
 
 def test_small_bmp_in_runs_and_large_one_without_are_taken() -> None:
