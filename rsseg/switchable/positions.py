@@ -98,21 +98,24 @@ class _HasPositions(nn.Module):
     it likes, so its attribute has to answer; hooks of `forward` would miss other methods.
     """
 
-    plain_class: ClassVar[type[nn.Module]]
-    names: ClassVar[tuple[str, ...]]
+    # Names that no network has: one may well have an attribute `names`, such as its classes.
+    _rsseg_plain_class: ClassVar[type[nn.Module]]
+    _rsseg_tables: ClassVar[tuple[str, ...]]
     switchable_positions: SwitchablePositions
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
         # pickle does not find a class that was made here by its name.
-        return _without_state, (self.plain_class, self.names), object.__getstate__(self)
+        origin = (self._rsseg_plain_class, self._rsseg_tables)
+        state = self.__getstate__()  # type: ignore[no-untyped-call]
+        return _without_state, origin, state
 
 
 @cache
 def _switchable_class(kind: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
     tables = {name: _active_table(name) for name in names}
     about = {"__module__": kind.__module__, "__doc__": kind.__doc__}
-    values = {**about, "plain_class": kind, "names": names, **tables}
-    return type(kind.__name__, (_HasPositions, kind), values)
+    origin = {"_rsseg_plain_class": kind, "_rsseg_tables": names}
+    return type(kind.__name__, (_HasPositions, kind), {**about, **origin, **tables})
 
 
 def _active_table(name: str) -> property:
@@ -168,7 +171,7 @@ def restore_positions(network: nn.Module) -> None:
     for module in list(modules_with_private_positions(network)):
         tables = module._modules.pop(CHILD)
         assert isinstance(tables, PositionTables)
-        module.__class__ = cast(_HasPositions, module).plain_class
+        module.__class__ = cast(_HasPositions, module)._rsseg_plain_class
         for name, table in tables.named_parameters():
             module.register_parameter(name, table)
 

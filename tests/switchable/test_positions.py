@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
@@ -219,6 +220,83 @@ def test_several_tables_of_a_network_are_private(name: str) -> None:
         assert torch.equal(net.eval().predict(images(side)), plain(images(side)))
         special = net.specialize(side)
         assert list(position_tables(special)) == list(held)
+
+
+# Modules of one class, and what they hold besides
+
+
+class Places(nn.Module):
+    """Adds a table that is resized to the map; `names` is what some call their classes."""
+
+    names = ("cat", "dog")
+
+    def __init__(self, table: nn.Parameter | None = None) -> None:
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.randn(1, 4, 8, 8)) if table is None else table
+        self.plain_class = "cat"
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps + F.interpolate(self.pos_embed, maps.shape[2:], mode="bilinear")
+
+
+def places(*, share: bool = False) -> nn.Sequential:
+    torch.manual_seed(0)
+    first = Places()
+    second = Places(first.pos_embed if share else None)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 8, 8), first, nn.GroupNorm(2, 4), second, nn.Conv2d(4, 2, 1)
+    )
+
+
+def private_places(*, share: bool = False) -> SwitchableNet:
+    net = SwitchableNet(places(share=share), [64, 32], norms=["group"], positions="private")
+    return trained(net).eval()
+
+
+@torch.no_grad()
+def test_two_modules_of_one_class_have_tables_of_their_own() -> None:
+    net = private_places()
+    for side in (64, 32):
+        first, second = (
+            net.state_dict()[f"network.{place}.switchable_positions.sets.{side}.pos_embed"]
+            for place in (1, 3)
+        )
+        assert not torch.equal(first, second)
+        special = net.specialize(side)
+        assert isinstance(special, nn.Sequential)
+        assert torch.equal(special[1].pos_embed, first)  # type: ignore[arg-type]
+        assert torch.equal(special[3].pos_embed, second)  # type: ignore[arg-type]
+        assert torch.equal(special(images(side)), net.predict(images(side)))
+
+
+@torch.no_grad()
+def test_table_that_two_modules_share_stays_shared_in_each_set() -> None:
+    net, copied = private_places(share=True), copy.deepcopy(private_places(share=True))
+    for held in (net, copied):
+        assert len([name for name, _ in held.named_parameters() if "pos_embed" in name]) == 2
+        special = held.specialize(32)
+        assert isinstance(special, nn.Sequential)
+        assert special[1].pos_embed is special[3].pos_embed
+
+
+@torch.no_grad()
+def test_attributes_of_a_module_stay_whatever_they_are_called() -> None:
+    net = private_places()
+    for other in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert isinstance(other.network, nn.Sequential)
+        module = other.network[1]
+        assert isinstance(module, Places)
+        assert (module.names, module.plain_class) == (("cat", "dog"), "cat")
+        assert torch.equal(other.predict(images(48)), net.predict(images(48)))
+
+
+@torch.no_grad()
+def test_compiled_network_takes_the_table_of_the_active_set() -> None:
+    net = private_places()
+    compiled = torch.compile(net.network, backend="eager", fullgraph=True)
+    for side in (64, 32, 64):
+        switch(net.network, side)
+        assert torch.equal(compiled(images(32)), net.specialize(side)(images(32)))
 
 
 # What is refused
