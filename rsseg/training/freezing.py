@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from rsseg.switchable.net import SwitchableNet
+from rsseg.switchable.positions import CHILD as POSITIONS
 from rsseg.training.config import FreezeConfig
 from rsseg.weights.matching import plain_name
 from rsseg.weights.parts import ENCODER, body_parts, has_parameters, head_part
@@ -79,7 +80,7 @@ def _modules_of(network: nn.Module, part: str) -> list[nn.Module]:
     modules = {
         name: module
         for name, module in network.named_modules()
-        if name and has_parameters(module) and plain_name(f"{name}.")[1] == ""
+        if name and has_parameters(module) and _is_part(name)
     }
     if part in modules:
         return [modules[part]]
@@ -91,6 +92,15 @@ def _modules_of(network: nn.Module, part: str) -> list[nn.Module]:
     if not matching:
         raise ValueError(_unknown_part_message(part, list(modules)))
     return matching
+
+
+def _is_part(name: str) -> bool:
+    """Return whether a module is no set, and no tables of positions: its parent's, as shared ones.
+
+    Args:
+        name: Of the module.
+    """
+    return plain_name(f"{name}.")[1] == "" and POSITIONS not in name.split(".")
 
 
 def _unknown_part_message(part: str, names: Sequence[str]) -> str:

@@ -17,8 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rsseg.switchable.layers import SwitchableNorm
-from rsseg.switchable.positions import SwitchablePositions
-from rsseg.weights.parts import body_parts, has_parameters, is_below
+from rsseg.weights.parts import body_parts, children_with_parameters, is_below
 
 _LONE = 0.9  # Share of the parameters from which a child is the network, under one more name.
 
@@ -64,19 +63,19 @@ def layer_scales(network: nn.Module, decay: float) -> dict[str, float]:
 def _layers(network: nn.Module, body: list[str]) -> list[list[str]]:
     """Return the names of the modules in each layer of a body, from the input on.
 
-    A BatchNorm belongs to the layer before it, and so do private positions.
+    A BatchNorm belongs to the layer before it.
     """
     modules = {name: network.get_submodule(name) for name in body}
     while True:
         lone = _lone(modules)
         if lone is None:
             break
-        inner = {f"{lone}.{n}": m for n, m in modules[lone].named_children() if has_parameters(m)}
+        inner = [f"{lone}.{name}" for name in children_with_parameters(modules[lone])]
         names = [k for n in modules for k in (inner if n == lone else [n])]
         modules = {name: network.get_submodule(name) for name in names}
     layers: list[list[str]] = []
     for name, module in modules.items():
-        if layers and isinstance(module, _BatchNorm | SwitchableNorm | SwitchablePositions):
+        if layers and isinstance(module, _BatchNorm | SwitchableNorm):
             layers[-1].append(name)
         else:
             layers.append([name])
@@ -87,7 +86,7 @@ def _lone(modules: dict[str, nn.Module]) -> str | None:
     """Return the child that holds almost all parameters in children of its own, if there is one."""
     sizes = {name: sum(p.numel() for p in m.parameters()) for name, m in modules.items()}
     largest = max(sizes, key=lambda name: sizes[name])
-    children = [m for m in modules[largest].children() if has_parameters(m)]
+    children = children_with_parameters(modules[largest])
     normal = isinstance(modules[largest], SwitchableNorm)
     lone = sizes[largest] > _LONE * sum(sizes.values()) and children and not normal
     return largest if lone else None

@@ -27,7 +27,7 @@ from rsseg.switchable.unseen import neighbours, sides_of
 from rsseg.weights.matching import COUNTER, Match, Sets, by_plain_name, match_names, plain_name
 from rsseg.weights.parts import (
     ENCODER,
-    has_parameters,
+    children_with_parameters,
     head_layers,
     head_part,
     is_below,
@@ -174,7 +174,7 @@ class _Fit:
 
     def _new_parts(self) -> list[str]:
         """Return the parts of a segmenter of which the file has nothing: decoder and head."""
-        children = [n for n, child in self.network.named_children() if has_parameters(child)]
+        children = children_with_parameters(self.network)
         if ENCODER not in children or self.head == ENCODER:
             return []
         parts = [n for n in children if n != ENCODER]

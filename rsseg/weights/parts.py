@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from rsseg.switchable.outputs import LogitsOf
+from rsseg.switchable.positions import SwitchablePositions
 
 ENCODER: Final = "encoder"  # Of segmenters: their body.
 _LARGEST_STD: Final = 0.01
@@ -23,6 +24,18 @@ def is_below(name: str, part: str) -> bool:
 def has_parameters(module: nn.Module) -> bool:
     """Return whether there is anything to train in a module."""
     return next(module.parameters(), None) is not None
+
+
+def children_with_parameters(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the children with anything to train, by name.
+
+    Private tables of positions are none: like shared ones, they are the module's own.
+    """
+    return {
+        name: child
+        for name, child in module.named_children()
+        if has_parameters(child) and not isinstance(child, SwitchablePositions)
+    }
 
 
 def head_part(network: nn.Module) -> str:
@@ -87,7 +100,7 @@ def _is_auxiliary(name: str, network: nn.Module) -> bool:
 def body_parts(network: nn.Module) -> list[str]:
     """Return the names of the children that form the body: the encoder, or all but the head."""
     prefix, inner = _inside(network)
-    names = [f"{prefix}{name}" for name, child in inner.named_children() if has_parameters(child)]
+    names = [f"{prefix}{name}" for name in children_with_parameters(inner)]
     head, encoder = head_part(network), f"{prefix}{ENCODER}"
     if encoder in names and head != encoder:
         return [encoder]

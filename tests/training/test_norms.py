@@ -16,10 +16,13 @@ from rsseg.common.config import ConfigError
 from rsseg.load import load_checkpoint
 from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.net import SwitchableNet
-from rsseg.training.config import OptimConfig
+from rsseg.training.config import FreezeConfig, OptimConfig
 from rsseg.training.ema import WeightAverage
+from rsseg.training.freezing import Freezing
+from rsseg.training.layer_decay import layer_scales
 from rsseg.training.optim import build_optimizer, set_learning_rates
 from rsseg.training.task import build_net, describe
+from rsseg.weights.matching import plain_name
 from tests.helpers.small_images import image_config, write_images
 from tests.helpers.small_runs import small_config
 
@@ -185,16 +188,54 @@ def test_tables_learn_as_fast_as_a_shared_one(tmp_path: Path) -> None:
         build_net(CLASSIFICATION, config(tmp_path / positions, positions=positions), CPU)
         for positions in ("shared", "private")
     ]
-    for settings in (OptimConfig(lr=0.1, layer_decay=0.5), OptimConfig(lr=0.1, no_decay=True)):
-        (shared,), private = (settings_of(net, settings) for net in nets)
+    choices: tuple[dict[str, Any], ...] = (
+        *({"layer_decay": 0.5}, {"no_decay": True}),
+        {"body_lr": 0.01},
+    )
+    for values in choices:
+        (shared,), private = (settings_of(net, OptimConfig(lr=0.1, **values)) for net in nets)
         assert private == [shared, shared]
+
+
+class Body(nn.Sequential):
+    """Layers, and a table that is added to what the first one gives."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 8, 8, 8), nn.Conv2d(8, 16, 3), nn.GroupNorm(2, 16))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 8, 4, 4))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_tables_of_a_network_not_of_timm_learn_and_freeze_as_a_shared_one(inside: bool) -> None:
+    scales, frozen = [], []
+    for positions in ("shared", "private"):
+        body = Body()
+        network = nn.Sequential(body, nn.Linear(16, 2)) if inside else body
+        if not inside:
+            body.append(nn.Linear(16, 2))
+        net = SwitchableNet(network, [64, 32], norms=["group"], positions=positions)
+        values = layer_scales(net.network, 0.5).items()
+        scales.append({plain_name(name)[0]: scale for name, scale in values})
+        Freezing(net, [FreezeConfig(part="body")]).apply(0)
+        parameters = net.network.named_parameters()
+        frozen.append({plain_name(name)[0]: p.requires_grad for name, p in parameters})
+    assert scales[0] == scales[1]
+    assert frozen[0] == frozen[1]
+    table = "0.pos_embed" if inside else "pos_embed"
+    assert frozen[0][table] is not inside  # A table of the network itself lies in no part of it.
+
+
+def test_tables_are_no_part_that_could_be_frozen_by_name(tmp_path: Path) -> None:
+    net = build_net(CLASSIFICATION, config(tmp_path, positions="private"), CPU)
+    with pytest.raises(ValueError, match="no part of the network is named 'switchable_positions'"):
+        Freezing(net, [FreezeConfig(part="switchable_positions")])
 
 
 def settings_of(net: SwitchableNet, settings: OptimConfig) -> list[tuple[float, float]]:
     """Return learning rate and weight decay of each table of positions."""
     tables = {id(p) for name, p in net.named_parameters() if "pos_embed" in name}
     optimizer = build_optimizer(net, settings)
-    set_learning_rates(optimizer, {"encoder": 1.0, "other": 1.0})
+    set_learning_rates(optimizer, {"encoder": 0.1, "other": 1.0})
     return [
         (group["lr"], group["weight_decay"])
         for group in optimizer.param_groups
