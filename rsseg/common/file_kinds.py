@@ -145,10 +145,13 @@ def _remedy(path: Path, kind: FileKind, expected: Collection[FileKind]) -> str:
         kinds.append("a checkpoint (.pt or packed .safetensors)")
     if FileKind.EXPORTED in expected:
         kinds.append("an ONNX file of `rsseg export`")
-    if FileKind.EXECUTORCH in expected and FileKind.EXPORTED not in expected:
-        kinds.append("an ExecuTorch program (.pte) of `rsseg export`")
+    if FileKind.EXECUTORCH in expected:
+        kinds.append("an ExecuTorch program (.pte)")
+    if FileKind.OPENVINO in expected:
+        kinds.append("a folder of OpenVINO models")
+    *others, last = kinds
     place = f" in it, such as {path / 'last.pt'}" if kind is FileKind.FOLDER else ""
-    return f"give {' or '.join(kinds)}{place}"
+    return f"give {', '.join(others)}{' or ' if others else ''}{last}{place}"
 
 
 def _content_kind(stream: BinaryIO, size: int) -> FileKind:

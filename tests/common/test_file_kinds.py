@@ -135,8 +135,16 @@ def test_messages_say_what_a_file_is_and_what_to_give(folder: Path) -> None:
     for name, message in expected.items():
         path = folder / name
         assert wrong_kind_message(path, CHECKPOINTS) == message.replace("FILE", str(path))
-    message = wrong_kind_message(folder / "photo.png", NETWORKS)
-    assert message.endswith(f"{checkpoint} or an ONNX file of `rsseg export`")
+    for name in ("photo.png", "gone.onnx"):
+        assert wrong_kind_message(folder / name, NETWORKS).endswith(
+            f"; {checkpoint}, an ONNX file of `rsseg export`, an ExecuTorch program (.pte) or a "
+            "folder of OpenVINO models"
+        )
+    for kind, words in (
+        (FileKind.EXECUTORCH, "give an ExecuTorch program (.pte)"),
+        (FileKind.OPENVINO, "give a folder of OpenVINO models"),
+    ):
+        assert wrong_kind_message(folder / "last.pt", [kind]).endswith(f"is a checkpoint; {words}")
 
 
 def test_packed_network_is_loaded_whatever_its_name(folder: Path, tmp_path: Path) -> None:
