@@ -116,8 +116,9 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        number = error.errno or 0  # That of a name that is not known is negative.
-        reason = os.strerror(number) if number > 0 else error.strerror or error
+        # Errors of names have numbers of their own; others repeat the address in their text.
+        number = None if isinstance(error, socket.gaierror) else error.errno
+        reason = error.strerror or error if number is None else os.strerror(number)
         raise ValueError(
             f"cannot listen at {url(host, port)} ({reason}); give another --host or --port"
         ) from error

@@ -166,6 +166,17 @@ def test_taken_port_is_a_clear_error() -> None:
         listen("127.0.0.1", 70000)
 
 
+def test_name_that_is_not_known_is_told_in_the_words_of_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(8, "nodename nor servname provided")  # 8, as macOS counts.
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(ValueError, match=r"cannot listen at http://nowhere:8000 \(nodename nor"):
+        listen("nowhere", 8000)
+
+
 def test_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     network = write_checkpoint(tmp_path / "last.pt")
     arguments = ["serve", network, "--port", "0", "--budget-ms", "5000", "--threads", "1"]
