@@ -89,6 +89,7 @@ const unbroken = (text) => text.replaceAll(" %", "\u00a0%"); // no line begins w
 const whole = (texts) => texts.map((text) => element("span", "whole", text));
 
 function show_asked(used) {
+  if (!model) return; // a network that is opened anew
   const side = used ?? asked();
   const trained = model.resolutions.includes(side);
   $("asked").replaceChildren(`${side} `, element("small", "", trained ? "pixels" : "pixels, not trained"));

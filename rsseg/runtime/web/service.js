@@ -25,8 +25,8 @@ const engine = {
     const answer = await reached(`predict?${wish}`, {
       method: "POST", body: image.blob, headers: { "Content-Type": type },
     });
-    const told = answer.headers.get("X-Model"); // a proxy's own answers tell nothing
-    if (told && told !== model.id) throw new ChangedError();
+    const id = answer.headers.get("X-Model"); // a proxy's own answers have none
+    if (id && id !== model.id) throw new ChangedError();
     if (!answer.ok) throw await refusal(answer);
     const content = await answer.blob().catch((error) => { throw new LostError(error.message); });
     const header = (name) => answer.headers.get(name);

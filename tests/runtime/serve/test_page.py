@@ -357,6 +357,13 @@ def test_slider_that_is_moved_while_a_budget_is_answered_keeps_its_place(
     sync.expect(page.locator("#asked")).to_have_text("32 pixels")
 
 
+def answer_by(route: sync.Route, address: str, change: str = "") -> None:
+    """Answer as where the service was stopped, and another one started at its address."""
+    place = "/model" if "model" in route.request.url else f"/predict{change}"
+    kept = {"content-type": route.request.headers.get("content-type", "image/png")}
+    route.fulfill(response=route.fetch(url=address + place, headers=kept))
+
+
 @pytest.mark.parametrize("refused", [False, True])
 def test_service_that_runs_another_network_is_noticed(
     page: sync.Page, segmenter: str, classifier: str, complaints: list[str], refused: bool
@@ -365,14 +372,7 @@ def test_service_that_runs_another_network_is_noticed(
     choose(page, encoded())
     answered(page, 64)
     change = "?top=x" if refused else ""
-
-    def other(route: sync.Route) -> None:
-        """Answer as where the service was stopped, and another one started at its address."""
-        place = "/model" if "model" in route.request.url else f"/predict{change}"
-        kept = {"content-type": route.request.headers.get("content-type", "image/png")}
-        route.fulfill(response=route.fetch(url=classifier + place, headers=kept))
-
-    page.route(re.compile("predict|model"), other)
+    page.route(re.compile("predict|model"), lambda route: answer_by(route, classifier, change))
     page.get_by_role("slider", name="Resolution").fill("0")
     about = page.locator("#about")
     sync.expect(about).to_contain_text("classifier, 3 classes")
@@ -385,6 +385,26 @@ def test_service_that_runs_another_network_is_noticed(
     assert page.locator("#pair option").count() == 4
     sync.expect(page.locator("body")).not_to_have_class("busy")
     complaints.clear()  # Chromium's own line on 400
+
+
+def test_slider_may_be_moved_while_the_other_network_cannot_be_opened(
+    page: sync.Page, segmenter: str, classifier: str, complaints: list[str]
+) -> None:
+    page.goto(segmenter)
+    choose(page, encoded())
+    answered(page, 64)
+    page.route(re.compile("predict"), lambda route: answer_by(route, classifier))
+    page.route(re.compile("model"), lambda route: route.abort())
+    slider, again = page.get_by_role("slider", name="Resolution"), page.locator("#again")
+    slider.fill("0")
+    sync.expect(again).to_be_visible()
+    slider.fill("1")
+    assert all("Failed to load" in complaint for complaint in complaints)
+    complaints.clear()
+    page.route(re.compile("model"), lambda route: answer_by(route, classifier))
+    again.click()
+    answered(page, 64)
+    sync.expect(page.locator("#about")).to_contain_text("classifier, 3 classes")
 
 
 def test_page_says_that_it_needs_scripts_where_they_are_off(
