@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
+import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper, save_model
 from PIL import Image as Pictures
@@ -60,6 +62,13 @@ def write_clouds(folder: Path, count: int = 8) -> Path:
         pixels = rng.integers(0, 32 * (index + 1), (6, 7, 3), dtype=np.uint8)
         Pictures.fromarray(pixels).resize((90, 80)).save(folder / f"{index}.png")
     return folder
+
+
+def log_of_opening(path: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    """Return what ONNX Runtime writes while it opens a file, from C++, warnings included."""
+    capfd.readouterr()
+    onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return "".join(capfd.readouterr())
 
 
 def write_onnx(path: Path, net: SwitchableNet, told: Description, *, key: str = "rsseg") -> Path:

@@ -67,7 +67,7 @@ def test_damaged_image_is_named(tmp_path: Path) -> None:
 
 
 def test_label_maps_beside_images_are_refused(tmp_path: Path) -> None:
-    for place in ("images", "labels", "grey"):
+    for place in ("images", "labels"):
         (tmp_path / place).mkdir()
     write_clouds(tmp_path / "images")
     for index in range(8):

@@ -29,7 +29,7 @@ from rsseg.runtime.onnx.export import export_checkpoint, write_checked
 from rsseg.runtime.opening import open_executor
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.resolutions import Resolutions
-from tests.helpers.small_exported import description, small_net
+from tests.helpers.small_exported import description, log_of_opening, small_net
 from tests.helpers.small_networks import randomise
 
 RESOLUTIONS = [64, 32]
@@ -86,6 +86,13 @@ def test_one_file_predicts_at_every_size(folder: Path, task: str, executor: str)
         np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("task", MODELS)
+def test_file_opens_without_a_warning(
+    folder: Path, task: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert log_of_opening(folder / f"{task}.onnx", capfd) == ""
+
+
 def test_file_tells_classes_resolutions_and_preprocessing(folder: Path) -> None:
     path = folder / "classification.onnx"
     model = onnx.load(path)
@@ -130,12 +137,15 @@ def node_names(graph: Any) -> list[str]:
     return names
 
 
-def test_file_of_one_resolution_predicts_it(folder: Path, tmp_path: Path) -> None:
+def test_file_of_one_resolution_predicts_it(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     source, out = folder / "classification.pt", tmp_path / "one.onnx"
     export = export_checkpoint(source, out, resolution=32)
     assert (export.description.layout, export.description.resolution) == ("one", 32)
     assert [(d.height, d.width, d.trained) for d in export.differences] == [(32, 32, True)]
     assert export.size == out.stat().st_size
+    assert log_of_opening(out, capfd) == ""
     run = onnx_export.runner(out)
     net, _, _ = load_checkpoint(source)
     images = torch.randn(3, 3, 32, 32)

@@ -30,7 +30,7 @@ from rsseg.runtime.predictor import Predictor
 from rsseg.switchable.convert import switchable_layers
 from rsseg.switchable.norms import NORMS
 from tests.helpers.small_checkpoint import write_checkpoint
-from tests.helpers.small_exported import description, write_clouds
+from tests.helpers.small_exported import description, log_of_opening, write_clouds
 from tests.helpers.small_networks import at, randomise
 from tests.runtime.onnx.test_norms import Norms, trained
 
@@ -90,6 +90,10 @@ def integers(path: Path) -> list[tuple[int, ...]]:
 
 def test_integer_weights_of_all_resolutions_are_in_the_file_once(export: Export) -> None:
     assert sorted(integers(export.path)) == [(3, 32), (24, 3, 3, 3), (32, 24, 3, 3)]
+
+
+def test_file_opens_without_a_warning(export: Export, capfd: pytest.CaptureFixture[str]) -> None:
+    assert log_of_opening(export.path, capfd) == ""
 
 
 def test_integers_are_the_rounded_weights_of_each_channel(export: Export) -> None:
@@ -159,16 +163,24 @@ def zero(made: nn.Sequential) -> None:
 
 @pytest.mark.parametrize(("change", "copies"), [(negative, 1), (zero, 2)])
 def test_sign_of_gamma_goes_into_the_scale_and_a_zero_into_a_copy(
-    change: Callable[[nn.Sequential], object], copies: int, images: Path, tmp_path: Path
+    change: Callable[[nn.Sequential], object],
+    copies: int,
+    images: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     export = written(small(change), images, tmp_path / "small.onnx")
+    assert log_of_opening(export.path, capfd) == ""
     assert integers(export.path).count((24, 3, 3, 3)) == copies
     for each in export.agreements:
         assert each.largest < 0.03 * each.logits
 
 
-def test_file_of_one_resolution_has_no_branches(images: Path, tmp_path: Path) -> None:
+def test_file_of_one_resolution_has_no_branches(
+    images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     export = written(small(), images, tmp_path / "one.onnx", layout="one", resolution=32)
+    assert log_of_opening(export.path, capfd) == ""
     model = onnx.load(export.path)
     assert len(graphs(model.graph)) == 1
     assert export.description.unseen == "interpolate"
@@ -230,7 +242,7 @@ def test_what_is_wrong_is_said_before_the_network_is_loaded(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
-def test_command_writes_a_file_below_a_third_of_the_floats(
+def test_command_writes_a_file_below_half_of_the_floats(
     task: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_checkpoint(tmp_path / "net.pt", task)
@@ -269,9 +281,10 @@ def with_norms(name: str) -> SwitchableNet:
 
 
 def test_norms_of_each_image_stay_in_floats_and_weights_do_not(
-    images: Path, tmp_path: Path
+    images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     export = written(trained(Norms()), images, tmp_path / "norms.onnx")
+    assert log_of_opening(export.path, capfd) == ""
     model = onnx.load(export.path)
     assert "Layers with weights have 8 bits" in model.doc_string
     assert "Norms, attention, activation functions and sums are in floats." in model.doc_string
