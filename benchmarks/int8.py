@@ -34,12 +34,13 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import Work, interleaved
 from benchmarks.machine import describe as describe_machine
 from benchmarks.onnx_files import image
+from benchmarks.runner import positive_count
 from benchmarks.tools import DOCUMENT, put_between
 from classification.task import CLASSIFICATION
 from datasets.classification import test_images
 from datasets.segmentation import TestSamples
 from rsseg.common.files import written_whole
-from rsseg.common.messages import counted, message_of
+from rsseg.common.messages import counted, markdown_table, message_of
 from rsseg.heads import head_of
 from rsseg.load import load_checkpoint
 from rsseg.runtime.checkpoints import describe
@@ -193,7 +194,7 @@ def accuracy_table(outcomes: Outcomes) -> str:
         metrics = [_metrics(own[kind].evaluator.result()) for kind in VARIANTS]
         same = [f"{100 * float(np.mean(own[k].same)):.1f} %" for k in VARIANTS if k != FLOATS]
         rows.append([str(side), *metrics, *same])
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def _metrics(result: Mapping[str, float]) -> str:
@@ -261,7 +262,7 @@ def latency_table(files: Files, options: argparse.Namespace) -> str:
         times = interleaved(named, options.rounds, clock=clock)
         rows.append([str(side), *(f"{1e3 * statistics.median(times[n]):.2f}" for n in named)])
         print("  ".join(rows[-1]), flush=True)
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def latency_text(files: Files, options: argparse.Namespace) -> str:
@@ -276,12 +277,6 @@ def latency_text(files: Files, options: argparse.Namespace) -> str:
 
 
 # The command.
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a table of Markdown; the first one is the head."""
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def markers(noun: str, part: str) -> tuple[str, str]:
@@ -316,20 +311,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--test", metavar="DATA", help="root of the test data (default: as it was trained)")
     what = "other settings of --evaluate, such as workers=0"
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=what)
-    add("--rounds", type=_count, default=11, help="rounds that are timed (default: 11)")
-    add("--passes", type=_count, default=10, help="views in a round (default: 10)")
+    add("--rounds", type=positive_count, default=11, help="rounds that are timed (default: 11)")
+    add("--passes", type=positive_count, default=10, help="views in a round (default: 10)")
     add("--processor-time", action="store_true", help="count the time of the processor")
     add("--skip", choices=PARTS, help="leave a part out")
     add("--files", type=Path, help="folder of the exported files, kept and used again")
     add("--write", action="store_true", help=f"put the tables into {DOCUMENT}")
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
 
 
 def measure(files: Files, options: argparse.Namespace) -> dict[str, str]:

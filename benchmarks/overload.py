@@ -21,8 +21,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from rsseg.common.messages import text_table
-
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -35,6 +33,7 @@ from benchmarks.http_load import Reply, Server, capacity, load, running
 from benchmarks.machine import describe
 from rsseg.common.checkpoint import write_checkpoint
 from rsseg.common.files import written_whole
+from rsseg.common.messages import markdown_table, text_table
 from rsseg.heads import HEADS
 from rsseg.runtime.serve.service import TOGETHER
 from rsseg.switchable.net import SwitchableNet
@@ -101,21 +100,15 @@ def table(phases: Sequence[dict[str, Any]]) -> str:
 
 def markdown(phases: Sequence[dict[str, Any]]) -> str:
     """Lay out the phases as docs/RUNTIME.md shows them."""
-    lines = [
-        f"Up to {TOGETHER} requests that wait are computed by one pass of the network.",
-        "",
-        "| phase | sent a second | sent | answered | refused | lost | p50, ms | p95, ms | mean "
-        "resolution |",
-        "| --- " * 9 + "|",
-    ]
+    counts = ("sent", "answered", "refused", "lost")
+    rows = [["phase", "sent a second", *counts, "p50, ms", "p95, ms", "mean resolution"]]
     for phase in phases:
-        seconds = len(phase["resolution_each_second"])
-        counts = " | ".join(str(phase[name]) for name in ("sent", "answered", "refused", "lost"))
-        lines.append(
-            f"| {phase['phase']}, {seconds} s | {phase['rate']:.1f} | {counts} | "
-            f"{phase['p50_ms']:.0f} | {phase['p95_ms']:.0f} | {phase['mean_resolution'] or 0:.0f} |"
-        )
-    return "\n".join(lines)
+        name = f"{phase['phase']}, {len(phase['resolution_each_second'])} s"
+        numbers = (phase["p50_ms"], phase["p95_ms"], phase["mean_resolution"] or 0)
+        middle = [str(phase[count]) for count in counts]
+        rows.append([name, f"{phase['rate']:.1f}", *middle, *(f"{n:.0f}" for n in numbers)])
+    first = f"Up to {TOGETHER} requests that wait are computed by one pass of the network."
+    return f"{first}\n\n{markdown_table(rows)}"
 
 
 def drawn_jpeg(seed: int) -> bytes:

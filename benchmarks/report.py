@@ -21,7 +21,7 @@ if not __package__:  # Run as a script: nothing is installed.
 from benchmarks.harness import RESULTS, mebibytes, number
 from benchmarks.targets import CUDA, TARGETS, Record, Target, class_of, judge
 from rsseg.common.files import written_whole
-from rsseg.common.messages import counted
+from rsseg.common.messages import counted, markdown_table
 from rsseg.common.processor import AMX, ARM, ARM_BF16, AVX2, AVX512, AVX512_BF16, OTHER
 
 ORDER = (
@@ -135,8 +135,7 @@ def _plain(value: object) -> str:
 
 
 def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    return markdown_table([head, *rows]).splitlines()
 
 
 def _target_table(targets: Sequence[Target], records: Sequence[Record]) -> list[str]:

@@ -61,10 +61,10 @@ def make_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--rounds", type=_count, default=5, help="rounds that are timed (default: 5)")
-    add("--launches", type=_count, default=1, help="processes that each time the rounds")
+    add("--rounds", type=positive_count, default=5, help="rounds that are timed (default: 5)")
+    add("--launches", type=positive_count, default=1, help="processes that each time the rounds")
     add("--short", action="store_true", help="the sizes of `make bench`")
-    add("--threads", type=_count, default=threads, help="threads of torch and OpenCV")
+    add("--threads", type=positive_count, default=threads, help="threads of torch and OpenCV")
     add("--device", default=device, help="auto, cpu or cuda (default: %(default)s)")
     add("--out", type=Path, default=RESULTS / f"{benchmark}.jsonl", help="JSON lines to append to")
     add("--seed", type=int, default=0)
@@ -82,7 +82,13 @@ def make_parser(
     return parser
 
 
-def _count(text: str) -> int:
+def positive_count(text: str) -> int:
+    """Return the number that an option gives, from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is less.
+        ValueError: If it is not a whole number.
+    """
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")

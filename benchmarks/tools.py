@@ -38,7 +38,7 @@ if not __package__:  # Run as a script: nothing is installed.
 
 # Nothing here imports torch: a process for each cell starts in no time.
 from rsseg.common.files import size_of, written_whole
-from rsseg.common.messages import first_line
+from rsseg.common.messages import first_line, markdown_table
 
 Floats = NDArray[np.float32]
 DOCUMENT: Final = Path("docs/RUNTIME.md")
@@ -406,15 +406,11 @@ def table(cells: Cells) -> str:
     """Lay out the cells as Markdown, with the reasons of failures below."""
     columns = list(dict.fromkeys((network, kind) for _, network, kind in cells))
     reasons: dict[str, int] = {}
-    lines = [
-        f"| tool | {' | '.join(f'{network}, {kind}' for network, kind in columns)} |",
-        f"| --- |{' --- |' * len(columns)}",
-    ]
+    rows = [["tool", *(f"{network}, {kind}" for network, kind in columns)]]
     for tool in dict.fromkeys(tool for tool, _, _ in cells):
-        shown = [_shown(cells.get((tool, *column)), reasons) for column in columns]
-        lines.append(f"| {tool} | {' | '.join(shown)} |")
+        rows.append([tool, *(_shown(cells.get((tool, *column)), reasons) for column in columns)])
     notes = [f"({number}) {text}" for text, number in reasons.items()]
-    return "\n".join([*lines, "", *(f"{note}  " for note in notes)]).rstrip()
+    return "\n".join([markdown_table(rows), "", *(f"{note}  " for note in notes)]).rstrip()
 
 
 def _shown(result: Mapping[str, Any] | None, reasons: dict[str, int]) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 import yaml
 
 from rsseg.common.config import plain
-from rsseg.common.messages import counted
+from rsseg.common.messages import counted, markdown_table
 from rsseg.heads import head_of
 from rsseg.runtime.accuracies import read_accuracies
 from rsseg.runtime.budget.table import Entry, latency_file, read_entries
@@ -138,7 +138,7 @@ def _table(record: RunMetadata, measured: Measured) -> str:
     columns = ["resolution", f"{metric}, %", "GMACs", *map(_latency_head, measured.latencies)]
     if not measured.latencies:
         columns.append("latency, ms")
-    lines = [columns, ["---"] * len(columns)]
+    rows = [columns]
     for side in dict.fromkeys(record.resolutions):
         accuracy, macs = measured.accuracies.get(side), record.macs.get(str(side))
         cells = [
@@ -147,8 +147,8 @@ def _table(record: RunMetadata, measured: Measured) -> str:
             _MISSING if macs is None else f"{macs / 1e9:.3g}",
             *(_latency(entry, side) for entry in measured.latencies),
         ]
-        lines.append(cells if measured.latencies else [*cells, _MISSING])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        rows.append(cells if measured.latencies else [*cells, _MISSING])
+    return markdown_table(rows)
 
 
 def _latency_head(entry: Entry) -> str:

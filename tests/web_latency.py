@@ -19,6 +19,7 @@ from typing import Final
 import torch
 
 from benchmarks.machine import describe
+from rsseg.common.messages import markdown_table
 from rsseg.runtime.web.runtime_files import VERSION
 from tests.helpers.browser import DESKTOP, choose, chromium, opened_page, sync
 from tests.helpers.file_server import served
@@ -57,7 +58,7 @@ def medians(rows: Sequence[Sequence[float]]) -> list[float]:
 
 
 def environment(page: sync.Page, browser: str) -> str:
-    """Say what computes: the browser, and how its WebAssembly is used."""
+    """Return what computes: the browser, and how its WebAssembly is used."""
     threads = page.evaluate("ort.env.wasm.numThreads")
     return (
         f"Chromium {browser}, onnxruntime-web {VERSION}: WebAssembly with SIMD, {threads} thread"
@@ -67,13 +68,11 @@ def environment(page: sync.Page, browser: str) -> str:
 
 def table(times: Mapping[str, Times]) -> str:
     """Return the times of several networks as a table of Markdown."""
-    lines = ["| network, resolution | prediction, ms | view | network | label map or classes |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    for name, known in times.items():
-        for side, values in known.items():
-            cells = " | ".join(f"{value:.1f}" for value in values)
-            lines.append(f"| {name}, {side} | {cells} |")
-    return "\n".join(lines)
+    rows = [["network, resolution", "prediction, ms", "view", "network", "label map or classes"]]
+    for name, medians_by_side in times.items():
+        for side, values in medians_by_side.items():
+            rows.append([f"{name}, {side}", *(f"{value:.1f}" for value in values)])
+    return markdown_table(rows)
 
 
 def main() -> None:

@@ -60,6 +60,25 @@ def text_table(rows: Sequence[Sequence[str]], align: str = "<>") -> str:
     )
 
 
+def markdown_table(rows: Iterable[Sequence[str]]) -> str:
+    """Lay out rows of cells as a table of Markdown.
+
+    Args:
+        rows: Cells of each line, as many in every line; the first line is the head.
+
+    Returns:
+        One line for each row, and one below the head.
+
+    Example:
+        >>> print(markdown_table([["network", "top 1"], ["resnet18", "73.1"]]))
+        | network | top 1 |
+        | --- | --- |
+        | resnet18 | 73.1 |
+    """
+    head, *rest = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rest))
+
+
 def counted(count: int, noun: str) -> str:
     """Write a number of things: one of them is no plural.
 

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.tools import put_between
 from rsseg.classifiers.sizes import Options, candidates, without_memory
-from rsseg.common.messages import first_line
+from rsseg.common.messages import first_line, markdown_table
 from rsseg.switchable.convert import convert_to_switchable, private_layers, specialize, switch
 from rsseg.switchable.norms import Norm, checked_norms, kinds_in
 from rsseg.switchable.positions import Positions, position_tables
@@ -208,18 +208,15 @@ def _same(first: list[Tensor], second: list[Tensor]) -> bool:
 
 def table(rows: Sequence[Row]) -> str:
     """Return the table as Markdown."""
-    lines = [
-        "| family | network | norms | tables | sizes | options | result |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = [("family", "network", "norms", "tables", "sizes", "options", "result")]
     for row in rows:
         norms = ", ".join(f"{count} {kind}" for kind, count in row.norms.items())
         sizes = ", ".join(map(str, row.sides))
         options = ", ".join(f"{key}: {str(value).lower()}" for key, value in row.options.items())
         result = row.verdict + (f": {_short(row.reason)}" if row.reason else "")
-        cells = (row.family, row.network, norms, str(row.positions or ""), sizes, options, result)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        tables = str(row.positions or "")
+        lines.append((row.family, row.network, norms, tables, sizes, options, result))
+    return markdown_table(lines)
 
 
 def _short(reason: str) -> str:
