@@ -21,14 +21,13 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rsseg.common.messages import first_line
-
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import Case, UnavailableError, Work
 from benchmarks.runner import make_parser, run
 from rsseg.common.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from rsseg.common.messages import first_line
 from rsseg.switchable.convert import specialize, switch
 from rsseg.switchable.net import SwitchableNet
 

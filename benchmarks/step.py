@@ -17,8 +17,6 @@ import torchvision
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from rsseg.common.messages import first_line
-
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,6 +24,7 @@ from benchmarks.harness import Case, UnavailableError, Work
 from benchmarks.machine import emulation
 from benchmarks.peers import ListResNet18, pairwise_loss
 from benchmarks.runner import make_parser, run
+from rsseg.common.messages import first_line
 from rsseg.losses.mred import MREDLosses, mred_loss
 from rsseg.switchable.net import SwitchableNet
 from rsseg.training.compile import compile_network

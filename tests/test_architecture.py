@@ -5,6 +5,7 @@ Files are read, not imported. The last tests show that the checker finds what it
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,14 @@ def test_no_module_and_no_room_imports_itself_through_others() -> None:
 
 def test_no_import_hides_from_the_interpreter() -> None:
     assert [module for module, text in TEXTS.items() if "TYPE_CHECKING" in text] == []
+
+
+def test_scripts_import_nothing_of_ours_before_they_say_where_it_is() -> None:
+    ours = re.compile(rf"^(from|import) ({'|'.join(TOP)})\b", re.MULTILINE)
+    starts = {module: text.partition("if not __package__:") for module, text in TEXTS.items()}
+    scripts = {module: start for module, (start, mark, _) in starts.items() if mark}
+    assert "benchmarks.step" in scripts
+    assert [module for module, start in scripts.items() if ours.search(start)] == []
 
 
 def test_every_module_is_reached_from_an_entry_point() -> None:
