@@ -342,35 +342,45 @@ async def memory(server: Server) -> Outcome:
     return Outcome(outcome.attack, outcome.tried, survived, note)
 
 
+async def flood(server: Server, statuses: Counter[str], end: asyncio.Event, *, keep: bool) -> None:
+    """Send an image as often as it is answered, until the end, or the service no longer listens.
+
+    Args:
+        server: The service.
+        statuses: Counts how each request ended.
+        end: Set when the client is to stop.
+        keep: Whether it keeps its connection, or opens one for each image.
+    """
+    content = request(drawn_jpeg(0), headers=("Host: localhost",) if keep else OWN)
+    while not end.is_set():
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        except OSError:
+            return
+        try:
+            while not end.is_set():
+                writer.write(content)
+                status, _ = await answer(reader)
+                statuses[str(status)] += 1
+                if not keep or status == 503:
+                    break
+        except (OSError, asyncio.IncompleteReadError) as error:
+            statuses[type(error).__name__] += 1
+        finally:
+            writer.close()
+
+
 async def stopped(server: Server) -> Outcome:
     """Stop the service while clients send as fast as they can, by new and by kept connections."""
-    statuses, end = Counter[str](), False
-    image = drawn_jpeg(0)
-
-    async def client(*, keep: bool) -> None:
-        content = request(image, headers=("Host: localhost",) if keep else OWN)
-        while not end:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            except OSError:
-                return  # It no longer listens.
-            try:
-                while not end:
-                    writer.write(content)
-                    status, _ = await answer(reader)
-                    statuses[str(status)] += 1
-                    if not keep or status == 503:
-                        break
-            except (OSError, asyncio.IncompleteReadError) as error:
-                statuses[type(error).__name__] += 1
-            finally:
-                writer.close()
-
-    clients = [asyncio.create_task(client(keep=index % 2 == 0)) for index in range(32)]
+    statuses, end = Counter[str](), asyncio.Event()
+    clients = [
+        asyncio.create_task(flood(server, statuses, end, keep=index % 2 == 0))
+        for index in range(32)
+    ]
     await asyncio.sleep(3)
     os.kill(server.pid, signal.SIGTERM)
     await asyncio.wait(clients, timeout=SECONDS)
-    end = True
+    end.set()
     tried = statuses.total()
     survived = sum(statuses[status] for status in ("200", "429", "503"))
     seen = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))

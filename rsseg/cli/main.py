@@ -94,7 +94,7 @@ def _short_warnings(verb: str) -> Iterator[None]:
     usual = warnings.formatwarning
     library = str(Path(rsseg.__file__).parent)
 
-    def written(
+    def warning_line(
         message: Warning | str,
         category: type[Warning],
         filename: str,
@@ -105,7 +105,7 @@ def _short_warnings(verb: str) -> Iterator[None]:
             return f"rsseg {verb}: warning: {message}\n"
         return usual(message, category, filename, lineno, line)
 
-    warnings.formatwarning = written
+    warnings.formatwarning = warning_line
     try:
         yield
     finally:

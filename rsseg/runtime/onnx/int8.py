@@ -135,34 +135,37 @@ def _quantised(model: Any, batches: Iterator[Views], scales: Scales, *, weights_
         weights_alone: Only layers with weights are quantised.
     """
     import onnx  # noqa: PLC0415 An extra.
-    from onnxruntime.quantization import (  # noqa: PLC0415 An extra.
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime.quantization import quantize_static  # noqa: PLC0415 An extra.
 
     entry = model.metadata_props.add()
     entry.key, entry.value = _READY
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "quantised.onnx"
-        quantize_static(
-            model,
-            path,
-            _Reader(batches),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=_WEIGHTED if weights_alone else None,
-            nodes_to_exclude=_without_weights(model.graph) if weights_alone else None,
-            extra_options={
-                "TensorQuantOverrides": {name: [scale] for name, scale in scales.items()}
-            },
-        )
+        options = _options(model.graph, scales, weights_alone=weights_alone)
+        quantize_static(model, path, _Reader(batches), **options)
         quantised = onnx.load(path)
     _keep_answer(quantised.graph)
     drop_unread(quantised.graph)  # Runtimes warn of what nothing reads.
     return quantised
+
+
+def _options(graph: Any, scales: Scales, *, weights_alone: bool) -> dict[str, Any]:
+    """Return the options of the quantiser."""
+    from onnxruntime.quantization import QuantFormat, QuantType  # noqa: PLC0415 An extra.
+
+    options: dict[str, Any] = {
+        "quant_format": QuantFormat.QDQ,
+        "per_channel": True,
+        "activation_type": QuantType.QUInt8,
+        "weight_type": QuantType.QInt8,
+        "extra_options": {
+            "TensorQuantOverrides": {name: [scale] for name, scale in scales.items()}
+        },
+    }
+    if weights_alone:
+        options["op_types_to_quantize"] = _WEIGHTED
+        options["nodes_to_exclude"] = _without_weights(graph)
+    return options
 
 
 def _without_weights(graph: Any) -> list[str]:
