@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 if not __package__:  # Run as a script: nothing is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -71,8 +71,16 @@ Attack = Callable[[Server], Awaitable[Outcome]]
 # Requests
 
 
-async def send(server: Server, content: bytes) -> tuple[int, int | None]:
-    """Send bytes on a connection of their own; return status and resolution of the answer."""
+class Answer(NamedTuple):
+    """What a client is told: whether its connection is closed, among others."""
+
+    status: int
+    resolution: int | None = None
+    closes: bool = False
+
+
+async def send(server: Server, content: bytes) -> Answer:
+    """Send bytes on a connection of their own."""
     try:
         async with asyncio.timeout(SECONDS):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -82,11 +90,11 @@ async def send(server: Server, content: bytes) -> tuple[int, int | None]:
             finally:
                 writer.close()
     except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
-        return LOST, None
+        return Answer(LOST)
 
 
-async def answer(reader: asyncio.StreamReader, *, body: bool = True) -> tuple[int, int | None]:
-    """Read an answer to its end, `100 Continue` left out; return status and resolution."""
+async def answer(reader: asyncio.StreamReader, *, body: bool = True) -> Answer:
+    """Read an answer to its end, `100 Continue` left out."""
     status = 100
     while status == 100:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
@@ -99,7 +107,8 @@ async def answer(reader: asyncio.StreamReader, *, body: bool = True) -> tuple[in
     else:
         await reader.read()
     resolution = headers.get("x-resolution")
-    return status, int(resolution) if resolution else None
+    closes = headers.get("connection") == "close"
+    return Answer(status, int(resolution) if resolution else None, closes)
 
 
 async def healthy(server: Server, times: int = 10) -> int:
@@ -280,7 +289,7 @@ async def expecting(server: Server) -> Outcome:
         f"{head}the-unexpected\r\nContent-Length: {len(image)}\r\n\r\n".encode() + image,
         f"{head}100-continue\r\nContent-Length: 0\r\n\r\n".encode(),
     ]
-    statuses = [s for s, _ in await asyncio.gather(*(send(server, c) for c in contents))]
+    statuses = [told.status for told in await asyncio.gather(*(send(server, c) for c in contents))]
     survived = sum(s in wanted for s, wanted in zip(statuses, EXPECTED, strict=True))
     return Outcome("Expect: 100-continue", len(contents), survived, ", ".join(map(str, statuses)))
 
@@ -360,9 +369,9 @@ async def flood(server: Server, statuses: Counter[str], end: asyncio.Event, *, k
         try:
             while not end.is_set():
                 writer.write(content)
-                status, _ = await answer(reader)
-                statuses[str(status)] += 1
-                if not keep or status == 503:
+                told = await answer(reader)
+                statuses[str(told.status)] += 1
+                if told.closes:
                     break
         except (OSError, asyncio.IncompleteReadError) as error:
             statuses[type(error).__name__] += 1

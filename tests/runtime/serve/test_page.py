@@ -201,9 +201,11 @@ def test_only_the_newest_position_of_the_slider_is_asked_for(
 def test_every_resolution_is_measured_and_stands_at_its_place_on_the_slider(
     page: sync.Page, segmenter: str
 ) -> None:
+    asked: list[str] = []
     page.goto(segmenter)
     choose(page, encoded())
     answered(page, 64)
+    page.on("request", lambda request: asked.append(request.url.partition("resolution=")[2]))
     page.get_by_role("button", name="Measure all").click()
     sync.expect(page.locator("#times li")).to_have_count(3)
     sync.expect(page.get_by_role("button", name="Measure all")).to_be_enabled()
@@ -215,6 +217,7 @@ def test_every_resolution_is_measured_and_stands_at_its_place_on_the_slider(
     assert left < middle < right
     assert middle == pytest.approx((left + right) / 2, abs=1)
     sync.expect(page.locator("#asked")).to_have_text("64 pixels")
+    assert asked == [*("32", "48", "64") * 3, "64"]  # medians need rounds, in turn
 
 
 def test_large_image_of_any_kind_is_made_smaller_before_it_is_sent(
