@@ -218,7 +218,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
         open_executor(checkpoint, "openvino")
     (tmp_path / "last.pth").write_text("text")
     with pytest.raises(
-        ValueError, match=r"give a checkpoint \(\.pt or packed \.safetensors\) or an ONNX file of"
+        ValueError, match=r"give a checkpoint \(\.pt or packed \.safetensors\), an ONNX file of"
     ):
         natural_executor(tmp_path / "last.pth")
 

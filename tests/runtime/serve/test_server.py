@@ -251,7 +251,7 @@ def test_options_reach_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--max-megapixels 100", "megapixels must be at most 89"),
         ("--executor fast", "unknown executor 'fast'; expected one of torch"),
         ("--max-mb inf", "must be a positive number, got inf"),
-        ("", "there is no file net.txt; give a checkpoint (.pt or packed .safetensors) or an ONNX"),
+        ("", "there is no file net.txt; give a checkpoint (.pt or packed .safetensors), an ONNX"),
     ],
 )
 def test_what_cannot_be_served_is_a_clear_error(
