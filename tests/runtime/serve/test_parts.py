@@ -32,8 +32,9 @@ HIDDEN = b"\xff\xe5\x00\x02" * 16_000
 # What comes before the segments of a header, and does not hide others from Pillow.
 COVERS: dict[str, bytes] = {
     "an end": b"\xff\xd9" + HIDDEN * 30,
-    "extensions": (b"\xff\xf0\xff\xff" + HIDDEN) * 30,
-    "a reserved marker": (b"\xff\xc8\xff\xff" + HIDDEN) * 30,
+    # The length that a decoder would skip, 0xF0F0, is that of the segments behind it.
+    "extensions": (b"\xff\xf0\xf0\xf0" + HIDDEN[:61_676] + bytes(2)) * 30,
+    "a reserved marker": (b"\xff\xc8\xf0\xf0" + HIDDEN[:61_676] + bytes(2)) * 30,
     "zeros": b"\xff\xe5\x00\x02" + bytes(10**7),
 }
 
