@@ -30,17 +30,6 @@ from tests.helpers import small_scripts
 from tests.helpers.small_exported import write_clouds
 from tests.helpers.small_images import write_run
 
-SEGMENTER: dict[str, Any] = {
-    "model": {"encoder_name": "tu-test_resnet", "decoder_channels": 4, "dropout": 0.0},
-    "resolutions": [64, 32],
-    "augmentation": {"shorter_side": 48, "crop": 64},
-    "epochs": 1,
-    "batch_size": 2,
-    "optim": {"lr": 0.02},
-    "workers": 0,
-    "device": "cpu",
-}
-
 
 def trained_classifier(root: Path) -> Path:
     run = partial(small_scripts.run, train_cls.SCRIPT)
@@ -54,7 +43,8 @@ def trained_segmenter(root: Path) -> Path:
     run = partial(small_scripts.run, train_seg.SCRIPT)
     write_rooms(root / "rooms.mat", 11, size=(48, 64))
     data = {"root": str(root / "rooms.mat"), "allow_absent": True}
-    (root / "net.yaml").write_text(yaml.safe_dump({**SEGMENTER, "data": data}), encoding="utf-8")
+    settings = small_scripts.segmenter_settings(data, epochs=1)
+    (root / "net.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     assert run(root / "net.yaml", "--run", root / "run") == 0
     return root / "run"
 

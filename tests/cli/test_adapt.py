@@ -33,18 +33,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWa
 
 
 def settings(root: Path, **values: Any) -> dict[str, Any]:
-    return {
-        "model": {"encoder_name": "tu-test_resnet", "decoder_channels": 4, "dropout": 0.0},
-        "resolutions": [64, 32],
-        "data": {"root": str(root / "rooms.mat"), "allow_absent": True},
-        "augmentation": {"shorter_side": 48, "crop": 64},
-        "epochs": 2,
-        "batch_size": 2,
-        "optim": {"lr": 0.02},
-        "workers": 0,
-        "device": "cpu",
-        **values,
-    }
+    data = {"root": str(root / "rooms.mat"), "allow_absent": True}
+    return small_scripts.segmenter_settings(data, **values)
 
 
 @pytest.fixture(scope="module")

@@ -70,18 +70,9 @@ def write_maps(root: Path) -> Path:
 
 def map_settings(root: Path, **values: Any) -> dict[str, Any]:
     test = {"images": "test/images", "labels": "test/labels"}
-    return {
-        "model": {"encoder_name": "tu-test_resnet", "decoder_channels": 4, "classes": 3},
-        "resolutions": [64, 32],
-        "data": {"root": str(root), "train": TRAIN, "test": test, "labels": {"offset": 0}},
-        "augmentation": {"shorter_side": 48, "crop": 64},
-        "epochs": 2,
-        "batch_size": 2,
-        "optim": {"lr": 0.02},
-        "workers": 0,
-        "device": "cpu",
-        **values,
-    }
+    data = {"root": str(root), "train": TRAIN, "test": test, "labels": {"offset": 0}}
+    model = {"encoder_name": "tu-test_resnet", "decoder_channels": 4, "classes": 3}
+    return small_scripts.segmenter_settings(data, model=model, **values)
 
 
 def write_configs(root: Path, original: dict[str, Any], adapted: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -33,10 +32,10 @@ from rsseg.switchable.convert import (
     switch,
     switchable_layers,
 )
-from rsseg.switchable.memory import TwoPasses
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.norms import Norm, checked_norms, fitting_norms, norm_kind
 from rsseg.switchable.unseen import interpolate_set, recalibrate
+from tests.helpers.memory_modes import assert_modes_agree
 
 
 class LlamaRMSNorm(nn.Module):
@@ -307,25 +306,8 @@ def test_unseen_resolution_is_served_by_mixed_sets(net: SwitchableNet) -> None:
     assert not torch.allclose(net.predict(images, 32), logits)
 
 
-def total(logits: Sequence[Tensor]) -> Tensor:
-    return torch.stack([z.square().sum() for z in logits]).sum()
-
-
 def test_memory_modes_give_the_gradients_of_a_normal_step(net: SwitchableNet) -> None:
-    images, gradients = views(), {}
-    for mode in ("normal", "checkpoint", "two_pass"):
-        net.zero_grad()
-        net.train().checkpointing = mode == "checkpoint"
-        if mode == "two_pass":
-            passes = TwoPasses(net, net.passes(images), images[0].device)
-            torch.autograd.backward(total(passes.logits))
-            passes.backward()
-        else:
-            torch.autograd.backward(total(net(images)))
-        gradients[mode] = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
-    for mode in ("checkpoint", "two_pass"):
-        assert gradients[mode].keys() == gradients["normal"].keys()
-        torch.testing.assert_close(gradients[mode], gradients["normal"])
+    assert assert_modes_agree(net, views())
 
 
 def test_attention_is_counted() -> None:

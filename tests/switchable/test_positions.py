@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,10 +15,10 @@ from torch import Tensor, nn
 
 from rsseg.switchable.complexity import count_macs
 from rsseg.switchable.convert import convert_to_switchable, private_layers, specialize, switch
-from rsseg.switchable.memory import TwoPasses
 from rsseg.switchable.net import SwitchableNet
 from rsseg.switchable.positions import position_tables
 from rsseg.switchable.unseen import interpolate_set, remove_set
+from tests.helpers.memory_modes import assert_modes_agree, total
 
 SIDES = (64, 48, 32)
 PATCH = 8
@@ -68,10 +67,6 @@ def trained(net: SwitchableNet) -> SwitchableNet:
         for parameter in layer.parameters():
             nn.init.normal_(parameter)
     return net
-
-
-def total(logits: Sequence[Tensor]) -> Tensor:
-    return torch.stack([z.square().sum() for z in logits]).sum()
 
 
 def images(height: int, width: int | None = None) -> Tensor:
@@ -175,22 +170,8 @@ def test_table_in_between_is_mixed_as_gamma_and_beta_are(rule: str) -> None:
 
 
 def test_memory_modes_give_the_gradients_of_a_normal_step() -> None:
-    net, gradients = trained(private()), {}
-    views = [images(side) for side in SIDES]
-    for mode in ("normal", "checkpoint", "two_pass"):
-        net.zero_grad()
-        net.train().checkpointing = mode == "checkpoint"
-        if mode == "two_pass":
-            passes = TwoPasses(net, net.passes(views), views[0].device)
-            torch.autograd.backward(total(passes.logits))
-            passes.backward()
-        else:
-            torch.autograd.backward(total(net(views)))
-        gradients[mode] = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
-    assert any("pos_embed" in name for name in gradients["normal"])
-    for mode in ("checkpoint", "two_pass"):
-        assert gradients[mode].keys() == gradients["normal"].keys()
-        torch.testing.assert_close(gradients[mode], gradients["normal"])
+    gradients = assert_modes_agree(trained(private()), [images(side) for side in SIDES])
+    assert any("pos_embed" in name for name in gradients)
 
 
 @torch.no_grad()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import httpx
+
+from tests.helpers.file_server import listening
 
 PREFIX = "/nets/rooms"
 _PASSED = ("Content-Type", "Host", "Origin", "Sec-Fetch-Site")
@@ -43,11 +44,5 @@ def proxied(address: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}{PREFIX}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as outer:
+        yield f"{outer}{PREFIX}"
